@@ -1,0 +1,140 @@
+package episodic
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+)
+
+// crashEnv makes the test program a process that writes to the memory it names
+// until it is killed, see crashWriter.
+const crashEnv = "EPISODIC_CRASH_WRITER"
+
+// crashWriter writes episodes and steps and acknowledges each on standard
+// output after the call has returned. It reports false in an ordinary test run.
+func crashWriter() bool {
+	target := os.Getenv(crashEnv)
+	if target == "" {
+		return false
+	}
+	s, err := Open(context.Background(), target, nil)
+	if err != nil {
+		fmt.Println("error", err)
+		return true
+	}
+	err = writeAndAcknowledge(context.Background(), s, func(id ID, steps int) { fmt.Println(id, steps) })
+	fmt.Println("error", err)
+	return true
+}
+
+// writeAndAcknowledge stores episodes until it fails. It calls stored after each
+// call of the Store that returned nil, with the number of steps that are safe.
+func writeAndAcknowledge(ctx context.Context, s *Store, stored func(id ID, steps int)) error {
+	text := strings.Repeat("output ", 500)
+	for i := 0; ; i++ {
+		e := &Episode{Description: fmt.Sprint("crash ", i), Context: Context{Tags: []string{"crash"}}}
+		if err := s.Start(ctx, e); err != nil {
+			return err
+		}
+		stored(e.ID, 0)
+		for n := range 3 {
+			if _, err := s.AppendSteps(ctx, e.ID, Step{Tool: "write", Result: &Result{Kind: ResultOutput, Text: text}}); err != nil {
+				return err
+			}
+			stored(e.ID, n+1)
+		}
+		if err := s.Complete(ctx, e.ID, Completion{Outcome: Outcome{Kind: Success}}); err != nil {
+			return err
+		}
+		stored(e.ID, -1)
+	}
+}
+
+// checkAcknowledged compares the memory with what was acknowledged: steps by
+// episode, -1 if it was completed.
+func checkAcknowledged(t *testing.T, s *Store, acknowledged map[ID]int) {
+	t.Helper()
+	for id, steps := range acknowledged {
+		e, err := s.Episode(t.Context(), id)
+		switch {
+		case err != nil:
+			t.Errorf("an acknowledged episode is lost: %v", err)
+		case steps == -1 && (e.Running() || len(e.Steps) != 3):
+			t.Errorf("episode %v was completed with 3 steps; it has %d, running %v", id, len(e.Steps), e.Running())
+		case steps > len(e.Steps) || len(e.Steps) > 3:
+			t.Errorf("episode %v: %d steps acknowledged, %d stored", id, steps, len(e.Steps))
+		}
+	}
+	r, err := s.engine.Query(t.Context(), stmt("PRAGMA integrity_check"), stmt(`SELECT (SELECT count(*) FROM episodes) - (SELECT count(*) FROM search),
+ (SELECT sum(steps) FROM episodes) - (SELECT sum(count) FROM runs), (SELECT count(*) FROM episodes WHERE seq NOT IN (SELECT rowid FROM search))`))
+	ok(t, err)
+	if got := fmt.Sprint(r[0].Rows, r[1].Rows); got != "[[ok]] [[0 0 0]]" {
+		t.Errorf("integrity: %s", got)
+	}
+}
+
+const kills = 20
+
+func TestKilledProcessLosesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	acknowledged := make(map[ID]int)
+	for kill := range kills {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), crashEnv+"="+path)
+		out, err := cmd.StdoutPipe()
+		ok(t, err)
+		ok(t, cmd.Start())
+		// Killed amid its writes, at a moment that differs from round to round.
+		for n, lines := 0, bufio.NewScanner(out); lines.Scan(); n++ {
+			if n == 5+kill*7 {
+				ok(t, cmd.Process.Kill())
+			}
+			var word string
+			var steps int
+			if _, err := fmt.Sscan(lines.Text(), &word, &steps); err != nil {
+				t.Fatalf("the writer says %q", lines.Text())
+			}
+			id, err := ParseID(word)
+			ok(t, err)
+			acknowledged[id] = steps
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("the writer ended by itself")
+		}
+	}
+	checkAcknowledged(t, open(t, path, nil), acknowledged)
+	if len(acknowledged) < kills {
+		t.Errorf("only %d episodes were acknowledged", len(acknowledged))
+	}
+}
+
+func TestKilledServerLosesNothing(t *testing.T) {
+	server := hranatest.Start(t)
+	s := open(t, server.URL(), nil)
+	acknowledged := make(map[ID]int)
+	for kill := range kills {
+		n, dead := 0, make(chan struct{})
+		err := writeAndAcknowledge(t.Context(), s, func(id ID, steps int) {
+			acknowledged[id] = steps
+			if n++; n == 5+kill {
+				go func() { server.Kill(); close(dead) }()
+			}
+		})
+		if err == nil || t.Context().Err() != nil {
+			t.Fatalf("writing ended with %v", err)
+		}
+		<-dead
+		ok(t, server.Restart())
+	}
+	checkAcknowledged(t, s, acknowledged)
+	if len(acknowledged) < kills {
+		t.Errorf("only %d episodes were acknowledged", len(acknowledged))
+	}
+}

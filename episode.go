@@ -1,0 +1,476 @@
+package episodic
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+// Episode is one task an agent worked on: what it was, in which context, what
+// was done step by step, and what came of it.
+//
+// Times are stored in whole microseconds, UTC; everything else is read back
+// exactly as it was stored. Nil and empty slices and maps are the same.
+type Episode struct {
+	// ID is made by storing if it is zero.
+	ID ID `json:"id,omitzero"`
+	// TaskType is one of the constants or any other word; storing sets an empty
+	// one to TaskOther.
+	TaskType    TaskType `json:"task_type,omitempty"`
+	Description string   `json:"description"` // of the task, in words; required
+	Context     Context  `json:"context,omitzero"`
+	// Start is when the work began; storing sets a zero Start to now.
+	Start time.Time `json:"start,omitzero"`
+	// End is when the work ended; zero while the episode is running. Storing an
+	// episode that has an Outcome sets a zero End to now.
+	End   time.Time `json:"end,omitzero"`
+	Steps []Step    `json:"steps,omitempty"`
+	// StepCount is the number of stored steps. Reading sets it, also where the
+	// steps themselves are not loaded (ListEpisodes, Search); storing refuses an
+	// episode whose Steps are not as many as its non-zero StepCount, so that a
+	// listed episode cannot overwrite its own steps with nothing.
+	StepCount int     `json:"step_count,omitempty"`
+	Outcome   Outcome `json:"outcome,omitzero"` // zero: not judged (yet)
+	Reward    *Reward `json:"reward,omitempty"` // nil: not scored
+	// Reflection is what the agent or its overseer made of it afterwards.
+	Reflection      Reflection        `json:"reflection,omitzero"`
+	AppliedPatterns []AppliedPattern  `json:"applied_patterns,omitempty"`
+	Metadata        map[string]string `json:"metadata,omitempty"`
+}
+
+// TaskType classes tasks. Any word is allowed; the constants are the common ones.
+type TaskType string
+
+// Common task types.
+const (
+	TaskCodeGeneration TaskType = "code_generation"
+	TaskDebugging      TaskType = "debugging"
+	TaskRefactoring    TaskType = "refactoring"
+	TaskTesting        TaskType = "testing"
+	TaskAnalysis       TaskType = "analysis"
+	TaskDocumentation  TaskType = "documentation"
+	TaskOther          TaskType = "other"
+)
+
+// Context is where a task took place. All fields are optional.
+type Context struct {
+	Domain     string     `json:"domain,omitempty"` // project or subject; what memories are first filtered by
+	Language   string     `json:"language,omitempty"`
+	Framework  string     `json:"framework,omitempty"`
+	Complexity Complexity `json:"complexity,omitempty"`
+	// Tags is a set: storing keeps the order and drops repetitions.
+	Tags []string `json:"tags,omitempty"`
+}
+
+// Complexity is a coarse estimate of a task; empty means unknown.
+type Complexity string
+
+// The complexities.
+const (
+	Simple   Complexity = "simple"
+	Moderate Complexity = "moderate"
+	Complex  Complexity = "complex"
+)
+
+// Outcome is what an episode came to. Which fields belong to which kind stands
+// beside them; the others must be empty.
+type Outcome struct {
+	Kind      OutcomeKind `json:"kind"`
+	Verdict   string      `json:"verdict,omitempty"`   // success, partial success
+	Artifacts []string    `json:"artifacts,omitempty"` // success: what was made
+	Completed []string    `json:"completed,omitempty"` // partial success: the parts done
+	Failed    []string    `json:"failed,omitempty"`    // partial success: the parts not done
+	Reason    string      `json:"reason,omitempty"`    // failure, abstained
+	Details   string      `json:"details,omitempty"`   // failure: the error in full
+	// StoppedAtStep is the step at which the agent abstained; 0 if before the first.
+	StoppedAtStep int `json:"stopped_at_step,omitempty"`
+	// Signals are what made an abstaining agent think the task infeasible.
+	Signals []string `json:"signals,omitempty"`
+}
+
+// OutcomeKind is the verdict on an episode in one word.
+type OutcomeKind string
+
+// The kinds of an Outcome. The empty kind means not judged (yet).
+const (
+	Success        OutcomeKind = "success"
+	PartialSuccess OutcomeKind = "partial_success"
+	Failure        OutcomeKind = "failure"
+	Abstained      OutcomeKind = "abstained"
+)
+
+// Reward is a score given to an episode. The store computes nothing from it.
+type Reward struct {
+	Total float64 `json:"total"` // finite; what episodes are compared by
+	// Components are the parts that the scorer made Total of, by name.
+	Components map[string]float64 `json:"components,omitempty"`
+}
+
+// Reflection is what was learnt from an episode.
+type Reflection struct {
+	Successes    []string `json:"successes,omitempty"`    // what went well
+	Improvements []string `json:"improvements,omitempty"` // what to do better
+	Insights     []string `json:"insights,omitempty"`
+}
+
+// AppliedPattern records that a pattern was used in an episode, and whether it helped.
+type AppliedPattern struct {
+	PatternID ID     `json:"pattern_id"`
+	Step      int    `json:"step,omitempty"` // at which it was applied; 0: to the whole
+	Effect    Effect `json:"effect"`
+	Note      string `json:"note,omitempty"`
+}
+
+// Effect is what an applied pattern did.
+type Effect string
+
+// The effects of an AppliedPattern.
+const (
+	Helped        Effect = "helped"
+	NoEffect      Effect = "no_effect"
+	Hindered      Effect = "hindered"
+	EffectPending Effect = "pending"
+)
+
+// Running reports whether the episode has not ended.
+func (e *Episode) Running() bool { return e.End.IsZero() }
+
+// prepare fills in what storing fills in, and checks the rest.
+func (e *Episode) prepare(now time.Time) error {
+	if e.ID.IsZero() {
+		e.ID = NewID()
+	}
+	if e.TaskType == "" {
+		e.TaskType = TaskOther
+	}
+	if e.Start.IsZero() {
+		e.Start = whole(now)
+	}
+	if e.End.IsZero() && e.Outcome.Kind != "" {
+		e.End = whole(now)
+		if e.End.Before(e.Start) {
+			e.End = e.Start
+		}
+	}
+	c := &check{}
+	c.name("task_type", string(e.TaskType))
+	c.text("description", e.Description)
+	if e.Description == "" {
+		c.fail("description", "is empty; say what the task was")
+	}
+	c.context(&e.Context)
+	c.time("start", e.Start)
+	c.time("end", e.End)
+	if !e.End.IsZero() && e.End.Before(e.Start) {
+		c.fail("end", "lies before start")
+	}
+	if e.StepCount != 0 && e.StepCount != len(e.Steps) {
+		c.fail("step_count", "is %d but there are %d steps; load the whole episode with Store.Episode before storing it again", e.StepCount, len(e.Steps))
+	}
+	c.steps(e.Steps, 1)
+	c.outcome(&e.Outcome)
+	c.verdicts(e.Reward, &e.Reflection, e.AppliedPatterns)
+	c.metadata(e.Metadata)
+	return c.err
+}
+
+func (c *check) context(x *Context) {
+	c.name("context.domain", x.Domain)
+	c.name("context.language", x.Language)
+	c.name("context.framework", x.Framework)
+	c.oneOf("context.complexity", string(x.Complexity), "", Simple, Moderate, Complex)
+	c.names("context.tags", x.Tags)
+}
+
+func (c *check) outcome(o *Outcome) {
+	c.oneOf("outcome.kind", string(o.Kind), "", Success, PartialSuccess, Failure, Abstained)
+	only := func(field string, set bool, kinds ...OutcomeKind) {
+		if set && !slices.Contains(kinds, o.Kind) {
+			c.fail("outcome."+field, "does not belong to an outcome of kind %q", o.Kind)
+		}
+	}
+	only("verdict", o.Verdict != "", Success, PartialSuccess)
+	only("artifacts", len(o.Artifacts) > 0, Success)
+	only("completed", len(o.Completed) > 0, PartialSuccess)
+	only("failed", len(o.Failed) > 0, PartialSuccess)
+	only("reason", o.Reason != "", Failure, Abstained)
+	only("details", o.Details != "", Failure)
+	only("stopped_at_step", o.StoppedAtStep != 0, Abstained)
+	only("signals", len(o.Signals) > 0, Abstained)
+	c.notNegative("outcome.stopped_at_step", int64(o.StoppedAtStep))
+	c.text("outcome.verdict", o.Verdict)
+	c.text("outcome.reason", o.Reason)
+	c.text("outcome.details", o.Details)
+	c.texts("outcome.artifacts", o.Artifacts)
+	c.texts("outcome.completed", o.Completed)
+	c.texts("outcome.failed", o.Failed)
+	c.texts("outcome.signals", o.Signals)
+}
+
+// verdicts checks what Complete sets besides the outcome.
+func (c *check) verdicts(r *Reward, f *Reflection, applied []AppliedPattern) {
+	if r != nil {
+		c.finite("reward.total", r.Total)
+		for k, v := range r.Components {
+			c.text("reward.components", k)
+			c.finite("reward.components."+k, v)
+		}
+	}
+	c.texts("reflection.successes", f.Successes)
+	c.texts("reflection.improvements", f.Improvements)
+	c.texts("reflection.insights", f.Insights)
+	for i := range applied {
+		a := &applied[i]
+		c.in("applied_patterns[%d].", i, func() {
+			if a.PatternID.IsZero() {
+				c.fail("pattern_id", "is missing")
+			}
+			c.notNegative("step", int64(a.Step))
+			c.oneOf("effect", string(a.Effect), Helped, NoEffect, Hindered, EffectPending)
+			c.text("note", a.Note)
+		})
+	}
+}
+
+// PutEpisode stores a whole episode: it creates it, or replaces the stored one
+// with the same ID, its steps and tags included; relations and embeddings stay.
+// It sets the fields of e that storing fills in. Errors: ErrInvalid.
+func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
+	w, err := newEpisodeRow(e)
+	if err != nil {
+		return fmt.Errorf("put episode: %w", err)
+	}
+	_, err = s.engine.Batch(ctx, w.upsert()...)
+	return failed(err, "put episode %v", e.ID)
+}
+
+// AddEpisodes stores those of the given episodes whose ID is not stored yet and
+// returns how many they were; the others are left as they are. All of them are
+// added together or none. It sets the fields that storing fills in. Errors:
+// ErrInvalid.
+func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added int, err error) {
+	rows := make([]*episodeRow, len(episodes))
+	for i, e := range episodes {
+		if rows[i], err = newEpisodeRow(e); err != nil {
+			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
+		}
+	}
+	// A second round is needed only if another process adds one of them between
+	// the look and the write.
+	for range 3 {
+		var stored map[ID]bool
+		if stored, err = s.whichStored(ctx, rows); err != nil {
+			return 0, failed(err, "add %d episodes", len(episodes))
+		}
+		var stmts []engine.Stmt
+		added = 0
+		for _, w := range rows {
+			if !stored[w.id] {
+				stored[w.id] = true
+				stmts = append(stmts, w.insert()...)
+				added++
+			}
+		}
+		if added == 0 {
+			return 0, nil
+		}
+		if _, err = s.engine.Batch(ctx, stmts...); engine.KindOf(err) != engine.KindUnique {
+			break
+		}
+	}
+	if err != nil {
+		return 0, failed(err, "add %d episodes", len(episodes))
+	}
+	return added, nil
+}
+
+// Episode returns the episode with all its steps. Errors: ErrNotFound.
+func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
+	e, err := s.load(ctx, id)
+	return e, failed(err, "get episode %v", id)
+}
+
+// ResolveEpisode returns the ID that begins with the given hexadecimal digits
+// (hyphens are ignored). Errors: ErrNotFound; ErrInvalid if it is not a prefix
+// of a UUID or fits several episodes.
+func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (ID, error) {
+	from, to, err := prefixRange(prefix)
+	if err != nil {
+		return ID{}, err
+	}
+	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlEpisodeIDs, Args: []any{from, to}})
+	if err != nil {
+		return ID{}, failed(err, "find episode %q", prefix)
+	}
+	switch rows := r[0].Rows; len(rows) {
+	case 0:
+		return ID{}, fmt.Errorf("find episode %q: %w", prefix, ErrNotFound)
+	case 1:
+		return idFrom(rows[0][0])
+	default:
+		a, aerr := idFrom(rows[0][0])
+		b, berr := idFrom(rows[1][0])
+		if err := errors.Join(aerr, berr); err != nil {
+			return ID{}, err
+		}
+		return ID{}, invalid("id", "%q fits several episodes (%v, %v, ...); give more digits", prefix, a, b)
+	}
+}
+
+// DeleteEpisode deletes the episode with its steps, tags, relations, embeddings
+// and search entries. Errors: ErrNotFound.
+func (s *Store) DeleteEpisode(ctx context.Context, id ID) error {
+	return s.delete(ctx, "episode", sqlDeleteEpisode, id)
+}
+
+// Start stores a running episode, to which AppendSteps and Complete then add.
+// It sets the fields of e that storing fills in. Errors: ErrInvalid, also if it
+// has an End or an Outcome; ErrConflict if the ID is stored already.
+func (s *Store) Start(ctx context.Context, e *Episode) error {
+	if !e.End.IsZero() {
+		return fmt.Errorf("start episode: %w", invalid("end", "is set; an episode that has ended is stored with PutEpisode"))
+	}
+	if e.Outcome.Kind != "" {
+		return fmt.Errorf("start episode: %w", invalid("outcome", "is set; an episode that has ended is stored with PutEpisode"))
+	}
+	w, err := newEpisodeRow(e)
+	if err != nil {
+		return fmt.Errorf("start episode: %w", err)
+	}
+	_, err = s.engine.Batch(ctx, w.insert()...)
+	if engine.KindOf(err) == engine.KindUnique {
+		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
+	}
+	return failed(err, "start episode %v", e.ID)
+}
+
+// AppendSteps adds steps to a running episode, all of them or none, and returns
+// the number of the first. Steps with Number 0 are numbered by the store, so
+// that several agents may add to one episode; a Number that is given must be the
+// next one. Zero times become now. Errors: ErrInvalid; ErrNotFound; ErrConflict
+// if the episode has ended or a given Number is not the next.
+func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first int, err error) {
+	if len(steps) == 0 {
+		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
+	}
+	a, err := newAppend(id, steps, time.Now())
+	if err != nil {
+		return 0, fmt.Errorf("append steps to %v: %w", id, err)
+	}
+	first, err = s.append(ctx, a)
+	return first, failed(err, "append steps to %v", id)
+}
+
+// append is safe to repeat with the same a.
+func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error) {
+	r, err := s.engine.Batch(ctx, a.stmts()...)
+	if err != nil {
+		return 0, err
+	}
+	if len(r[0].Rows) == 1 {
+		return intFrom(r[0].Rows[0][0])
+	}
+	// Nothing was added: ask why.
+	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.key, a.id[:]}})
+	if err != nil {
+		return 0, err
+	}
+	if len(r[0].Rows) == 0 {
+		return 0, ErrNotFound
+	}
+	row := r[0].Rows[0]
+	if before := row[0]; before != nil {
+		return intFrom(before) // this very append was stored by an earlier try
+	}
+	if row[1] != nil {
+		return 0, fmt.Errorf("%w: the episode has ended", ErrConflict)
+	}
+	stored, err := intFrom(row[2])
+	if err != nil {
+		return 0, err
+	}
+	return 0, fmt.Errorf("%w: the next step is number %d, not %d", ErrConflict, stored+1, a.first)
+}
+
+// Completion is what is known when an episode ends.
+type Completion struct {
+	Outcome Outcome   // Kind is required
+	End     time.Time // zero: now
+	Reward  *Reward
+	// Reflection replaces the episode's if it is not zero; AppliedPatterns and
+	// Metadata are added to the episode's.
+	Reflection      Reflection
+	AppliedPatterns []AppliedPattern
+	Metadata        map[string]string
+}
+
+// Complete ends a running episode. It takes two round trips: one to read what
+// was recorded, one to store the outcome and to fold the recorded runs of steps
+// into one. Completing again with the same outcome changes nothing and is no
+// error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the episode has ended
+// otherwise.
+func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
+	anyEnd := done.End.IsZero()
+	if anyEnd {
+		done.End = time.Now()
+	}
+	if done.Outcome.Kind == "" {
+		return fmt.Errorf("complete episode %v: %w", id, invalid("outcome.kind", "is empty; it must be one of success, partial_success, failure, abstained"))
+	}
+	for range 10 {
+		e, rows, err := s.loadSome(ctx, id)
+		if err != nil {
+			return failed(err, "complete episode %v", id)
+		}
+		if !e.Running() {
+			if (anyEnd || e.End.Equal(whole(done.End))) && reflect.DeepEqual(e.Outcome, done.Outcome) {
+				return nil
+			}
+			return fmt.Errorf("complete episode %v: %w: it has ended already, as %s", id, ErrConflict, cmp.Or(e.Outcome.Kind, "not judged"))
+		}
+		steps := e.StepCount
+		if len(e.Steps) < steps {
+			// Too large to be read at once, so not worth folding.
+			e.Steps, e.StepCount, rows = nil, 0, 0
+		}
+		w, err := e.complete(&done)
+		if err != nil {
+			return fmt.Errorf("complete episode %v: %w", id, err)
+		}
+		w.steps = steps
+		res, err := s.engine.Batch(ctx, w.complete(rows)...)
+		if err != nil {
+			return failed(err, "complete episode %v", id)
+		}
+		if res[0].Affected == 1 {
+			return nil
+		}
+		// Somebody appended, completed or deleted since it was read: look again.
+	}
+	return fmt.Errorf("complete episode %v: %w: others keep changing it", id, ErrConflict)
+}
+
+// complete returns the row of the ended episode.
+func (e *Episode) complete(done *Completion) (*episodeRow, error) {
+	e.End, e.Outcome = done.End, done.Outcome
+	if done.Reward != nil {
+		e.Reward = done.Reward
+	}
+	if r := done.Reflection; len(r.Successes)+len(r.Improvements)+len(r.Insights) > 0 {
+		e.Reflection = r
+	}
+	e.AppliedPatterns = append(e.AppliedPatterns, done.AppliedPatterns...)
+	for k, v := range done.Metadata {
+		if e.Metadata == nil {
+			e.Metadata = make(map[string]string)
+		}
+		e.Metadata[k] = v
+	}
+	return newEpisodeRow(e)
+}

@@ -1,0 +1,411 @@
+package episodic
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+const (
+	episodeColumns = `episodes.seq, id, task_type, domain, language, episodes.outcome, start_us, end_us, episodes.steps, payload,
+ (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos))`
+
+	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, payload) VALUES(?,?,?,?,?,?,?,?,?)`
+	sqlUpsertEpisode = sqlInsertEpisode + ` ON CONFLICT(id) DO UPDATE SET task_type = excluded.task_type, domain = excluded.domain,
+ language = excluded.language, outcome = excluded.outcome, start_us = excluded.start_us, end_us = excluded.end_us,
+ steps = excluded.steps, payload = excluded.payload`
+	sqlDeleteEpisode = `DELETE FROM episodes WHERE id = ?`
+
+	bySeq           = `(SELECT seq FROM episodes WHERE id = ?)`
+	sqlClearRuns    = `DELETE FROM runs WHERE episode = ` + bySeq
+	sqlClearTags    = `DELETE FROM tags WHERE episode = ` + bySeq
+	sqlClearSearch  = `DELETE FROM search WHERE rowid = ` + bySeq
+	sqlInsertRun    = `INSERT INTO runs(episode, first, count, payload) SELECT seq, ?, ?, ? FROM episodes WHERE id = ?`
+	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ?`
+	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, ?, ?, ?, ? FROM episodes WHERE id = ?`
+
+	sqlGetEpisode = `SELECT ` + episodeColumns + ` FROM episodes WHERE id = ?`
+	// As many runs from a step on as one answer may carry, and always one.
+	sqlGetRuns = `SELECT first, count, payload FROM (
+ SELECT first, count, payload, sum(length(payload)) OVER (ORDER BY first) - length(payload) AS before
+ FROM runs WHERE episode = ` + bySeq + ` AND first >= ?) WHERE before < ? ORDER BY first`
+	sqlEpisodeIDs   = `SELECT id FROM episodes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2`
+	sqlWhichEpisode = `SELECT id FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
+
+	// A run is added where the episode runs, and where the very same append was
+	// not stored before: its answer may have been lost. A repeated append comes
+	// soon, so looking among the newest runs is enough.
+	sqlAppendRun = `INSERT INTO runs(episode, first, count, key, payload)
+ SELECT seq, steps + 1, ?, ?, ? FROM episodes WHERE id = ? AND end_us IS NULL AND ? IN (0, steps + 1)
+ AND NOT EXISTS (SELECT 1 FROM runs WHERE episode = seq AND first > steps - 1000 AND key = ?) RETURNING first`
+	// The run just added is the only one that begins behind the last counted step.
+	justAppended    = `(SELECT e.seq FROM episodes e JOIN runs ON runs.episode = e.seq AND runs.first = e.steps + 1 WHERE e.id = ?)`
+	sqlAppendSearch = `UPDATE search SET steps = steps || ? WHERE rowid = ` + justAppended + ` AND length(steps) < ?`
+	sqlAppendCount  = `UPDATE episodes SET steps = steps + ? WHERE seq = ` + justAppended
+
+	sqlWhyNotAppended = `SELECT (SELECT first FROM runs WHERE episode = seq AND key = ?), end_us, steps FROM episodes WHERE id = ?`
+
+	// Guarded by the step count: what was read is what is completed. The later
+	// statements of the batch are guarded by this one's effect.
+	sqlComplete       = `UPDATE episodes SET outcome = ?, end_us = ?, payload = ? WHERE id = ? AND end_us IS NULL AND steps = ?`
+	completedBy       = ` FROM episodes WHERE id = ? AND end_us = ? AND steps = ? AND payload = ?`
+	sqlCompleteSearch = `UPDATE search SET outcome = ? WHERE rowid = (SELECT seq` + completedBy + `)`
+	sqlCompleteRuns   = `DELETE FROM runs WHERE episode = (SELECT seq` + completedBy + `)`
+	sqlCompleteRun    = `INSERT INTO runs(episode, first, count, payload) SELECT seq, ?, ?, ?` + completedBy
+)
+
+// episodePayload is what of an Episode is not in columns of its own.
+type episodePayload struct {
+	Description     string            `json:"description"`
+	Framework       string            `json:"framework,omitempty"`
+	Complexity      Complexity        `json:"complexity,omitempty"`
+	Outcome         Outcome           `json:"outcome,omitzero"`
+	Reward          *Reward           `json:"reward,omitempty"`
+	Reflection      Reflection        `json:"reflection,omitzero"`
+	AppliedPatterns []AppliedPattern  `json:"applied_patterns,omitempty"`
+	Metadata        map[string]string `json:"metadata,omitempty"`
+}
+
+// run is steps stored in one row, numbered from first.
+type run struct {
+	first, count int
+	payload      []byte
+}
+
+// episodeRow is an Episode in the form of its rows.
+type episodeRow struct {
+	id      ID
+	columns []any // of sqlInsertEpisode
+	payload []byte
+	end     any
+	steps   int
+	runs    []run
+	tags    string // JSON array, in order
+	words   [4]any // columns of the search table
+}
+
+func newEpisodeRow(e *Episode) (*episodeRow, error) {
+	if err := e.prepare(time.Now()); err != nil {
+		return nil, err
+	}
+	payload, err := encodePayload("episode", &episodePayload{
+		Description: e.Description, Framework: e.Context.Framework, Complexity: e.Context.Complexity, Outcome: e.Outcome,
+		Reward: e.Reward, Reflection: e.Reflection, AppliedPatterns: e.AppliedPatterns, Metadata: e.Metadata,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := &episodeRow{id: e.ID, payload: payload, steps: len(e.Steps)}
+	if w.runs, err = encodeRuns(e.Steps, 1); err != nil {
+		return nil, err
+	}
+	tags := unique(e.Context.Tags)
+	list, err := json.Marshal(tags)
+	if err != nil {
+		return nil, err
+	}
+	if len(tags) > 0 {
+		w.tags = string(list)
+	}
+	if !e.End.IsZero() {
+		w.end = micros(e.End)
+	}
+	w.words = [4]any{taskWords(e.Description), tagWords(tags), stepWords(e.Steps), outcomeWords(&e.Outcome)}
+	w.columns = []any{e.ID[:], string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), payload}
+	return w, nil
+}
+
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// encodeRuns cuts steps into runs that a row can hold, the first step being
+// number first.
+func encodeRuns(steps []Step, first int) ([]run, error) {
+	var runs []run
+	total := 0
+	for i, s := range steps {
+		field := fmt.Sprintf("steps[%d]", i)
+		s.Number = 0 // its place says it
+		s.Time = whole(s.Time)
+		p, err := encodePayload(field, (*storedStep)(&s))
+		if err != nil {
+			return nil, err
+		}
+		if total += len(p); total > maxEpisode {
+			return nil, invalid(field, "brings the steps over %d bytes; append them to a started episode in several calls", maxEpisode)
+		}
+		last := len(runs) - 1
+		if last < 0 || len(runs[last].payload)+len(p) > runTarget {
+			runs = append(runs, run{first: first + i, payload: []byte{formatJSON, '['}})
+			last++
+		} else {
+			runs[last].payload = append(runs[last].payload, ',')
+		}
+		runs[last].payload = append(runs[last].payload, p[1:]...)
+		runs[last].count++
+	}
+	for i := range runs {
+		runs[i].payload = append(runs[i].payload, ']')
+	}
+	return runs, nil
+}
+
+func (w *episodeRow) insert() []engine.Stmt {
+	return w.children([]engine.Stmt{{SQL: sqlInsertEpisode, Args: w.columns}})
+}
+
+func (w *episodeRow) upsert() []engine.Stmt {
+	return w.children([]engine.Stmt{
+		{SQL: sqlUpsertEpisode, Args: w.columns},
+		{SQL: sqlClearRuns, Args: []any{w.id[:]}},
+		{SQL: sqlClearTags, Args: []any{w.id[:]}},
+		{SQL: sqlClearSearch, Args: []any{w.id[:]}},
+	})
+}
+
+func (w *episodeRow) children(stmts []engine.Stmt) []engine.Stmt {
+	for _, r := range w.runs {
+		stmts = append(stmts, engine.Stmt{SQL: sqlInsertRun, Args: []any{int64(r.first), int64(r.count), r.payload, w.id[:]}})
+	}
+	if w.tags != "" {
+		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: []any{w.tags, w.id[:]}})
+	}
+	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append(w.words[:], w.id[:])})
+}
+
+// complete stores w over the running episode whose steps fill that many rows; 0
+// leaves those as they are.
+func (w *episodeRow) complete(rows int) []engine.Stmt {
+	steps := int64(w.steps)
+	by := []any{w.id[:], w.end, steps, w.payload}
+	stmts := []engine.Stmt{
+		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.payload, w.id[:], steps}},
+		{SQL: sqlCompleteSearch, Args: append([]any{w.words[3]}, by...)},
+	}
+	if rows <= len(w.runs) {
+		return stmts // nothing to fold
+	}
+	stmts = append(stmts, engine.Stmt{SQL: sqlCompleteRuns, Args: by})
+	for _, x := range w.runs {
+		stmts = append(stmts, engine.Stmt{SQL: sqlCompleteRun, Args: append([]any{int64(x.first), int64(x.count), x.payload}, by...)})
+	}
+	return stmts
+}
+
+// appendRow is a call of AppendSteps in the form of its rows.
+type appendRow struct {
+	id      ID
+	key     []byte // recognises this append if it has to be sent again
+	first   int    // 0: wherever the episode ends
+	count   int
+	payload []byte
+	words   string
+}
+
+func newAppend(id ID, steps []Step, now time.Time) (*appendRow, error) {
+	first := steps[0].Number
+	c := &check{}
+	c.notNegative("steps[0].number", int64(first))
+	steps = slices.Clone(steps)
+	for i := range steps {
+		if first == 0 && steps[i].Number != 0 {
+			c.fail(fmt.Sprintf("steps[%d].number", i), "is %d, but the first step has no number; number all steps or none", steps[i].Number)
+		}
+		if steps[i].Time.IsZero() {
+			steps[i].Time = now
+		}
+	}
+	c.steps(steps, first)
+	if c.err != nil {
+		return nil, c.err
+	}
+	runs, err := encodeRuns(steps, first)
+	if err != nil {
+		return nil, err
+	}
+	if len(runs) > 1 {
+		return nil, invalid("steps", "take over %d bytes when stored; append them in several calls", runTarget)
+	}
+	return &appendRow{
+		id: id, key: binary.BigEndian.AppendUint64(nil, rand.Uint64()),
+		first: first, count: len(steps), payload: runs[0].payload, words: "\n" + stepWords(steps),
+	}, nil
+}
+
+func (a *appendRow) stmts() []engine.Stmt {
+	return []engine.Stmt{
+		{SQL: sqlAppendRun, Args: []any{int64(a.count), a.key, a.payload, a.id[:], int64(a.first), a.key}},
+		{SQL: sqlAppendSearch, Args: []any{a.words, a.id[:], int64(maxWords)}},
+		{SQL: sqlAppendCount, Args: []any{int64(a.count), a.id[:]}},
+	}
+}
+
+// load reads an episode with its steps, in one round trip unless the steps are
+// larger than one answer may be.
+func (s *Store) load(ctx context.Context, id ID) (*Episode, error) {
+	e, _, err := s.loadSome(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for len(e.Steps) < e.StepCount {
+		r, err := s.engine.Query(ctx, runsFrom(id, len(e.Steps)+1))
+		if err != nil {
+			return nil, err
+		}
+		if err := e.addRuns(r[0].Rows); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func runsFrom(id ID, first int) engine.Stmt {
+	return engine.Stmt{SQL: sqlGetRuns, Args: []any{id[:], int64(first), int64(readAtOnce)}}
+}
+
+// loadSome reads an episode with as many of its steps as one answer may carry,
+// and says in how many rows these are stored.
+func (s *Store) loadSome(ctx context.Context, id ID) (e *Episode, rows int, err error) {
+	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id[:]}}, runsFrom(id, 1))
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(r[0].Rows) == 0 {
+		return nil, 0, ErrNotFound
+	}
+	if e, _, err = episodeFrom(r[0].Rows[0]); err != nil {
+		return nil, 0, err
+	}
+	if e.StepCount == 0 && len(r[1].Rows) == 0 {
+		return e, 0, nil
+	}
+	return e, len(r[1].Rows), e.addRuns(r[1].Rows)
+}
+
+// addRuns adds the steps of some rows of runs, which must be the next.
+func (e *Episode) addRuns(rows [][]any) error {
+	if len(rows) == 0 {
+		return fmt.Errorf("episode %v: %w: %d of its %d steps are missing", e.ID, ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount)
+	}
+	for _, row := range rows {
+		if err := e.addRun(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Episode) addRun(row []any) error {
+	first, err1 := intFrom(row[0])
+	count, err2 := intFrom(row[1])
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("episode %v: runs: %w", e.ID, err)
+	}
+	var steps []storedStep
+	if err := decodePayload(row[2], &steps); err != nil {
+		return fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
+	}
+	if first != len(e.Steps)+1 || count != len(steps) {
+		return fmt.Errorf("episode %v: %w: %d steps stored from number %d, want %d from %d", e.ID, ErrCorrupt, len(steps), first, count, len(e.Steps)+1)
+	}
+	for i, s := range steps {
+		s.Number = first + i
+		e.Steps = append(e.Steps, Step(s))
+	}
+	return nil
+}
+
+// episodeFrom reads a row of episodeColumns.
+func episodeFrom(row []any) (*Episode, cursor, error) {
+	var at cursor
+	id, err := idFrom(row[1])
+	if err != nil {
+		return nil, at, fmt.Errorf("episode %v: %w: %w", row[0], ErrCorrupt, err)
+	}
+	damaged := func(err error) (*Episode, cursor, error) {
+		return nil, cursor{}, fmt.Errorf("episode %v: %w", id, err)
+	}
+	var p episodePayload
+	if err := decodePayload(row[9], &p); err != nil {
+		return damaged(err)
+	}
+	e := &Episode{
+		ID: id, Description: p.Description, Outcome: p.Outcome, Reward: p.Reward, Reflection: p.Reflection,
+		AppliedPatterns: p.AppliedPatterns, Metadata: p.Metadata,
+		Context: Context{Framework: p.Framework, Complexity: p.Complexity},
+	}
+	r := reader{row: row}
+	at.seq = r.int(0)
+	e.TaskType, e.Context.Domain, e.Context.Language = TaskType(r.text(2)), r.text(3), r.text(4)
+	at.us = r.int(6)
+	e.Start = time.UnixMicro(at.us).UTC()
+	if row[7] != nil {
+		e.End = time.UnixMicro(r.int(7)).UTC()
+	}
+	e.StepCount = int(r.int(8))
+	if tags := r.text(10); tags != "[]" && r.err == nil {
+		r.err = json.Unmarshal([]byte(tags), &e.Context.Tags)
+	}
+	if r.err != nil {
+		return damaged(fmt.Errorf("%w: %w", ErrCorrupt, r.err))
+	}
+	return e, at, nil
+}
+
+// whichStored returns the set of those rows whose episodes exist.
+func (s *Store) whichStored(ctx context.Context, rows []*episodeRow) (map[ID]bool, error) {
+	ids := make([]string, len(rows))
+	for i, w := range rows {
+		ids[i] = hex.EncodeToString(w.id[:])
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlWhichEpisode, Args: []any{string(list)}})
+	if err != nil {
+		return nil, err
+	}
+	stored := make(map[ID]bool, len(r[0].Rows))
+	for _, row := range r[0].Rows {
+		id, err := idFrom(row[0])
+		if err != nil {
+			return nil, err
+		}
+		stored[id] = true
+	}
+	return stored, nil
+}
+
+// prefixRange returns the lowest and the highest ID that begin with the given
+// hexadecimal digits.
+func prefixRange(prefix string) (from, to []byte, err error) {
+	digits := strings.ReplaceAll(prefix, "-", "")
+	const all = 2 * len(ID{})
+	if digits == "" || len(digits) > all {
+		return nil, nil, invalid("id", "%.60q is not a UUID or the beginning of one", prefix)
+	}
+	missing := all - len(digits)
+	from, err = hex.DecodeString(digits + strings.Repeat("0", missing))
+	if err != nil {
+		return nil, nil, invalid("id", "%.60q is not a UUID or the beginning of one", prefix)
+	}
+	to, err = hex.DecodeString(digits + strings.Repeat("f", missing))
+	return from, to, err
+}

@@ -1,0 +1,529 @@
+package episodic
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestEpisodesRoundTrip(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		rapid.Check(t, func(rt *rapid.T) {
+			e := anyEpisode.Draw(rt, "episode")
+			want := *e
+			if err := s.PutEpisode(t.Context(), e); err != nil {
+				rt.Fatal(err)
+			}
+			same(rt, *e, want)
+			got, err := s.Episode(t.Context(), e.ID)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			same(rt, got, e)
+
+			page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{From: e.Start, To: e.Start.Add(time.Microsecond), Limit: maxLimit})
+			if err != nil {
+				rt.Fatal(err)
+			}
+			head := *e
+			head.Steps = nil
+			for _, listed := range page.Items {
+				if listed.ID == e.ID {
+					same(rt, listed, &head)
+					return
+				}
+			}
+			rt.Fatal("it is not listed")
+		})
+	})
+}
+
+func TestEpisodeDocumentsRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := anyEpisode.Draw(t, "episode")
+		doc, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Episode
+		if err := json.Unmarshal(doc, &got); err != nil {
+			t.Fatal(err)
+		}
+		same(t, &got, e)
+	})
+}
+
+func TestParametersMayBeAnyJSON(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"parameters": "{\"a\": 1}"}`: `{"a": 1}`,
+		`{"parameters": {"a": 1}}`:     `{"a": 1}`,
+		`{"parameters": [1, 2]}`:       `[1, 2]`,
+		`{"parameters": null}`:         "",
+		`{"tool": "x"}`:                "",
+	} {
+		var s Step
+		if err := json.Unmarshal([]byte(doc), &s); err != nil || s.Parameters != want {
+			t.Errorf("%s: parameters %q, %v; want %q", doc, s.Parameters, err, want)
+		}
+	}
+}
+
+func TestStoringFillsInWhatIsMissing(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "x", Context: Context{Tags: []string{"a", "b", "a"}}, Outcome: Outcome{Kind: Success}}
+	before := time.Now().Add(-time.Millisecond)
+	ok(t, s.PutEpisode(t.Context(), e))
+	if e.ID.IsZero() || e.TaskType != TaskOther || e.Start.Before(before) || e.End.Before(e.Start) {
+		t.Errorf("stored %+v", e)
+	}
+	got, err := s.Episode(t.Context(), e.ID)
+	ok(t, err)
+	if fmt.Sprint(got.Context.Tags) != "[a b]" {
+		t.Errorf("tags %v: a repetition should be dropped", got.Context.Tags)
+	}
+}
+
+func TestPutReplacesTheWholeEpisode(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		e := &Episode{Description: "the old zebra", Context: Context{Tags: []string{"old"}}, Steps: []Step{{Tool: "giraffe"}, {Tool: "b"}}}
+		other := &Episode{Description: "other"}
+		ok(t, s.PutEpisode(t.Context(), e))
+		ok(t, s.PutEpisode(t.Context(), other))
+		ok(t, s.PutRelation(t.Context(), &Relation{From: e.ID, Type: Follows, To: other.ID}))
+		ok(t, s.PutEmbedding(t.Context(), &Embedding{Kind: ItemEpisode, Item: e.ID, Model: "m", Vector: []float32{1}}))
+
+		e2 := &Episode{ID: e.ID, Description: "the new pony", Context: Context{Tags: []string{"new"}}, Steps: []Step{{Tool: "c"}}}
+		ok(t, s.PutEpisode(t.Context(), e2))
+		got, err := s.Episode(t.Context(), e.ID)
+		ok(t, err)
+		if got.Description != "the new pony" || fmt.Sprint(got.Context.Tags) != "[new]" || len(got.Steps) != 1 || got.Steps[0].Tool != "c" {
+			t.Errorf("read back %+v", got)
+		}
+		for q, want := range map[string]int{"zebra": 0, "giraffe": 0, "old": 0, "pony": 1, "new": 1} {
+			if hits, err := s.Search(t.Context(), q, nil); err != nil || len(hits) != want {
+				t.Errorf("search %q: %d hits, %v; want %d", q, len(hits), err, want)
+			}
+		}
+		counts, err := s.Counts(t.Context())
+		if want := (Counts{Episodes: 2, Steps: 1, Relations: 1, Embeddings: 1, Tags: 1}); err != nil || counts != want {
+			t.Errorf("counts %+v, %v; want %+v", counts, err, want)
+		}
+	})
+}
+
+func TestDeleteTakesEverythingWithIt(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		other := &Episode{Description: "other"}
+		ok(t, s.PutEpisode(t.Context(), other))
+		empty, err := s.Counts(t.Context())
+		ok(t, err)
+
+		e := &Episode{Description: "zebra", Context: Context{Tags: []string{"a", "b"}}}
+		ok(t, s.Start(t.Context(), e))
+		for range 3 {
+			_, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "x"})
+			ok(t, err)
+		}
+		ok(t, s.PutRelation(t.Context(), &Relation{From: e.ID, Type: Follows, To: other.ID}))
+		ok(t, s.PutRelation(t.Context(), &Relation{From: other.ID, Type: RelatedTo, To: e.ID}))
+		ok(t, s.PutEmbedding(t.Context(), &Embedding{Kind: ItemEpisode, Item: e.ID, Model: "m", Vector: []float32{1}}))
+		ok(t, s.DeleteEpisode(t.Context(), e.ID))
+
+		if counts, err := s.Counts(t.Context()); err != nil || counts != empty {
+			t.Errorf("after deleting: %+v, %v; want %+v", counts, err, empty)
+		}
+		if n := number(t, s, "SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM tags) + (SELECT count(*) FROM search) - 1"); n != 0 {
+			t.Errorf("%d rows are left behind", n)
+		}
+		_, err = s.Episode(t.Context(), e.ID)
+		wants(t, err, ErrNotFound, e.ID.String())
+		wants(t, s.DeleteEpisode(t.Context(), e.ID), ErrNotFound, e.ID.String())
+	})
+}
+
+func TestLifeOfAnEpisode(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		e := &Episode{Description: "find the zebra", Metadata: map[string]string{"a": "1"}}
+		ok(t, s.Start(t.Context(), e))
+		wants(t, s.Start(t.Context(), e), ErrConflict, "stored already")
+
+		for i, want := range []int{1, 3, 5} {
+			first, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "grep"}, Step{Action: fmt.Sprint("looked ", i)})
+			if err != nil || first != want {
+				t.Errorf("append %d: first is %d, %v; want %d", i, first, err, want)
+			}
+		}
+		if _, err := s.AppendSteps(t.Context(), e.ID, Step{Number: 7, Tool: "numbered"}); err != nil {
+			t.Error(err)
+		}
+		_, err := s.AppendSteps(t.Context(), e.ID, Step{Number: 7, Tool: "numbered"})
+		wants(t, err, ErrConflict, "next step is number 8, not 7")
+		_, err = s.AppendSteps(t.Context(), NewID(), Step{Tool: "x"})
+		wants(t, err, ErrNotFound, "")
+		_, err = s.AppendSteps(t.Context(), e.ID)
+		wants(t, err, ErrInvalid, "steps: is empty")
+
+		running, err := s.Episode(t.Context(), e.ID)
+		ok(t, err)
+		if !running.Running() || len(running.Steps) != 7 || running.Steps[6].Tool != "numbered" || running.Steps[3].Action != "looked 1" {
+			t.Errorf("running: %+v", running)
+		}
+		if hits, err := s.Search(t.Context(), "numbered", nil); err != nil || len(hits) != 1 {
+			t.Errorf("steps of a running episode: %d hits, %v", len(hits), err)
+		}
+
+		done := Completion{
+			Outcome: Outcome{Kind: Success, Verdict: "it was a pony"}, Reward: &Reward{Total: 0.5},
+			Reflection: Reflection{Insights: []string{"stripes"}}, Metadata: map[string]string{"b": "2"},
+			AppliedPatterns: []AppliedPattern{{PatternID: NewID(), Effect: Helped}},
+		}
+		wants(t, s.Complete(t.Context(), e.ID, Completion{}), ErrInvalid, "outcome.kind")
+		wants(t, s.Complete(t.Context(), NewID(), done), ErrNotFound, "")
+		early := done
+		early.End = e.Start.Add(-time.Hour)
+		wants(t, s.Complete(t.Context(), e.ID, early), ErrInvalid, "end: lies before start")
+		ok(t, s.Complete(t.Context(), e.ID, done))
+		ok(t, s.Complete(t.Context(), e.ID, done))
+		wants(t, s.Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Failure}}), ErrConflict, "ended already, as success")
+		_, err = s.AppendSteps(t.Context(), e.ID, Step{Tool: "late"})
+		wants(t, err, ErrConflict, "has ended")
+
+		got, err := s.Episode(t.Context(), e.ID)
+		ok(t, err)
+		want := *running
+		want.End, want.Outcome, want.Reward, want.Reflection = got.End, done.Outcome, done.Reward, done.Reflection
+		want.AppliedPatterns, want.Metadata = done.AppliedPatterns, map[string]string{"a": "1", "b": "2"}
+		if got.Running() || !reflect.DeepEqual(got, &want) {
+			t.Errorf("completed:\n%+v\nwant\n%+v", got, &want)
+		}
+		if n := number(t, s, "SELECT count(*) FROM runs"); n != 1 {
+			t.Errorf("the steps lie in %d rows after completing, want 1", n)
+		}
+		for _, q := range []string{"pony", "zebra", "grep", "numbered"} {
+			if hits, err := s.Search(t.Context(), q, nil); err != nil || len(hits) != 1 {
+				t.Errorf("search %q: %d hits, %v", q, len(hits), err)
+			}
+		}
+	})
+}
+
+func TestStartRefusesEndedEpisodes(t *testing.T) {
+	s := onFile(t)
+	wants(t, s.Start(t.Context(), &Episode{Description: "x", End: time.Now()}), ErrInvalid, "end: is set")
+	wants(t, s.Start(t.Context(), &Episode{Description: "x", Outcome: Outcome{Kind: Success}}), ErrInvalid, "outcome: is set")
+}
+
+// What an engine that lost the answer would do.
+func TestRepeatedAppendIsStoredOnce(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		e := &Episode{Description: "x"}
+		ok(t, s.Start(t.Context(), e))
+		a, err := newAppend(e.ID, []Step{{Tool: "zebra"}, {Tool: "b"}}, time.Now())
+		ok(t, err)
+		for range 3 {
+			if first, err := s.append(t.Context(), a); err != nil || first != 1 {
+				t.Fatalf("first is %d, %v", first, err)
+			}
+			if _, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "other"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Episode(t.Context(), e.ID)
+		if err != nil || len(got.Steps) != 5 {
+			t.Errorf("%d steps, %v; want 5", len(got.Steps), err)
+		}
+		if n := number(t, s, "SELECT length(steps) - length(replace(steps, 'zebra', '')) FROM search"); n != 5 {
+			t.Errorf("the words of the append are indexed %d times, want once", n/5)
+		}
+	})
+}
+
+func TestConcurrentAppendsGetDifferentNumbers(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		e := &Episode{Description: "x"}
+		ok(t, s.Start(t.Context(), e))
+		var wg sync.WaitGroup
+		for w := range 8 {
+			wg.Go(func() {
+				for i := range 10 {
+					tool := fmt.Sprint(w, "-", i)
+					first, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: tool}, Step{Tool: tool})
+					if err != nil {
+						t.Errorf("append: %v", err)
+						return
+					}
+					got, err := s.Episode(t.Context(), e.ID)
+					if err != nil || got.Steps[first-1].Tool != tool || got.Steps[first].Tool != tool {
+						t.Errorf("step %d is not the one appended (%v)", first, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		ok(t, s.Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
+		got, err := s.Episode(t.Context(), e.ID)
+		if err != nil || len(got.Steps) != 160 {
+			t.Errorf("%d steps, %v; want 160", len(got.Steps), err)
+		}
+	})
+}
+
+func TestAddEpisodesAddsWhatIsNew(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		var all []*Episode
+		for i := range 30 {
+			all = append(all, &Episode{ID: NewID(), Description: fmt.Sprint("episode ", i), Steps: []Step{{Tool: "a"}}})
+		}
+		for _, tt := range []struct {
+			episodes []*Episode
+			want     int
+		}{{all[:10], 10}, {all[5:20], 10}, {all[:20], 0}, {nil, 0}, {[]*Episode{all[20], all[20]}, 1}} {
+			if n, err := s.AddEpisodes(t.Context(), tt.episodes...); err != nil || n != tt.want {
+				t.Errorf("added %d, %v; want %d", n, err, tt.want)
+			}
+		}
+		changed := *all[0]
+		changed.Description = "changed"
+		if n, err := s.AddEpisodes(t.Context(), &changed); err != nil || n != 0 {
+			t.Errorf("added %d, %v", n, err)
+		}
+		if got, err := s.Episode(t.Context(), all[0].ID); err != nil || got.Description != "episode 0" {
+			t.Errorf("a stored episode became %v, %v", got, err)
+		}
+		bad := &Episode{ID: NewID()}
+		_, err := s.AddEpisodes(t.Context(), all[25], bad)
+		wants(t, err, ErrInvalid, "episode 2 of 2: description: is empty")
+		if counts, err := s.Counts(t.Context()); err != nil || counts.Episodes != 21 || counts.Steps != 21 {
+			t.Errorf("%+v, %v", counts, err)
+		}
+
+		// Racing importers of the same episodes.
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		added := 0
+		for range 6 {
+			wg.Go(func() {
+				n, err := s.AddEpisodes(t.Context(), all...)
+				if err != nil {
+					t.Errorf("add: %v", err)
+				}
+				mu.Lock()
+				added += n
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		if added != 9 {
+			t.Errorf("racing importers added %d, want 9", added)
+		}
+	})
+}
+
+func TestListFiltersAndPages(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		var all []*Episode
+		for i := range 60 {
+			e := &Episode{
+				Description: fmt.Sprint(i), TaskType: TaskType([]string{"debugging", "testing"}[i%2]), Start: start.Add(time.Duration(i/2) * time.Hour),
+				Context: Context{Domain: []string{"a", "b", "c"}[i%3], Language: []string{"go", "rust"}[i/30]},
+				Outcome: Outcome{Kind: []OutcomeKind{Success, Failure, Abstained, PartialSuccess}[i%4]},
+			}
+			for _, n := range []int{2, 3, 5} {
+				if i%n == 0 {
+					e.Context.Tags = append(e.Context.Tags, fmt.Sprint("by", n))
+				}
+			}
+			all = append(all, e)
+		}
+		_, err := s.AddEpisodes(t.Context(), all...)
+		ok(t, err)
+		for _, tt := range []struct {
+			filter EpisodeFilter
+			keep   func(i int) bool
+		}{
+			{EpisodeFilter{}, func(int) bool { return true }},
+			{EpisodeFilter{Domain: "b"}, func(i int) bool { return i%3 == 1 }},
+			{EpisodeFilter{TaskType: "testing", Language: "rust"}, func(i int) bool { return i%2 == 1 && i >= 30 }},
+			{EpisodeFilter{Outcome: Abstained}, func(i int) bool { return i%4 == 2 }},
+			{EpisodeFilter{Tags: []string{"by2", "by3"}}, func(i int) bool { return i%6 == 0 }},
+			{EpisodeFilter{Tags: []string{"by2", "by7"}}, func(int) bool { return false }},
+			{EpisodeFilter{From: start.Add(3 * time.Hour), To: start.Add(6 * time.Hour)}, func(i int) bool { return i/2 >= 3 && i/2 < 6 }},
+			{EpisodeFilter{Domain: "a", Tags: []string{"by5"}, Outcome: Success}, func(i int) bool { return i%3 == 0 && i%5 == 0 && i%4 == 0 }},
+		} {
+			var want []string
+			for i := 59; i >= 0; i-- {
+				if tt.keep(i) {
+					want = append(want, fmt.Sprint(i))
+				}
+			}
+			for _, limit := range []int{0, 1, 7, 60} {
+				var got []string
+				f := tt.filter
+				f.Limit = limit
+				for pages := 0; ; pages++ {
+					page, err := s.ListEpisodes(t.Context(), &f)
+					ok(t, err)
+					for _, e := range page.Items {
+						got = append(got, e.Description)
+					}
+					if f.Cursor = page.Next; f.Cursor == "" {
+						break
+					}
+					if len(page.Items) == 0 || pages > 60 {
+						t.Fatalf("%+v: pages go on and on", tt.filter)
+					}
+				}
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("%+v: got %v, want %v", f, got, want)
+				}
+			}
+		}
+	})
+}
+
+func TestFiltersRefuseNonsense(t *testing.T) {
+	s := onFile(t)
+	for field, f := range map[string]*EpisodeFilter{
+		"limit": {Limit: -1}, "limit: is 1001": {Limit: 1001}, "cursor": {Cursor: "zzz"}, "outcome": {Outcome: "good"}, "domain": {Domain: "\xff"},
+	} {
+		_, err := s.ListEpisodes(t.Context(), f)
+		wants(t, err, ErrInvalid, field)
+	}
+}
+
+func TestResolveEpisode(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		for _, id := range []string{"0198aaaa-0000-7000-8000-000000000001", "0198aaab-0000-7000-8000-000000000002", "f0000000-0000-7000-8000-000000000003"} {
+			parsed, err := ParseID(id)
+			ok(t, err)
+			ok(t, s.PutEpisode(t.Context(), &Episode{ID: parsed, Description: id}))
+		}
+		for prefix, want := range map[string]string{
+			"f":                                    "f0000000-0000-7000-8000-000000000003",
+			"0198AAAA":                             "0198aaaa-0000-7000-8000-000000000001",
+			"0198aaab-0000":                        "0198aaab-0000-7000-8000-000000000002",
+			"0198aaab-0000-7000-8000-000000000002": "0198aaab-0000-7000-8000-000000000002",
+		} {
+			if id, err := s.ResolveEpisode(t.Context(), prefix); err != nil || id.String() != want {
+				t.Errorf("%s: %v, %v; want %s", prefix, id, err, want)
+			}
+		}
+		for prefix, want := range map[string]error{"e": ErrNotFound, "0198": ErrInvalid, "": ErrInvalid, "xyz": ErrInvalid, "0198aaaa-0000-7000-8000-0000000000011": ErrInvalid} {
+			if id, err := s.ResolveEpisode(t.Context(), prefix); !errors.Is(err, want) {
+				t.Errorf("%q: %v, %v; want %v", prefix, id, err, want)
+			}
+		}
+	})
+}
+
+func TestBadEpisodesAreRefusedByField(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		huge := strings.Repeat("x", 100<<20)
+		for field, e := range map[string]*Episode{
+			"description: is empty":                     {},
+			"description: is not valid UTF-8 at byte 2": {Description: "ab\xff"},
+			"context.domain":                            {Description: "x", Context: Context{Domain: "a\x00b"}},
+			"context.tags[1]: is empty":                 {Description: "x", Context: Context{Tags: []string{"a", " "}}},
+			"context.complexity":                        {Description: "x", Context: Context{Complexity: "hard"}},
+			"end: lies before start":                    {Description: "x", Start: time.Unix(10, 0), End: time.Unix(9, 0)},
+			"start: has the year":                       {Description: "x", Start: time.Unix(1<<40, 0)},
+			"steps[1].latency_ns: is negative":          {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Latency: -1}}},
+			"steps[0].tokens":                           {Description: "x", Steps: []Step{{Tool: "a", Tokens: -1}}},
+			"steps[0].tool: is empty":                   {Description: "x", Steps: []Step{{}}},
+			"steps[0].parameters: is not JSON":          {Description: "x", Steps: []Step{{Tool: "a", Parameters: "{"}}},
+			"steps[0].result.kind":                      {Description: "x", Steps: []Step{{Tool: "a", Result: &Result{}}}},
+			"steps[0].result.text: is not valid":        {Description: "x", Steps: []Step{{Tool: "a", Result: &Result{Kind: ResultOutput, Text: "\xc3"}}}},
+			"steps[1]: takes 104857":                    {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Result: &Result{Kind: ResultOutput, Text: huge}}}},
+			"steps[1].number: is 1":                     {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Number: 1}}},
+			"step_count: is 3":                          {Description: "x", StepCount: 3},
+			"outcome.kind":                              {Description: "x", Outcome: Outcome{Kind: "great"}},
+			"outcome.reason: does not belong":           {Description: "x", Outcome: Outcome{Kind: Success, Reason: "r"}},
+			"reward.total":                              {Description: "x", Reward: &Reward{Total: math.NaN()}},
+			"reward.components.c":                       {Description: "x", Reward: &Reward{Components: map[string]float64{"c": math.Inf(1)}}},
+			"applied_patterns[0].pattern_id":            {Description: "x", AppliedPatterns: []AppliedPattern{{Effect: Helped}}},
+			"metadata.k":                                {Description: "x", Metadata: map[string]string{"k": "\xff"}},
+			"episode: takes":                            {Description: huge},
+		} {
+			err := s.PutEpisode(t.Context(), e)
+			wants(t, err, ErrInvalid, field)
+			if ie, ok := errors.AsType[*InvalidError](err); !ok || !strings.HasPrefix(field, ie.Field) {
+				t.Errorf("%s: blamed field is %+v", field, ie)
+			}
+		}
+		if counts, err := s.Counts(t.Context()); err != nil || counts != (Counts{}) {
+			t.Errorf("something was stored: %+v, %v", counts, err)
+		}
+	})
+}
+
+// Steps of 20 MB go over what one row and one answer may hold.
+func TestLargeEpisodes(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		big := strings.Repeat("0123456789abcde\n", 250_000) // 4 MB
+		e := &Episode{Description: "large", Outcome: Outcome{Kind: Success}}
+		for i := range 5 {
+			e.Steps = append(e.Steps, Step{Tool: fmt.Sprint("t", i), Result: &Result{Kind: ResultOutput, Text: big}}, Step{Tool: "small"})
+		}
+		ok(t, s.PutEpisode(t.Context(), e))
+		got, err := s.Episode(t.Context(), e.ID)
+		ok(t, err)
+		if len(got.Steps) != 10 || got.Steps[8].Result.Text != big || got.Steps[8].Number != 9 || got.Steps[9].Tool != "small" {
+			t.Errorf("read back %d steps", len(got.Steps))
+		}
+
+		running := &Episode{Description: "growing"}
+		ok(t, s.Start(t.Context(), running))
+		for _, step := range e.Steps {
+			if _, err := s.AppendSteps(t.Context(), running.ID, step); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ok(t, s.Complete(t.Context(), running.ID, Completion{Outcome: Outcome{Kind: Success}}))
+		got, err = s.Episode(t.Context(), running.ID)
+		ok(t, err)
+		if len(got.Steps) != 10 || got.Steps[8].Result.Text != big || got.Outcome.Kind != Success {
+			t.Errorf("read back %d steps, outcome %s", len(got.Steps), got.Outcome.Kind)
+		}
+
+		// Heads that together exceed one answer come on shorter pages.
+		for range 4 {
+			ok(t, s.PutEpisode(t.Context(), &Episode{Description: big}))
+		}
+		var n int
+		for f := (&EpisodeFilter{}); ; {
+			page, err := s.ListEpisodes(t.Context(), f)
+			ok(t, err)
+			n += len(page.Items)
+			if f.Cursor = page.Next; f.Cursor == "" {
+				break
+			}
+		}
+		if n != 6 {
+			t.Errorf("listed %d episodes, want 6", n)
+		}
+	})
+}
+
+func TestDamagedRowsAreNamed(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "x", Steps: []Step{{Tool: "a"}}}
+	for _, sql := range []string{
+		"UPDATE episodes SET payload = x'01'", "UPDATE episodes SET payload = x'7f00'", "UPDATE episodes SET payload = x''",
+		"UPDATE runs SET payload = x'01'", "UPDATE runs SET payload = x'015b5d'", "UPDATE runs SET first = 2", "DELETE FROM runs",
+	} {
+		ok(t, s.PutEpisode(t.Context(), e))
+		_, err := s.engine.Batch(t.Context(), stmt(sql))
+		ok(t, err)
+		_, err = s.Episode(t.Context(), e.ID)
+		wants(t, err, ErrCorrupt, e.ID.String())
+	}
+}

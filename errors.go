@@ -1,0 +1,104 @@
+package episodic
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/schema"
+)
+
+// Errors that callers can ask for with errors.Is.
+var (
+	// ErrNotFound: no item has this id.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: the write contradicts what is stored: the episode already
+	// exists or is already complete, a step number is taken, a relation would
+	// close a cycle, a vector has another dimension than its model.
+	ErrConflict = errors.New("conflicts with what is stored")
+	// ErrClosed: the Store is closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrInvalid: the input was refused before anything was written; the error
+	// is an *InvalidError that names the field.
+	ErrInvalid = errors.New("invalid")
+	// ErrUnknownOutcome: the answer to a write was lost, or the caller stopped
+	// waiting for it: it may or may not be stored. Every write but AppendSteps
+	// can simply be repeated; before repeating AppendSteps compare the episode's
+	// step count, or number the steps yourself.
+	ErrUnknownOutcome = errors.New("outcome unknown")
+	// ErrUnauthorized: the server refused the auth token.
+	ErrUnauthorized = errors.New("not authorized")
+	// ErrSchema: the database is of a newer version, or is another program's.
+	ErrSchema = errors.New("unsuitable database")
+	// ErrCorrupt: a stored row cannot be read back; the error names the row.
+	ErrCorrupt = errors.New("damaged row")
+)
+
+// InvalidError says which field of the input is refused and why. It matches
+// ErrInvalid.
+type InvalidError struct {
+	Field   string // in the form of the JSON document: steps[3].latency_ns
+	Problem string // what is wrong and what would be right
+}
+
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Problem }
+
+// Is reports whether target is ErrInvalid.
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+
+func invalid(field, format string, args ...any) error {
+	return &InvalidError{Field: field, Problem: fmt.Sprintf(format, args...)}
+}
+
+// Retryable reports whether the same call may succeed later: another process
+// held the database too long, or the server could not be reached. Nothing was
+// written by the failed call. An ErrUnknownOutcome is not Retryable, because
+// whether to repeat then depends on the call.
+func Retryable(err error) bool {
+	switch engine.KindOf(err) {
+	case engine.KindBusy, engine.KindUnavailable:
+		return true
+	}
+	return false
+}
+
+// failed puts what was attempted in front of an engine's error and adds the
+// sentinel that callers ask for. It returns nil for nil.
+func failed(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	attempt := fmt.Sprintf(format, args...)
+	sentinel := func() error {
+		if errors.Is(err, engine.ErrClosed) {
+			return ErrClosed
+		}
+		switch engine.KindOf(err) {
+		case engine.KindUnknownOutcome:
+			return ErrUnknownOutcome
+		case engine.KindUnique:
+			return ErrConflict
+		case engine.KindTooLarge:
+			return ErrInvalid
+		case engine.KindAuth:
+			return ErrUnauthorized
+		case engine.KindNotADatabase:
+			return ErrCorrupt
+		}
+		if _, ok := errors.AsType[*schema.NewerError](err); ok {
+			return ErrSchema
+		}
+		if _, ok := errors.AsType[*schema.ForeignError](err); ok {
+			return ErrSchema
+		}
+		return nil
+	}()
+	switch {
+	case sentinel == nil:
+		return fmt.Errorf("%s: %w", attempt, err)
+	case sentinel == ErrClosed:
+		return fmt.Errorf("%s: %w", attempt, ErrClosed)
+	default:
+		return fmt.Errorf("%s: %w: %w", attempt, sentinel, err)
+	}
+}

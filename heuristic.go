@@ -1,0 +1,103 @@
+package episodic
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Heuristic is a rule of thumb drawn from episodes: under this condition, do
+// that.
+type Heuristic struct {
+	ID         ID       `json:"id,omitzero"` // made by storing if it is zero
+	Condition  string   `json:"condition"`   // required
+	Action     string   `json:"action"`      // required
+	Confidence float64  `json:"confidence"`  // 0 to 1
+	Evidence   Evidence `json:"evidence,omitzero"`
+
+	Metadata map[string]string `json:"metadata,omitempty"`
+	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
+	Updated  time.Time         `json:"updated,omitzero"` // storing sets a zero Updated to Created
+}
+
+// Evidence is what a heuristic rests on.
+type Evidence struct {
+	Episodes    []ID    `json:"episodes,omitempty"`
+	SuccessRate float64 `json:"success_rate,omitempty"` // of the sample, 0 to 1
+	SampleSize  int     `json:"sample_size,omitempty"`  // how many cases were looked at
+}
+
+func (h *Heuristic) prepare(now time.Time) error {
+	if h.ID.IsZero() {
+		h.ID = NewID()
+	}
+	if h.Created.IsZero() {
+		h.Created = whole(now)
+	}
+	if h.Updated.IsZero() {
+		h.Updated = h.Created
+	}
+	c := &check{}
+	c.text("condition", h.Condition)
+	c.text("action", h.Action)
+	if h.Condition == "" {
+		c.fail("condition", "is empty")
+	}
+	if h.Action == "" {
+		c.fail("action", "is empty")
+	}
+	c.fraction("confidence", h.Confidence)
+	c.fraction("evidence.success_rate", h.Evidence.SuccessRate)
+	c.notNegative("evidence.sample_size", int64(h.Evidence.SampleSize))
+	c.metadata(h.Metadata)
+	c.time("created", h.Created)
+	c.time("updated", h.Updated)
+	return c.err
+}
+
+// HeuristicFilter chooses heuristics. Conditions that are set must all hold.
+type HeuristicFilter struct {
+	MinConfidence float64
+	Limit         int    // the most heuristics on a page, up to 1000; 0 means 50
+	Cursor        string // Page.Next of the page before
+}
+
+// PutHeuristic stores a heuristic: it creates it, or replaces the stored one
+// with the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
+func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
+	stmt, err := heuristicUpsert(h)
+	if err != nil {
+		return fmt.Errorf("put heuristic: %w", err)
+	}
+	_, err = s.engine.Batch(ctx, stmt)
+	return failed(err, "put heuristic %v", h.ID)
+}
+
+// Heuristic returns the heuristic. Errors: ErrNotFound.
+func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
+	h, err := getOne(ctx, s, sqlGetHeuristic, id, heuristicFrom)
+	return h, failed(err, "get heuristic %v", id)
+}
+
+// ListHeuristics returns the chosen heuristics, newest Created first. Errors:
+// ErrInvalid.
+func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter) (*Page[*Heuristic], error) {
+	if f == nil {
+		f = &HeuristicFilter{}
+	}
+	c := &check{}
+	if c.fraction("min_confidence", f.MinConfidence); c.err != nil {
+		return nil, failed(c.err, "list heuristics")
+	}
+	var w where
+	if f.MinConfidence > 0 {
+		w.and("confidence >= ?", f.MinConfidence)
+	}
+	page, err := newestFirst(ctx, s, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, heuristicFrom)
+	return page, failed(err, "list heuristics")
+}
+
+// DeleteHeuristic deletes the heuristic and its embeddings. Errors: ErrNotFound.
+func (s *Store) DeleteHeuristic(ctx context.Context, id ID) error {
+	return s.delete(ctx, "heuristic", sqlDeleteHeuristic, id)
+}

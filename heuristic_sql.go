@@ -1,0 +1,41 @@
+package episodic
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+const (
+	heuristicColumns   = `seq, id, created_us, payload`
+	sqlUpsertHeuristic = `INSERT INTO heuristics(id, confidence, created_us, payload) VALUES(?,?,?,?)
+ ON CONFLICT(id) DO UPDATE SET confidence = excluded.confidence, created_us = excluded.created_us, payload = excluded.payload`
+	sqlGetHeuristic    = `SELECT ` + heuristicColumns + ` FROM heuristics WHERE id = ?`
+	sqlDeleteHeuristic = `DELETE FROM heuristics WHERE id = ?`
+)
+
+// storedHeuristic is a Heuristic without what has a column of its own.
+type storedHeuristic Heuristic
+
+func heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
+	if err := h.prepare(time.Now()); err != nil {
+		return engine.Stmt{}, err
+	}
+	stored := storedHeuristic(*h)
+	stored.ID, stored.Created = ID{}, time.Time{}
+	stored.Updated = whole(h.Updated)
+	payload, err := encodePayload("heuristic", &stored)
+	return engine.Stmt{SQL: sqlUpsertHeuristic, Args: []any{h.ID[:], h.Confidence, micros(h.Created), payload}}, err
+}
+
+// heuristicFrom reads a row of heuristicColumns.
+func heuristicFrom(row []any) (*Heuristic, cursor, error) {
+	var h storedHeuristic
+	id, at, err := itemFrom(row, &h)
+	if err != nil {
+		return nil, at, fmt.Errorf("heuristic %w", err)
+	}
+	h.ID, h.Created = id, time.UnixMicro(at.us).UTC()
+	return (*Heuristic)(&h), at, nil
+}

@@ -1,0 +1,136 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/engine/enginetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, path string) *Engine {
+	t.Helper()
+	e, err := Open(t.Context(), Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return e
+}
+
+func TestConformance(t *testing.T) {
+	for _, noMmap := range []bool{false, true} {
+		enginetest.Run(t, func(t *testing.T) engine.Engine {
+			e, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "m.db"), NoMmap: noMmap})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		})
+	}
+}
+
+func TestOpenRefusesWhatIsNoDatabaseFile(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "notes.txt")
+	if err := os.WriteFile(text, []byte(strings.Repeat("these are my notes\n", 300)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ path, want string }{
+		{filepath.Join(dir, "missing", "m.db"), "does not exist"},
+		{dir, "is a folder"},
+		{filepath.Join(text, "m.db"), "is not a folder"},
+		{text, "file is not a database"},
+	} {
+		_, err := Open(t.Context(), Config{Path: tt.path})
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), tt.path) {
+			t.Errorf("open %s: %v, want %q", tt.path, err, tt.want)
+		}
+	}
+	if got, err := os.ReadFile(text); err != nil || !strings.HasPrefix(string(got), "these are my notes") {
+		t.Error("a file that is no database was changed")
+	}
+}
+
+func TestPathsWithSpecialCharacters(t *testing.T) {
+	for _, name := range []string{"with space.db", "100%.db", "a?b#c&d.db", "ünï.db", "q=1;x.db"} {
+		path := filepath.Join(t.TempDir(), name)
+		e := open(t, path)
+		if _, err := e.Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE a(k)"}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("%s was not created under its name: %v", name, err)
+		}
+	}
+}
+
+func TestDurabilityAndReaderSettings(t *testing.T) {
+	e := open(t, filepath.Join(t.TempDir(), "m.db"))
+	var mode string
+	var sync, foreign int
+	if err := errors.Join(
+		e.writer.conn.QueryRowContext(t.Context(), "PRAGMA journal_mode").Scan(&mode),
+		e.writer.conn.QueryRowContext(t.Context(), "PRAGMA synchronous").Scan(&sync),
+		e.writer.conn.QueryRowContext(t.Context(), "PRAGMA foreign_keys").Scan(&foreign),
+	); err != nil {
+		t.Fatal(err)
+	}
+	if mode != "wal" || sync != 2 || foreign != 1 {
+		t.Errorf("journal_mode %s, synchronous %d, foreign_keys %d; want wal, 2, 1", mode, sync, foreign)
+	}
+}
+
+// A second engine on the same file stands for a second process.
+func TestTwoEnginesOnOneFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	a, b := open(t, path), open(t, path)
+	if _, err := a.Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE a(k INTEGER PRIMARY KEY)"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(50) {
+		for j, e := range []*Engine{a, b} {
+			if _, err := e.Batch(t.Context(), engine.Stmt{SQL: "INSERT INTO a VALUES(?)", Args: []any{2*i + int64(j)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r, err := b.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM a"})
+	if err != nil || r[0].Rows[0][0] != int64(100) {
+		t.Errorf("b sees %v, %v", r, err)
+	}
+}
+
+func TestWriterHeldByAnotherProcessIsBusy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	a, b := open(t, path), open(t, path)
+	if err := a.writer.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := b.Batch(ctx, engine.Stmt{SQL: "CREATE TABLE x(k)"})
+		done <- err
+	}()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled behind another writer: %v", err)
+	}
+	a.writer.abandon(t.Context())
+	if _, err := b.Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE y(k)"}); err != nil {
+		t.Errorf("after the other writer left: %v", err)
+	}
+}

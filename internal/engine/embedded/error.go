@@ -1,0 +1,73 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+// kinds maps SQLite's extended, then primary result codes.
+var kinds = map[int]struct {
+	kind engine.Kind
+	code string
+}{
+	sqlite3.SQLITE_BUSY:                  {engine.KindBusy, "SQLITE_BUSY"},
+	sqlite3.SQLITE_LOCKED:                {engine.KindBusy, "SQLITE_LOCKED"},
+	sqlite3.SQLITE_CONSTRAINT_UNIQUE:     {engine.KindUnique, "SQLITE_CONSTRAINT_UNIQUE"},
+	sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: {engine.KindUnique, "SQLITE_CONSTRAINT_PRIMARYKEY"},
+	sqlite3.SQLITE_CONSTRAINT_ROWID:      {engine.KindUnique, "SQLITE_CONSTRAINT_ROWID"},
+	sqlite3.SQLITE_CONSTRAINT:            {engine.KindConstraint, "SQLITE_CONSTRAINT"},
+	sqlite3.SQLITE_TOOBIG:                {engine.KindTooLarge, "SQLITE_TOOBIG"},
+	sqlite3.SQLITE_NOTADB:                {engine.KindNotADatabase, "SQLITE_NOTADB"},
+	sqlite3.SQLITE_CORRUPT:               {engine.KindNotADatabase, "SQLITE_CORRUPT"},
+	sqlite3.SQLITE_READONLY:              {engine.KindReadOnly, "SQLITE_READONLY"},
+	sqlite3.SQLITE_FULL:                  {engine.KindFull, "SQLITE_FULL"},
+}
+
+// classify turns a driver's error into an engine.Error that blames statement
+// stmt. A context's error and an engine.Error pass unchanged.
+func classify(err error, stmt int) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if _, ok := errors.AsType[*engine.Error](err); ok {
+		return err
+	}
+	out := &engine.Error{Stmt: stmt, Err: err}
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
+		code := lite.Code()
+		k, ok := kinds[code]
+		if !ok {
+			k = kinds[code&0xff]
+		}
+		out.Kind, out.Code = k.kind, k.code
+		if out.Code == "" {
+			out.Code = fmt.Sprintf("SQLITE_%d", code)
+		}
+		if code == sqlite3.SQLITE_ERROR && strings.Contains(err.Error(), "no such table") {
+			out.Kind = engine.KindNoTable
+		}
+	}
+	return out
+}
+
+// undoesItself tells an error after which the transaction is as it was before
+// the failed statement. After the others (disk full, I/O error, out of memory)
+// SQLite may have rolled back the whole transaction.
+func undoesItself(err error) bool {
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	switch lite.Code() & 0xff {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,70 @@
+// Package engine is the seam between the Store and a database.
+//
+// An Engine runs SQL. It has one write lane and several readers, because SQLite
+// and libSQL have one writer whatever the client does: Batch joins concurrent
+// writes into one transaction (see [Lane]), Query reads a snapshot beside it.
+// The two engines are embedded (a local file) and remote (a libSQL server);
+// enginetest holds the behaviour both must show.
+package engine
+
+import "context"
+
+// Value is one SQL value: nil, int64, float64, string or []byte, nothing else.
+// Text must be valid UTF-8 and floats finite, because not every protocol can
+// carry the rest.
+type Value = any
+
+// Stmt is one SQL statement with positional arguments for its `?` marks.
+//
+// The text must begin with its verb (no comment, no WITH before a write), and
+// must stay within the SQL of SQLite 3.45, which libSQL servers speak.
+type Stmt struct {
+	SQL  string
+	Args []Value
+}
+
+// Result is the outcome of one statement.
+type Result struct {
+	// Rows are the rows of a SELECT or of a RETURNING clause, in the statement's
+	// column order. They belong to the caller.
+	Rows [][]Value
+	// Affected counts the rows the statement itself inserted, updated or deleted;
+	// rows changed by its triggers do not count.
+	Affected int64
+}
+
+// Engine runs statements on one database. All methods may be called
+// concurrently. Errors are *Error, a context's error, or ErrClosed.
+type Engine interface {
+	// Query runs reading statements in one round trip. All of them see the same
+	// snapshot of the database.
+	Query(ctx context.Context, stmts ...Stmt) ([]Result, error)
+
+	// Batch runs stmts in order as one unit: all of them are stored or none, and
+	// a nil error means that they are committed. The engine may commit several
+	// callers' batches together; one caller's failure does not touch another's.
+	//
+	// When ctx ends before the unit was begun, nothing is written and the error
+	// is the context's. When it ends later the wait is over at once, but the unit
+	// may still be committed: the error then also is KindUnknownOutcome.
+	// The arguments must not be changed after the call, even when it failed.
+	Batch(ctx context.Context, stmts ...Stmt) ([]Result, error)
+
+	// Stats returns what the engine has done since it was opened.
+	Stats() Stats
+
+	// Close refuses new calls, waits for the accepted ones and frees everything
+	// the engine holds. Closing twice is harmless.
+	Close() error
+}
+
+// Stats counts what an engine did since it was opened. Every field only grows.
+type Stats struct {
+	Queries uint64 `json:"queries"` // Query calls that reached the database
+	Batches uint64 `json:"batches"` // Batch calls that a transaction carried
+	Commits uint64 `json:"commits"` // transactions committed; Batches/Commits is the mean group
+	Retries uint64 `json:"retries"` // transactions begun again because the database was busy
+
+	// Requests counts HTTP requests sent; always 0 for a local file.
+	Requests uint64 `json:"requests"`
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// Bounds of one group. A group holds the database's only writer while it runs,
+// so it must stay far below the 5 s after which a libSQL server takes the lock
+// away, and below what one request may carry.
+const (
+	maxGroupUnits = 256
+	maxGroupStmts = 4096
+	maxGroupBytes = 4 << 20
+)
+
+// Unit is one caller's batch on its way through a Lane. The commit function
+// reads Stmts and sets either Results or Err.
+type Unit struct {
+	Stmts   []Stmt
+	Results []Result
+	Err     error
+
+	size  int
+	taken bool          // guarded by Lane.mu: a group holds it, the caller can no longer withdraw it
+	done  chan struct{} // closed when Results or Err is set
+}
+
+// Lane is the one way to a database's writer. While a group of units is being
+// committed, later units gather and form the next group; a unit that finds the
+// lane idle leaves at once. Units are taken in the order of their arrival.
+type Lane struct {
+	commit  func([]*Unit)
+	wake    chan struct{} // capacity 1: the queue may have become non-empty, or the lane closed
+	stopped chan struct{} // closed when run has returned
+
+	// mu guards the fields below. It is never held while a group is committed.
+	mu     sync.Mutex
+	queue  []*Unit
+	closed bool
+}
+
+// NewLane starts a lane whose groups are committed by commit, one at a time on
+// one goroutine. commit must settle every unit of its group.
+func NewLane(commit func([]*Unit)) *Lane {
+	l := &Lane{commit: commit, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	go l.run()
+	return l
+}
+
+// Do passes stmts through the lane as one unit and waits for its outcome, as
+// Engine.Batch promises.
+func (l *Lane) Do(ctx context.Context, stmts []Stmt) ([]Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	u := &Unit{Stmts: stmts, size: size(stmts), done: make(chan struct{})}
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil, ErrClosed
+	}
+	l.queue = append(l.queue, u)
+	l.mu.Unlock()
+	l.signal()
+
+	select {
+	case <-u.done:
+		return u.Results, u.Err
+	case <-ctx.Done():
+	}
+	if l.withdraw(u) {
+		return nil, ctx.Err()
+	}
+	select {
+	case <-u.done: // both were ready: the outcome is known, so tell it
+		return u.Results, u.Err
+	default:
+		return nil, &Error{Kind: KindUnknownOutcome, Stmt: -1, Err: fmt.Errorf("gave up waiting for a commit under way: %w", ctx.Err())}
+	}
+}
+
+// Close refuses new units, waits until the accepted ones are settled and the
+// lane's goroutine is gone.
+func (l *Lane) Close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.signal()
+	<-l.stopped
+}
+
+func (l *Lane) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Lane) run() {
+	defer close(l.stopped)
+	for {
+		group, closed := l.take()
+		if len(group) > 0 {
+			l.commit(group)
+			for _, u := range group {
+				close(u.done)
+			}
+			continue
+		}
+		if closed {
+			return
+		}
+		<-l.wake
+	}
+}
+
+// take removes the next group from the queue and reports whether the lane is
+// closed. A unit over the byte bound travels alone.
+func (l *Lane) take() (group []*Unit, closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, stmts, bytes := 0, 0, 0
+	for ; n < len(l.queue) && n < maxGroupUnits; n++ {
+		u := l.queue[n]
+		stmts += len(u.Stmts)
+		bytes += u.size
+		if n > 0 && (stmts > maxGroupStmts || bytes > maxGroupBytes) {
+			break
+		}
+		u.taken = true
+	}
+	group = l.queue[:n:n]
+	l.queue = l.queue[n:]
+	return group, l.closed
+}
+
+// withdraw removes u from the queue; false means that a group already holds it.
+func (l *Lane) withdraw(u *Unit) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u.taken {
+		return false
+	}
+	for i, q := range l.queue {
+		if q == u {
+			// A fresh slice: take hands out windows of the old one.
+			l.queue = append(append([]*Unit(nil), l.queue[:i]...), l.queue[i+1:]...)
+			break
+		}
+	}
+	return true
+}
+
+func size(stmts []Stmt) int {
+	n := 0
+	for _, s := range stmts {
+		n += len(s.SQL)
+		for _, a := range s.Args {
+			switch v := a.(type) {
+			case string:
+				n += len(v)
+			case []byte:
+				n += len(v)
+			default:
+				n += 8
+			}
+		}
+	}
+	return n
+}

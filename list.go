@@ -1,0 +1,59 @@
+package episodic
+
+import (
+	"context"
+	"time"
+)
+
+// EpisodeFilter chooses episodes. Conditions that are set must all hold; nil and
+// the zero value choose all.
+type EpisodeFilter struct {
+	Domain   string
+	TaskType TaskType
+	Language string
+	Tags     []string // all of them
+	Outcome  OutcomeKind
+	From, To time.Time // the start lies at or after From and before To
+
+	// Limit is the most episodes on a page, up to 1000; 0 means 50. A page may be
+	// shorter although more follow, where episodes are very large.
+	Limit  int
+	Cursor string // Page.Next of the page before; empty for the first
+}
+
+func (f *EpisodeFilter) where() (w where, err error) {
+	c := &check{}
+	c.text("domain", f.Domain)
+	c.text("task_type", string(f.TaskType))
+	c.text("language", f.Language)
+	c.texts("tags", f.Tags)
+	c.oneOf("outcome", string(f.Outcome), "", Success, PartialSuccess, Failure, Abstained)
+	w.andText("domain = ?", f.Domain)
+	w.andText("task_type = ?", string(f.TaskType))
+	w.andText("language = ?", f.Language)
+	w.andText("episodes.outcome = ?", string(f.Outcome))
+	for _, tag := range f.Tags {
+		w.and("episodes.seq IN (SELECT episode FROM tags WHERE tag = ?)", tag)
+	}
+	if !f.From.IsZero() {
+		w.and("start_us >= ?", micros(f.From))
+	}
+	if !f.To.IsZero() {
+		w.and("start_us < ?", micros(f.To))
+	}
+	return w, c.err
+}
+
+// ListEpisodes returns the chosen episodes, newest start first, without their
+// steps (StepCount is set). Errors: ErrInvalid.
+func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter) (*Page[*Episode], error) {
+	if f == nil {
+		f = &EpisodeFilter{}
+	}
+	w, err := f.where()
+	if err != nil {
+		return nil, failed(err, "list episodes")
+	}
+	page, err := newestFirst(ctx, s, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, episodeFrom)
+	return page, failed(err, "list episodes")
+}

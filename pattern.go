@@ -1,0 +1,192 @@
+package episodic
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Pattern is something that recurred in episodes. Exactly one of ToolSequence,
+// DecisionPoint, ErrorRecovery and ContextPattern is set: it says what kind of
+// pattern it is.
+type Pattern struct {
+	ID          ID      `json:"id,omitzero"` // made by storing if it is zero
+	Description string  `json:"description,omitempty"`
+	Context     Context `json:"context,omitzero"` // where it was seen; patterns are listed by its Domain
+	SuccessRate float64 `json:"success_rate"`     // of the episodes it was seen in, 0 to 1
+	Occurrences int     `json:"occurrences"`      // how often it was seen
+	Evidence    []ID    `json:"evidence,omitempty"`
+
+	ToolSequence   *ToolSequence   `json:"tool_sequence,omitempty"`
+	DecisionPoint  *DecisionPoint  `json:"decision_point,omitempty"`
+	ErrorRecovery  *ErrorRecovery  `json:"error_recovery,omitempty"`
+	ContextPattern *ContextPattern `json:"context_pattern,omitempty"`
+
+	Metadata map[string]string `json:"metadata,omitempty"`
+	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
+	Updated  time.Time         `json:"updated,omitzero"` // storing sets a zero Updated to Created
+}
+
+// ToolSequence is a series of tool calls that works.
+type ToolSequence struct {
+	Tools       []string      `json:"tools"`                     // in order, at least one
+	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"` // of the whole sequence
+}
+
+// DecisionPoint is a choice that comes back.
+type DecisionPoint struct {
+	Condition   string        `json:"condition"` // required
+	Action      string        `json:"action"`    // required
+	Successes   int           `json:"successes,omitempty"`
+	Failures    int           `json:"failures,omitempty"`
+	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"`
+}
+
+// ErrorRecovery is a way out of an error.
+type ErrorRecovery struct {
+	Error string   `json:"error"` // its type or message; required
+	Steps []string `json:"steps"` // what helped, in order, at least one
+}
+
+// ContextPattern is an approach that suits contexts with certain features.
+type ContextPattern struct {
+	Features []string `json:"features"` // at least one
+	Approach string   `json:"approach"` // required
+}
+
+// PatternKind names the kinds of patterns.
+type PatternKind string
+
+// The kinds of a Pattern.
+const (
+	KindToolSequence   PatternKind = "tool_sequence"
+	KindDecisionPoint  PatternKind = "decision_point"
+	KindErrorRecovery  PatternKind = "error_recovery"
+	KindContextPattern PatternKind = "context_pattern"
+)
+
+// Kind returns which of the four fields is set, and "" if it is none or several.
+func (p *Pattern) Kind() (kind PatternKind) {
+	for k, set := range map[PatternKind]bool{
+		KindToolSequence:   p.ToolSequence != nil,
+		KindDecisionPoint:  p.DecisionPoint != nil,
+		KindErrorRecovery:  p.ErrorRecovery != nil,
+		KindContextPattern: p.ContextPattern != nil,
+	} {
+		if set && kind != "" {
+			return ""
+		}
+		if set {
+			kind = k
+		}
+	}
+	return kind
+}
+
+func (p *Pattern) prepare(now time.Time) error {
+	if p.ID.IsZero() {
+		p.ID = NewID()
+	}
+	if p.Created.IsZero() {
+		p.Created = whole(now)
+	}
+	if p.Updated.IsZero() {
+		p.Updated = p.Created
+	}
+	c := &check{}
+	required := func(field, s string) {
+		c.text(field, s)
+		if s == "" {
+			c.fail(field, "is empty")
+		}
+	}
+	some := func(field string, list []string) {
+		c.texts(field, list)
+		if len(list) == 0 {
+			c.fail(field, "is empty")
+		}
+	}
+	if p.Kind() == "" {
+		c.fail("pattern", "needs exactly one of tool_sequence, decision_point, error_recovery, context_pattern")
+	}
+	if x := p.ToolSequence; x != nil {
+		some("tool_sequence.tools", x.Tools)
+		c.notNegative("tool_sequence.mean_latency_ns", int64(x.MeanLatency))
+	}
+	if x := p.DecisionPoint; x != nil {
+		required("decision_point.condition", x.Condition)
+		required("decision_point.action", x.Action)
+		c.notNegative("decision_point.successes", int64(x.Successes))
+		c.notNegative("decision_point.failures", int64(x.Failures))
+		c.notNegative("decision_point.mean_latency_ns", int64(x.MeanLatency))
+	}
+	if x := p.ErrorRecovery; x != nil {
+		required("error_recovery.error", x.Error)
+		some("error_recovery.steps", x.Steps)
+	}
+	if x := p.ContextPattern; x != nil {
+		some("context_pattern.features", x.Features)
+		required("context_pattern.approach", x.Approach)
+	}
+	c.text("description", p.Description)
+	c.context(&p.Context)
+	c.fraction("success_rate", p.SuccessRate)
+	c.notNegative("occurrences", int64(p.Occurrences))
+	c.metadata(p.Metadata)
+	c.time("created", p.Created)
+	c.time("updated", p.Updated)
+	return c.err
+}
+
+// PatternFilter chooses patterns. Conditions that are set must all hold.
+type PatternFilter struct {
+	Kind           PatternKind
+	Domain         string
+	MinSuccessRate float64
+	Limit          int    // the most patterns on a page, up to 1000; 0 means 50
+	Cursor         string // Page.Next of the page before
+}
+
+// PutPattern stores a pattern: it creates it, or replaces the stored one with
+// the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
+func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
+	stmt, err := patternUpsert(p)
+	if err != nil {
+		return fmt.Errorf("put pattern: %w", err)
+	}
+	_, err = s.engine.Batch(ctx, stmt)
+	return failed(err, "put pattern %v", p.ID)
+}
+
+// Pattern returns the pattern. Errors: ErrNotFound.
+func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
+	p, err := getOne(ctx, s, sqlGetPattern, id, patternFrom)
+	return p, failed(err, "get pattern %v", id)
+}
+
+// ListPatterns returns the chosen patterns, newest Created first. Errors: ErrInvalid.
+func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter) (*Page[*Pattern], error) {
+	if f == nil {
+		f = &PatternFilter{}
+	}
+	c := &check{}
+	c.oneOf("kind", string(f.Kind), "", KindToolSequence, KindDecisionPoint, KindErrorRecovery, KindContextPattern)
+	c.text("domain", f.Domain)
+	c.fraction("min_success_rate", f.MinSuccessRate)
+	if c.err != nil {
+		return nil, failed(c.err, "list patterns")
+	}
+	var w where
+	w.andText("kind = ?", string(f.Kind))
+	w.andText("domain = ?", f.Domain)
+	if f.MinSuccessRate > 0 {
+		w.and("success_rate >= ?", f.MinSuccessRate)
+	}
+	page, err := newestFirst(ctx, s, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, patternFrom)
+	return page, failed(err, "list patterns")
+}
+
+// DeletePattern deletes the pattern and its embeddings. Errors: ErrNotFound.
+func (s *Store) DeletePattern(ctx context.Context, id ID) error {
+	return s.delete(ctx, "pattern", sqlDeletePattern, id)
+}

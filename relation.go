@@ -1,0 +1,165 @@
+package episodic
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+// Relation is a typed link from one episode to another. Between two episodes
+// there is at most one of each type and direction.
+type Relation struct {
+	From     ID                `json:"from"`
+	Type     RelationType      `json:"type"`
+	To       ID                `json:"to"`
+	Reason   string            `json:"reason,omitempty"`
+	Priority int               `json:"priority,omitempty"` // 1 (low) to 10 (high); 0: none given
+	By       string            `json:"by,omitempty"`       // who or what made the link
+	Metadata map[string]string `json:"metadata,omitempty"`
+	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
+}
+
+// RelationType says what From is to To. Relations of the types marked acyclic
+// cannot be stored if they would close a cycle of their type.
+type RelationType string
+
+// The types of relations.
+const (
+	ParentOf   RelationType = "parent_of"  // acyclic
+	DependsOn  RelationType = "depends_on" // acyclic
+	Follows    RelationType = "follows"    // acyclic
+	Blocks     RelationType = "blocks"     // acyclic
+	RelatedTo  RelationType = "related_to"
+	Duplicates RelationType = "duplicates"
+	References RelationType = "references"
+)
+
+func (t RelationType) acyclic() bool {
+	switch t {
+	case ParentOf, DependsOn, Follows, Blocks:
+		return true
+	}
+	return false
+}
+
+// Direction chooses relations by the end that an episode is at.
+type Direction string
+
+// The directions.
+const (
+	Both     Direction = ""
+	Outgoing Direction = "outgoing" // from the episode
+	Incoming Direction = "incoming" // to the episode
+)
+
+func (c *check) relationKey(from ID, typ RelationType, to ID) {
+	if from.IsZero() {
+		c.fail("from", "is missing")
+	}
+	if to.IsZero() {
+		c.fail("to", "is missing")
+	}
+	if from == to {
+		c.fail("to", "is the same episode as from")
+	}
+	c.oneOf("type", string(typ), ParentOf, DependsOn, Follows, Blocks, RelatedTo, Duplicates, References)
+}
+
+func (r *Relation) prepare(now time.Time) error {
+	if r.Created.IsZero() {
+		r.Created = whole(now)
+	}
+	c := &check{}
+	c.relationKey(r.From, r.Type, r.To)
+	c.text("reason", r.Reason)
+	c.text("by", r.By)
+	if r.Priority < 0 || r.Priority > 10 {
+		c.fail("priority", "is %d; it must lie between 1 and 10, or be 0 for none", r.Priority)
+	}
+	c.metadata(r.Metadata)
+	c.time("created", r.Created)
+	return c.err
+}
+
+func (r *Relation) String() string { return fmt.Sprintf("relation %v %s %v", r.From, r.Type, r.To) }
+
+// PutRelation stores a relation: it creates it, or replaces the one with the
+// same ends and type. It fills a zero Created. Errors: ErrInvalid; ErrNotFound
+// if an end is not stored; ErrConflict if it would close a cycle that its type
+// forbids.
+func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
+	stmts, err := relationUpsert(r)
+	if err != nil {
+		return fmt.Errorf("put relation: %w", err)
+	}
+	res, err := s.engine.Batch(ctx, stmts...)
+	if err != nil {
+		return failed(err, "put %v", r)
+	}
+	if res[1].Affected == 1 {
+		return nil
+	}
+	in := reader{row: res[0].Rows[0]}
+	from, to := in.int(0) == 1, in.int(1) == 1
+	switch {
+	case in.err != nil:
+		err = in.err
+	case !from:
+		err = fmt.Errorf("%w: there is no episode %v", ErrNotFound, r.From)
+	case !to:
+		err = fmt.Errorf("%w: there is no episode %v", ErrNotFound, r.To)
+	default:
+		err = fmt.Errorf("%w: it would close a cycle of %s", ErrConflict, r.Type)
+	}
+	return failed(err, "put %v", r)
+}
+
+// Relations returns the relations of an episode, oldest first; an empty type
+// means all types. Errors: ErrInvalid.
+func (s *Store) Relations(ctx context.Context, episode ID, typ RelationType, dir Direction) ([]*Relation, error) {
+	c := &check{}
+	c.oneOf("type", string(typ), "", ParentOf, DependsOn, Follows, Blocks, RelatedTo, Duplicates, References)
+	c.oneOf("direction", string(dir), Both, Outgoing, Incoming)
+	if c.err != nil {
+		return nil, failed(c.err, "list relations")
+	}
+	var w where
+	switch dir {
+	case Outgoing:
+		w.and("src = "+bySeq, episode[:])
+	case Incoming:
+		w.and("dst = "+bySeq, episode[:])
+	default:
+		w.and("(src = "+bySeq+" OR dst = "+bySeq+")", episode[:], episode[:])
+	}
+	w.andText("type = ?", string(typ))
+	res, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlRelations + w.sql + " ORDER BY created_us, a.id, type, b.id", Args: w.args})
+	if err != nil {
+		return nil, failed(err, "list relations of %v", episode)
+	}
+	var list []*Relation
+	for _, row := range res[0].Rows {
+		r, err := relationFrom(row)
+		if err != nil {
+			return nil, failed(err, "list relations of %v", episode)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// DeleteRelation deletes the relation with these ends and type. Errors:
+// ErrInvalid; ErrNotFound.
+func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, to ID) error {
+	c := &check{}
+	if c.relationKey(from, typ, to); c.err != nil {
+		return failed(c.err, "delete relation")
+	}
+	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteRelation, Args: []any{from[:], to[:], string(typ)}})
+	if err == nil && r[0].Affected == 0 {
+		err = ErrNotFound
+	}
+	return failed(err, "delete %v", &Relation{From: from, Type: typ, To: to})
+}

@@ -1,0 +1,72 @@
+package episodic
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+const (
+	sqlRelations = `SELECT a.id, type, b.id, created_us, relations.payload
+ FROM relations JOIN episodes a ON a.seq = src JOIN episodes b ON b.seq = dst WHERE 1`
+	sqlDeleteRelation = `DELETE FROM relations WHERE src = ` + bySeq + ` AND dst = ` + bySeq + ` AND type = ?`
+	sqlRelationEnds   = `SELECT EXISTS (SELECT 1 FROM episodes WHERE id = ?), EXISTS (SELECT 1 FROM episodes WHERE id = ?)`
+
+	sqlUpsertRelation = `INSERT INTO relations(src, dst, type, created_us, payload)
+ SELECT a.seq, b.seq, ?, ?, ? FROM episodes a, episodes b WHERE a.id = ? AND b.id = ?`
+	// Everything that the target leads to must not be the source.
+	noCycle = ` AND a.seq NOT IN (WITH RECURSIVE reach(seq) AS (
+ SELECT ` + bySeq + ` UNION SELECT dst FROM relations JOIN reach ON src = reach.seq AND type = ?) SELECT seq FROM reach)`
+	relationExists = ` ON CONFLICT(src, type, dst) DO UPDATE SET created_us = excluded.created_us, payload = excluded.payload`
+)
+
+// storedRelation is what of a Relation is not in columns of its own.
+type storedRelation struct {
+	Reason   string            `json:"reason,omitempty"`
+	Priority int               `json:"priority,omitempty"`
+	By       string            `json:"by,omitempty"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+}
+
+// relationUpsert returns a look at what could refuse the relation, and the
+// conditional write itself.
+func relationUpsert(r *Relation) ([]engine.Stmt, error) {
+	if err := r.prepare(time.Now()); err != nil {
+		return nil, err
+	}
+	payload, err := encodePayload("relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
+	if err != nil {
+		return nil, err
+	}
+	put := engine.Stmt{SQL: sqlUpsertRelation, Args: []any{string(r.Type), micros(r.Created), payload, r.From[:], r.To[:]}}
+	if r.Type.acyclic() {
+		put.SQL += noCycle
+		put.Args = append(put.Args, r.To[:], string(r.Type))
+	}
+	put.SQL += relationExists
+	return []engine.Stmt{{SQL: sqlRelationEnds, Args: []any{r.From[:], r.To[:]}}, put}, nil
+}
+
+// relationFrom reads a row of sqlRelations.
+func relationFrom(row []any) (*Relation, error) {
+	from, err := idFrom(row[0])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	to, err := idFrom(row[2])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	in := reader{row: row}
+	r := &Relation{From: from, Type: RelationType(in.text(1)), To: to, Created: time.UnixMicro(in.int(3)).UTC()}
+	if in.err != nil {
+		return nil, fmt.Errorf("%v: %w: %w", r, ErrCorrupt, in.err)
+	}
+	var p storedRelation
+	if err := decodePayload(row[4], &p); err != nil {
+		return nil, fmt.Errorf("%v: %w", r, err)
+	}
+	r.Reason, r.Priority, r.By, r.Metadata = p.Reason, p.Priority, p.By, p.Metadata
+	return r, nil
+}

@@ -1,0 +1,81 @@
+package episodic
+
+import (
+	"context"
+	"strings"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+// SearchOptions narrows a search. Nil and the zero value search everything.
+type SearchOptions struct {
+	// Filter chooses the episodes searched. Its Limit is the most hits, 0 means
+	// 10; its Cursor is not used and must be empty.
+	Filter EpisodeFilter
+}
+
+const defaultHits = 10
+
+// Hit is an episode found by a search.
+type Hit struct {
+	Episode *Episode `json:"episode"` // without its steps; StepCount is set
+	// Score says how well the episode fits, compared with the other hits of the
+	// same search; higher is better. It is the negated BM25 of SQLite's FTS5.
+	Score float64 `json:"score"`
+	// Snippet is the part of the task, tags, steps or outcome that fits best.
+	Snippet string `json:"snippet"`
+}
+
+// Search returns the episodes that fit the query best, the best first. The query
+// is plain words in any language; nothing in it acts as an operator. An episode
+// is found if its task, tags, tools and actions, or outcome hold at least one of
+// the words (English words in any inflection), and ranks higher the more of them
+// and the rarer they are. A query without a word finds nothing. Errors: ErrInvalid.
+func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) ([]Hit, error) {
+	if opts == nil {
+		opts = &SearchOptions{}
+	}
+	w, err := opts.Filter.where()
+	if err != nil {
+		return nil, failed(err, "search")
+	}
+	limit := opts.Filter.Limit
+	switch {
+	case limit < 0 || limit > maxLimit:
+		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", limit, maxLimit, defaultHits), "search")
+	case opts.Filter.Cursor != "":
+		return nil, failed(invalid("cursor", "is set; hits have no pages, raise the limit instead"), "search")
+	case limit == 0:
+		limit = defaultHits
+	}
+	match := matchQuery(query)
+	if match == "" {
+		return nil, nil
+	}
+	r, err := s.engine.Query(ctx, engine.Stmt{
+		SQL: `SELECT ` + episodeColumns + `, search.rank, snippet(search, -1, '', '', '…', 24)
+ FROM search JOIN episodes ON episodes.seq = search.rowid WHERE search MATCH ?` + w.sql + ` ORDER BY search.rank LIMIT ?`,
+		Args: append(append([]any{match}, w.args...), int64(limit)),
+	})
+	if err != nil {
+		return nil, failed(err, "search")
+	}
+	hits := make([]Hit, len(r[0].Rows))
+	for i, row := range r[0].Rows {
+		e, _, err := episodeFrom(row)
+		if err != nil {
+			return nil, failed(err, "search")
+		}
+		n := len(row) - 2
+		in := reader{row: row}
+		hits[i] = Hit{Episode: e, Score: -in.float(n), Snippet: oneLine(in.text(n + 1))}
+		if in.err != nil {
+			return nil, failed(in.err, "search: episode %v", e.ID)
+		}
+	}
+	return hits, nil
+}
+
+func oneLine(snippet string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(snippet, mark, "")), " ")
+}

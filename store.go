@@ -1,0 +1,66 @@
+package episodic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/engine/embedded"
+	"github.com/episodic-memory/episodic/internal/engine/remote"
+	"github.com/episodic-memory/episodic/internal/schema"
+)
+
+// Store is an open memory. It is safe for concurrent use. Several Stores, in one
+// process or in many, may be open on the same database.
+type Store struct {
+	engine engine.Engine
+}
+
+// Open opens the memory at target and creates it if there is none:
+//
+//	memory.db, /path/memory.db, file:memory.db   a local file; its folder must exist
+//	libsql://host, https://host                  a libSQL server over TLS
+//	http://127.0.0.1:8080                        a libSQL server on this machine
+//
+// A nil opts gives the defaults. The database must be episodic's alone. Errors:
+// ErrInvalid for a target or option that cannot be; ErrSchema for a database of
+// another program or of a newer episodic; ErrUnauthorized; Retryable errors if
+// the server cannot be reached.
+func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	t, err := parseTarget(target, opts.AllowPlaintext)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	e, err := openEngine(ctx, t, opts)
+	if err != nil {
+		return nil, failed(err, "open")
+	}
+	if err := schema.Migrate(ctx, e); err != nil {
+		return nil, failed(errors.Join(err, e.Close()), "open %s", t)
+	}
+	return &Store{engine: e}, nil
+}
+
+func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, error) {
+	if t.path != "" {
+		return embedded.Open(ctx, embedded.Config{Path: t.path, NoMmap: opts.NoMmap})
+	}
+	token := opts.AuthToken
+	if token == nil && t.token != "" {
+		token = StaticToken(t.token)
+	}
+	return remote.Open(remote.Config{URL: t.url, Token: token})
+}
+
+// Close waits for calls under way, and frees everything the Store holds. Later
+// calls return ErrClosed. Closing twice is harmless.
+func (s *Store) Close() error {
+	if err := s.engine.Close(); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package episodic
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+)
+
+func TestMain(m *testing.M) {
+	if crashWriter() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// open opens a Store that the test closes.
+func open(t testing.TB, target string, opts *Options) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), target, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+func onFile(t testing.TB) *Store { return open(t, filepath.Join(t.TempDir(), "m.db"), nil) }
+
+// onEveryTarget runs a test on the address of a fresh memory of each kind.
+func onEveryTarget(t *testing.T, test func(t *testing.T, target string)) {
+	t.Run("file", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "m.db")) })
+	t.Run("sqld", func(t *testing.T) { test(t, hranatest.Start(t).URL()) })
+}
+
+// onEveryEngine runs a test on a fresh memory of each kind.
+func onEveryEngine(t *testing.T, test func(t *testing.T, s *Store)) {
+	onEveryTarget(t, func(t *testing.T, target string) { test(t, open(t, target, nil)) })
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wants reports an error that is not target or does not contain text.
+func wants(t testing.TB, err, target error, text string) {
+	t.Helper()
+	if !errors.Is(err, target) || !strings.Contains(err.Error(), text) {
+		t.Errorf("error is %v, want %v with %q", err, target, text)
+	}
+}
+
+func TestOpenRefusesBadTargets(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "notes.txt")
+	ok(t, os.WriteFile(text, []byte(strings.Repeat("my notes\n", 500)), 0o600))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	nobody := "http://" + l.Addr().String()
+	ok(t, l.Close())
+	key := hranatest.NewKey()
+	server := hranatest.Start(t, hranatest.WithKey(key))
+
+	for _, tt := range []struct {
+		target    string
+		is        error
+		text      string
+		retryable bool
+	}{
+		{target: "", is: ErrInvalid, text: "target: is empty"},
+		{target: "postgres://host/db", is: ErrInvalid, text: `unknown scheme "postgres"`},
+		{target: ":memory:", is: ErrInvalid, text: "temporary folder"},
+		{target: "ws://127.0.0.1:8080", is: ErrInvalid, text: "libsql://"},
+		{target: "http://example.com", is: ErrInvalid, text: "unencrypted to example.com"},
+		{target: filepath.Join(dir, "no", "m.db"), text: "does not exist"},
+		{target: text, is: ErrCorrupt, text: "not a database"},
+		{target: nobody, text: "refused", retryable: true},
+		{target: server.URL(), is: ErrUnauthorized, text: "Expected authorization header"},
+		{target: server.URL() + "?authToken=sesame", is: ErrUnauthorized, text: "JWT is invalid"},
+		{target: server.URL() + "?authToken=" + key.Token(false, time.Now().Add(-time.Hour)), is: ErrUnauthorized, text: "expired"},
+	} {
+		s, err := Open(t.Context(), tt.target, nil)
+		if err == nil {
+			t.Errorf("%q was opened", tt.target)
+			ok(t, s.Close())
+			continue
+		}
+		if tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%q: %v; want %v with %q", tt.target, err, tt.is, tt.text)
+		}
+		if strings.Contains(err.Error(), "sesame") || strings.Contains(err.Error(), "eyJ") {
+			t.Errorf("%q: the error tells the token: %v", tt.target, err)
+		}
+		if Retryable(err) != tt.retryable {
+			t.Errorf("%q: Retryable is %v: %v", tt.target, !tt.retryable, err)
+		}
+	}
+	ok(t, open(t, server.URL()+"?authToken="+key.Token(false, time.Now().Add(time.Hour)), nil).PutEpisode(t.Context(), &Episode{Description: "x"}))
+}
+
+func TestTokenIsAskedForEveryRequest(t *testing.T) {
+	key := hranatest.NewKey()
+	server := hranatest.Start(t, hranatest.WithKey(key))
+	var mu sync.Mutex
+	token, asked := key.Token(false, time.Now().Add(time.Hour)), 0
+	s := open(t, server.URL(), &Options{AuthToken: func(context.Context) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		return token, nil
+	}})
+	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
+	if n := int(s.Stats().Requests); asked != n || n == 0 {
+		t.Errorf("token was asked for %d times in %d requests", asked, n)
+	}
+	mu.Lock()
+	token = key.Token(true, time.Now().Add(time.Hour))
+	mu.Unlock()
+	err := s.PutEpisode(t.Context(), &Episode{Description: "x"})
+	wants(t, err, ErrUnauthorized, "Write permission")
+	if _, err := s.Counts(t.Context()); err != nil {
+		t.Errorf("reading with a read-only token: %v", err)
+	}
+}
+
+func TestDatabasesOfOthersAreRefused(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		s := open(t, target, nil)
+		_, err := s.engine.Batch(t.Context(), stmt("INSERT INTO episodic_migrations VALUES(99, 0)"))
+		ok(t, err)
+		_, err = Open(t.Context(), target, nil)
+		wants(t, err, ErrSchema, "newer episodic")
+		_, err = s.engine.Batch(t.Context(), stmt("ALTER TABLE episodic_migrations RENAME TO other"))
+		ok(t, err)
+		_, err = Open(t.Context(), target, nil)
+		wants(t, err, ErrSchema, "another program")
+	})
+}
+
+func TestClosedStore(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		ok(t, s.Close())
+		ok(t, s.Close())
+		e := &Episode{Description: "x"}
+		_, appendErr := s.AppendSteps(t.Context(), NewID(), Step{Tool: "x"})
+		_, getErr := s.Episode(t.Context(), NewID())
+		_, listErr := s.ListEpisodes(t.Context(), nil)
+		_, searchErr := s.Search(t.Context(), "x", nil)
+		_, countErr := s.Counts(t.Context())
+		for i, err := range []error{s.PutEpisode(t.Context(), e), s.Start(t.Context(), e), appendErr, getErr, listErr, searchErr, countErr, s.DeleteEpisode(t.Context(), e.ID)} {
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("call %d: %v", i, err)
+			}
+		}
+	})
+}
+
+func TestCancelledCallsLeaveTheStoreUsable(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		e := &Episode{Description: "x"}
+		wants(t, s.PutEpisode(ctx, e), context.Canceled, "put episode "+e.ID.String())
+		_, err := s.Episode(ctx, e.ID)
+		wants(t, err, context.Canceled, "")
+		ok(t, s.PutEpisode(t.Context(), e))
+		if _, err := s.Episode(t.Context(), e.ID); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSixOpenersOfOneNewMemory(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				s, err := Open(t.Context(), target, nil)
+				if err != nil {
+					t.Errorf("open: %v", err)
+					return
+				}
+				if err := s.PutEpisode(t.Context(), &Episode{Description: "x"}); err != nil {
+					t.Errorf("put: %v", err)
+				}
+				if err := s.Close(); err != nil {
+					t.Errorf("close: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		counts, err := open(t, target, nil).Counts(t.Context())
+		if err != nil || counts.Episodes != 6 {
+			t.Errorf("%d episodes, %v", counts.Episodes, err)
+		}
+	})
+}
+
+func TestStatsCountWhatHappened(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		before := s.Stats()
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
+		_, err := s.Counts(t.Context())
+		ok(t, err)
+		_, err = s.Search(t.Context(), "x", nil)
+		ok(t, err)
+		after := s.Stats()
+		if w, c, r := after.Writes-before.Writes, after.Commits-before.Commits, after.Reads-before.Reads; w != 1 || c != 1 || r != 2 {
+			t.Errorf("%d writes, %d commits, %d reads; want 1, 1, 2", w, c, r)
+		}
+		if n := after.Requests - before.Requests; n != 0 && n != 3 {
+			t.Errorf("%d requests for 3 calls", n)
+		}
+	})
+}

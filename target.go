@@ -1,0 +1,103 @@
+package episodic
+
+import (
+	"net"
+	"net/url"
+	"strings"
+)
+
+// target is where a database lives: a path, or a URL with what it carried.
+type target struct {
+	path  string
+	url   string // http or https, without user, query and fragment
+	token string // of the query parameter authToken
+}
+
+// parseTarget reads a file path, a file: URL, or a libsql:, https: or http: URL.
+// Its errors never repeat the target's secrets.
+func parseTarget(s string, allowPlaintext bool) (target, error) {
+	scheme, rest, found := strings.Cut(s, ":")
+	switch {
+	case s == "":
+		return target{}, invalid("target", "is empty; give a file path or a libsql://, https:// or http:// URL")
+	case s == ":memory:" || s == "file::memory:":
+		return target{}, invalid("target", "in-memory databases are not supported; use a file in a temporary folder")
+	case !found || len(scheme) == 1 || strings.ContainsAny(scheme, `/\.`):
+		return target{path: s}, nil // a single letter is a drive of Windows
+	}
+	switch strings.ToLower(scheme) {
+	case "file":
+		return parseFileURL(rest)
+	case "libsql", "https", "http":
+		return parseServerURL(s, allowPlaintext)
+	case "ws", "wss":
+		return target{}, invalid("target", "WebSocket URLs are not supported; write the same address with libsql://")
+	}
+	return target{}, invalid("target", "has the unknown scheme %.20q; give a file path or a libsql://, https:// or http:// URL", scheme)
+}
+
+func parseFileURL(rest string) (target, error) {
+	if strings.ContainsAny(rest, "?#") {
+		return target{}, invalid("target", "has parameters behind the file name; they are not supported, write file:PATH")
+	}
+	path, err := url.PathUnescape(rest)
+	if err != nil {
+		return target{}, invalid("target", "is not a valid file: URL; write file:PATH")
+	}
+	if strings.HasPrefix(path, "//") {
+		path = strings.TrimPrefix(path[2:], "localhost")
+		if !strings.HasPrefix(path, "/") {
+			return target{}, invalid("target", "names another host's file; write file:PATH or file:///PATH")
+		}
+	}
+	if path == "" {
+		return target{}, invalid("target", "has no path; write file:PATH")
+	}
+	return target{path: path}, nil
+}
+
+func parseServerURL(s string, allowPlaintext bool) (target, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Hostname() == "" {
+		// url.Parse repeats the whole URL in its error, the token too.
+		return target{}, invalid("target", "is not a valid URL; write libsql://HOST, https://HOST or http://HOST:PORT")
+	}
+	if u.User != nil {
+		return target{}, invalid("target", "holds a user name; give the token with Options.AuthToken or the parameter authToken")
+	}
+	q := u.Query()
+	t := target{token: q.Get("authToken")}
+	scheme := strings.ToLower(u.Scheme)
+	if scheme == "libsql" {
+		scheme = "https"
+		if q.Get("tls") == "0" {
+			scheme = "http"
+		}
+	}
+	for key := range q {
+		if key != "authToken" && key != "tls" {
+			return target{}, invalid("target", "has the unknown parameter %.20q; authToken and tls are known", key)
+		}
+	}
+	if scheme == "http" && !isLoopback(u.Hostname()) && !allowPlaintext {
+		return target{}, invalid("target", "would send data and token unencrypted to %s; use libsql:// or https://, or allow it with Options.AllowPlaintext", u.Hostname())
+	}
+	t.url = (&url.URL{Scheme: scheme, Host: u.Host, Path: strings.TrimSuffix(u.Path, "/")}).String()
+	return t, nil
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// String is the target as errors show it.
+func (t target) String() string {
+	if t.path != "" {
+		return t.path
+	}
+	return t.url
+}

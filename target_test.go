@@ -1,0 +1,71 @@
+package episodic
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestParseTarget(t *testing.T) {
+	for in, want := range map[string]target{
+		"memory.db":                       {path: "memory.db"},
+		"./a:b.db":                        {path: "./a:b.db"},
+		`C:\memory.db`:                    {path: `C:\memory.db`},
+		"file:memory.db":                  {path: "memory.db"},
+		"file:///var/m%20m.db":            {path: "/var/m m.db"},
+		"file://localhost/var/m.db":       {path: "/var/m.db"},
+		"libsql://db-me.turso.io":         {url: "https://db-me.turso.io"},
+		"https://host/path/":              {url: "https://host/path"},
+		"HTTPS://Host":                    {url: "https://Host"},
+		"http://127.0.0.1:8080":           {url: "http://127.0.0.1:8080"},
+		"http://[::1]:8080":               {url: "http://[::1]:8080"},
+		"http://db.localhost:8080":        {url: "http://db.localhost:8080"},
+		"libsql://localhost:8080?tls=0":   {url: "http://localhost:8080"},
+		"libsql://host?authToken=abc%2Bd": {url: "https://host", token: "abc+d"},
+	} {
+		if got, err := parseTarget(in, false); err != nil || got != want {
+			t.Errorf("%s: %+v, %v; want %+v", in, got, err, want)
+		}
+	}
+	if got, err := parseTarget("http://10.0.0.1", true); err != nil || got.url != "http://10.0.0.1" {
+		t.Errorf("plain text allowed: %+v, %v", got, err)
+	}
+}
+
+func TestParseTargetRefusals(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                 "is empty",
+		"redis://sesame@host":              "unknown scheme",
+		"libsql://":                        "not a valid URL",
+		"https://user:sesame@host":         "user name",
+		"https://ho st?authToken=sesame":   "not a valid URL",
+		"https://host?auth=sesame":         "unknown parameter",
+		"http://10.0.0.1?authToken=sesame": "unencrypted to 10.0.0.1",
+		"libsql://10.0.0.1?tls=0":          "unencrypted",
+		"file:m.db?mode=ro":                "parameters",
+		"file://host/m.db":                 "another host",
+		"file:":                            "no path",
+		"wss://host":                       "WebSocket",
+		"file::memory:":                    "in-memory",
+	} {
+		_, err := parseTarget(in, false)
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%s: %v, want %q and no secret", in, err, want)
+		}
+	}
+}
+
+func FuzzParseTarget(f *testing.F) {
+	for _, s := range []string{"m.db", "file:///x", "libsql://h?authToken=t", "http://[::1]:1", "https://u:p@h"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := parseTarget(s, false)
+		if err != nil && !errors.Is(err, ErrInvalid) {
+			t.Fatalf("%q: %v", s, err)
+		}
+		if err == nil && (got.path == "") == (got.url == "") {
+			t.Fatalf("%q: %+v", s, got)
+		}
+	})
+}
