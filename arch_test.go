@@ -1,0 +1,142 @@
+package episodic
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/episodic-memory/episodic"
+
+// room is what a package may import. Its files are checked, not what they
+// import in turn.
+type room struct {
+	ours   []string // packages of this module, relative to it
+	others []string // modules of others, besides the standard library
+	why    string
+}
+
+// rooms is the import table of docs/design.md.
+var rooms = map[string]room{
+	".": {
+		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/schema"},
+		others: []string{"github.com/google/uuid"},
+		why:    "the root wires the rooms together and adds nothing to what its users must link",
+	},
+	"cmd/episodic": {
+		ours:   []string{"."},
+		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
+		why:    "the command line must be possible with the public API alone, or the API lacks something",
+	},
+	"internal/engine": {
+		why: "the seam knows no engine, or engines could not be exchanged",
+	},
+	"internal/engine/embedded": {
+		ours:   []string{"internal/engine"},
+		others: []string{"modernc.org/sqlite"},
+		why:    "only this room knows the SQLite driver, so that exchanging it is a change in one place",
+	},
+	"internal/engine/remote": {
+		ours: []string{"internal/engine", "internal/hrana"},
+		why:  "only this room repeats requests; the protocol below it knows nothing of our SQL",
+	},
+	"internal/engine/enginetest": {
+		ours:   []string{"internal/engine"},
+		others: []string{"pgregory.net/rapid"},
+		why:    "the suite must be the same for every engine, so it knows none",
+	},
+	"internal/hrana": {
+		others: []string{"google.golang.org/protobuf"},
+		why:    "the protocol stands alone: it knows no SQL of ours and no pool",
+	},
+	"internal/hrana/hranatest": {
+		why: "the test server speaks to the real program over the network, not through our own code",
+	},
+	"internal/schema": {
+		ours: []string{"internal/engine"},
+		why:  "migrations run on any engine",
+	},
+}
+
+// testRooms may only be imported by tests: what tests need must not reach users'
+// binaries.
+var testRooms = []string{"internal/engine/enginetest", "internal/hrana/hranatest"}
+
+// testOthers are modules of others that any test may use.
+var testOthers = []string{"pgregory.net/rapid", "go.uber.org/goleak"}
+
+func TestImports(t *testing.T) {
+	packages := 0
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); name != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bench") {
+				return filepath.SkipDir // bench is a module of its own
+			}
+			return nil
+		}
+		if path.Ext(file) == ".go" {
+			packages++
+			checkImports(t, filepath.ToSlash(file))
+		}
+		return nil
+	})
+	ok(t, err)
+	if packages < len(rooms) {
+		t.Errorf("only %d files were looked at", packages)
+	}
+	for dir := range rooms {
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("the table names %s, which does not exist", dir)
+		}
+	}
+}
+
+func checkImports(t *testing.T, file string) {
+	dir := path.Dir(file)
+	r, known := rooms[dir]
+	if !known {
+		t.Errorf("%s: package %s is not in the table of arch_test.go and docs/design.md: say there what it may import and why", file, dir)
+		return
+	}
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	ok(t, err)
+	test := strings.HasSuffix(file, "_test.go")
+	for _, spec := range parsed.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		ok(t, err)
+		first, _, _ := strings.Cut(imported, "/")
+		allowed := false
+		switch {
+		case !strings.Contains(first, "."):
+			continue // standard library
+		case imported == module:
+			allowed = slices.Contains(r.ours, ".") || test
+		case strings.HasPrefix(imported, module+"/"):
+			rel := strings.TrimPrefix(imported, module+"/")
+			// A room's tests may use every room; what they need stays out of users' binaries.
+			allowed = slices.Contains(r.ours, rel) || test
+			if !test && slices.Contains(testRooms, rel) {
+				allowed = false
+			}
+		default:
+			allowed = among(r.others, imported) || test && among(testOthers, imported)
+		}
+		if !allowed {
+			t.Errorf("%s imports %s, which %s may not: %s", file, imported, dir, r.why)
+		}
+	}
+}
+
+func among(modules []string, imported string) bool {
+	return slices.ContainsFunc(modules, func(m string) bool { return imported == m || strings.HasPrefix(imported, m+"/") })
+}
