@@ -11,12 +11,13 @@ import "context"
 
 // Value is one SQL value: nil, int64, float64, string or []byte, nothing else.
 // Text must be valid UTF-8 and floats finite, because not every protocol can
-// carry the rest.
+// carry the rest. An empty blob is []byte{}, never a nil []byte.
 type Value = any
 
 // Stmt is one SQL statement with positional arguments for its `?` marks.
 //
-// The text must begin with its verb (no comment, no WITH before a write), and
+// The text must begin with its verb (no comment, no WITH before a write), must
+// not control transactions or fail halfway (BEGIN, OR ROLLBACK, OR FAIL), and
 // must stay within the SQL of SQLite 3.45, which libSQL servers speak.
 type Stmt struct {
 	SQL  string
@@ -60,11 +61,11 @@ type Engine interface {
 
 // Stats counts what an engine did since it was opened. Every field only grows.
 type Stats struct {
-	Queries uint64 `json:"queries"` // Query calls that reached the database
-	Batches uint64 `json:"batches"` // Batch calls that a transaction carried
-	Commits uint64 `json:"commits"` // transactions committed; Batches/Commits is the mean group
-	Retries uint64 `json:"retries"` // transactions begun again because the database was busy
+	Queries uint64 // Query calls that were answered with rows
+	Batches uint64 // Batch calls that were stored
+	Commits uint64 // transactions committed; Batches/Commits is the mean group
+	Retries uint64 // transactions begun again because the database was busy
 
 	// Requests counts HTTP requests sent; always 0 for a local file.
-	Requests uint64 `json:"requests"`
+	Requests uint64
 }

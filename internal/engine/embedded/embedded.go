@@ -245,7 +245,11 @@ func (e *Engine) commit(units []*engine.Unit) {
 		return
 	}
 	e.commits.Add(1)
-	e.batches.Add(uint64(len(units)))
+	for _, u := range units {
+		if u.Err == nil {
+			e.batches.Add(1)
+		}
+	}
 }
 
 // settle fails all units that have not failed for a reason of their own.

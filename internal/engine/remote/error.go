@@ -1,0 +1,166 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/hrana"
+)
+
+// serverError translates the failure of a statement, or of a whole batch.
+func serverError(h *hrana.Error, stmt int) *engine.Error {
+	text := h.Message
+	// What a replica passes on, and what the server puts before SQLite's words.
+	for _, prefix := range []string{"error executing a request on the primary: ", "SQLite error: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return &engine.Error{Kind: kindOf(h.Code, text), Code: h.Code, Stmt: stmt, Err: errors.New(text)}
+}
+
+// kindOf goes by the code where there is a telling one. Servers leave out
+// extended codes, say SQLITE_UNKNOWN for much, and lose the code of what a
+// replica passes on; what is left then is the text, which is SQLite's own and
+// has not changed in many years.
+func kindOf(code, text string) engine.Kind {
+	switch code {
+	case "SQLITE_BUSY", "TRANSACTION_TIMEOUT":
+		return engine.KindBusy
+	case "SQLITE_READONLY":
+		return engine.KindReadOnly
+	case "SQLITE_FULL":
+		return engine.KindFull
+	case "SQLITE_TOOBIG", "RESPONSE_TOO_LARGE":
+		return engine.KindTooLarge
+	case "SQLITE_NOTADB", "SQLITE_CORRUPT":
+		return engine.KindNotADatabase
+	}
+	for _, t := range []struct {
+		part string
+		kind engine.Kind
+	}{
+		{"UNIQUE constraint failed", engine.KindUnique},
+		{"PRIMARY KEY constraint failed", engine.KindUnique},
+		{"constraint failed", engine.KindConstraint},
+		{"no such table", engine.KindNoTable},
+		{"database is locked", engine.KindBusy},
+		{"string or blob too big", engine.KindTooLarge},
+	} {
+		if strings.Contains(text, t.part) {
+			return t.kind
+		}
+	}
+	if code == "SQLITE_CONSTRAINT" {
+		return engine.KindConstraint
+	}
+	return engine.KindOther
+}
+
+// parseCodes are the codes with which a server refuses a whole batch for the
+// text of one statement, having run nothing.
+var parseCodes = map[string]bool{
+	"SQL_PARSE_ERROR": true, "SQL_MANY_STATEMENTS": true, "SQL_NO_STATEMENT": true,
+}
+
+// batchError translates the failure of a writing batch as a whole.
+func (e *Engine) batchError(refusal *hrana.Error, group []*engine.Unit) error {
+	if parseCodes[refusal.Code] {
+		if len(group) > 1 {
+			return errApart
+		}
+		return serverError(refusal, e.blame(context.Background(), group[0].Stmts))
+	}
+	// The server ran some steps, perhaps COMMIT among them.
+	err := serverError(refusal, -1)
+	err.Kind = engine.KindUnknownOutcome
+	return err
+}
+
+// writeError translates the failure of a request that carries a group.
+func (e *Engine) writeError(err error, group []*engine.Unit) error {
+	out := e.requestError(err)
+	if h, ok := errors.AsType[*hrana.Error](err); ok {
+		switch {
+		case h.Status < 300 || h.Status >= 500 || h.Status == http.StatusRequestTimeout:
+			// A gateway says so too when it has lost the server's answer.
+			out.Kind = engine.KindUnknownOutcome
+		case len(group) > 1 && (h.Status == http.StatusBadRequest || h.Status == http.StatusForbidden):
+			return errApart
+		}
+	}
+	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent {
+		out.Kind = engine.KindUnknownOutcome
+	}
+	return out
+}
+
+// requestError translates the failure of a request as a whole, of which a
+// reader has lost nothing.
+func (e *Engine) requestError(err error) *engine.Error {
+	out := &engine.Error{Kind: engine.KindUnavailable, Stmt: -1}
+	if own, ok := errors.AsType[*engine.Error](err); ok { // of the token callback
+		return own
+	}
+	if h, ok := errors.AsType[*hrana.Error](err); ok {
+		return e.refusal(h)
+	}
+	t, _ := errors.AsType[*hrana.TransportError](err)
+	switch {
+	case errors.Is(err, hrana.ErrTooLarge):
+		out.Kind, out.Err = engine.KindTooLarge, hrana.ErrTooLarge
+	case errors.Is(err, context.DeadlineExceeded):
+		// Not wrapped: it is not the caller's deadline.
+		out.Err = fmt.Errorf("no answer from %s within %v", e.host, requestTimeout)
+	case t != nil && !t.Sent:
+		out.Err = fmt.Errorf("cannot reach %s: %w", e.host, cause(err))
+	default:
+		out.Err = fmt.Errorf("no usable answer from %s: %w", e.host, cause(err))
+	}
+	return out
+}
+
+// refusal translates an HTTP answer that is not 200.
+func (e *Engine) refusal(h *hrana.Error) *engine.Error {
+	out := serverError(h, -1)
+	switch h.Status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		out.Kind = engine.KindAuth
+		text := strings.TrimPrefix(strings.TrimPrefix(h.Message, "Unauthorized: "), "Authorization forbidden: ")
+		out.Err = fmt.Errorf("server refused the token: %s", strings.Trim(text, "`"))
+	case http.StatusNotFound:
+		out.Kind = engine.KindNotFound
+		out.Err = fmt.Errorf("no such database at %s: %s", e.host, h.Message)
+	case http.StatusRequestEntityTooLarge:
+		out.Kind = engine.KindTooLarge
+		out.Err = fmt.Errorf("server refused the request: %w", h)
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		out.Kind = engine.KindUnavailable
+		out.Err = fmt.Errorf("server at %s is unavailable: %w", e.host, h)
+	default:
+		out.Err = fmt.Errorf("server refused the request: %w", h)
+	}
+	return out
+}
+
+// cause shortens a network error to what went wrong: where it did is told
+// already, in the words of the user.
+func cause(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return errors.New(dns.Err)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	for errors.Unwrap(err) != nil {
+		err = errors.Unwrap(err)
+	}
+	return err
+}

@@ -1,0 +1,268 @@
+package remote
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/hrana"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+)
+
+func units(batches ...[]engine.Stmt) []*engine.Unit {
+	var group []*engine.Unit
+	for _, stmts := range batches {
+		group = append(group, &engine.Unit{Stmts: stmts})
+	}
+	return group
+}
+
+func insert(k int64) engine.Stmt { return stmt("INSERT INTO t VALUES(?)", k) }
+
+func keys(t *testing.T, e *Engine) string {
+	t.Helper()
+	r, err := e.Query(t.Context(), stmt("SELECT group_concat(k, ' ') FROM (SELECT k FROM t ORDER BY k)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(r[0].Rows[0][0])
+}
+
+// A group is committed as one transaction even if it is the first request, from
+// which the protocol is still to be learned.
+func TestOneBadUnitHurtsNoOther(t *testing.T) {
+	for protocol := range hrana.V2JSON + 1 {
+		for _, tt := range []struct {
+			name string
+			bad  []engine.Stmt
+			kind engine.Kind
+			stmt int
+			// commits counts the transactions: a group that must be taken apart
+			// needs one for each good unit.
+			commits uint64
+		}{
+			{"a single statement", []engine.Stmt{insert(0)}, engine.KindUnique, 0, 1},
+			{"the last of several", []engine.Stmt{insert(10), insert(11), insert(0)}, engine.KindUnique, 2, 1},
+			{"the first of several", []engine.Stmt{insert(0), insert(10)}, engine.KindUnique, 0, 1},
+			{"a missing table", []engine.Stmt{insert(10), stmt("INSERT INTO nowhere VALUES(1)")}, engine.KindNoTable, 1, 1},
+			{"unparsable", []engine.Stmt{insert(10), stmt("INSERT INTO t VALUS(1)")}, engine.KindOther, 1, 4},
+			{"ends the transaction", []engine.Stmt{stmt("INSERT OR ROLLBACK INTO t VALUES(0)")}, engine.KindUnique, 0, 4},
+			{"ends it late", []engine.Stmt{insert(10), stmt("INSERT OR ROLLBACK INTO t VALUES(0)"), insert(11)}, engine.KindUnique, 1, 4},
+			{"fails at COMMIT", []engine.Stmt{insert(10), stmt("INSERT INTO f VALUES(77)")}, engine.KindConstraint, -1, 4},
+		} {
+			t.Run(protocol.String()+"/"+tt.name, func(t *testing.T) {
+				e, proxy := open(t, protocol)
+				must(t, e,
+					stmt("CREATE TABLE t(k INTEGER PRIMARY KEY)"),
+					stmt("CREATE TABLE f(k INTEGER REFERENCES t(k) DEFERRABLE INITIALLY DEFERRED)"),
+					insert(0))
+				first := openURL(t, proxy.URL())
+				group := units(
+					[]engine.Stmt{insert(1)},
+					[]engine.Stmt{insert(2), insert(3)},
+					tt.bad,
+					[]engine.Stmt{insert(4), stmt("UPDATE t SET k = k + 1 WHERE k = 4 RETURNING k")},
+					[]engine.Stmt{insert(6)},
+				)
+				first.commit(group)
+				for i, u := range group {
+					if i != 2 && (u.Err != nil || len(u.Results) != len(u.Stmts)) {
+						t.Errorf("unit %d: %v, %v", i, u.Results, u.Err)
+					}
+				}
+				wantError(t, group[2].Err, tt.kind, tt.stmt, "")
+				if got := fmt.Sprint(group[3].Results); got != "[{[] 1} {[[5]] 1}]" {
+					t.Errorf("results are %s", got)
+				}
+				if got := keys(t, e); got != "0 1 2 3 5 6" {
+					t.Errorf("stored are %s", got)
+				}
+				if s := first.Stats(); s.Commits != tt.commits || s.Retries != 0 {
+					t.Errorf("counted %+v, want %d commits", s, tt.commits)
+				}
+			})
+		}
+	}
+}
+
+func TestALoneUnitIsAllOrNothing(t *testing.T) {
+	for protocol := range hrana.V2JSON + 1 {
+		e, _ := open(t, protocol)
+		must(t, e, stmt("CREATE TABLE t(k INTEGER PRIMARY KEY)"), insert(0))
+		for _, stmts := range [][]engine.Stmt{
+			{insert(1), insert(0), insert(2)},
+			{insert(1), stmt("INSERT OR ROLLBACK INTO t VALUES(0)"), insert(2)},
+		} {
+			_, err := e.Batch(t.Context(), stmts...)
+			wantError(t, err, engine.KindUnique, 1, "statement 1: UNIQUE constraint failed: t.k")
+		}
+		if got := keys(t, e); got != "0" {
+			t.Errorf("%v: stored are %s", protocol, got)
+		}
+		if s := e.Stats(); s.Batches != 1 || s.Commits != 1 {
+			t.Errorf("%v: counted %+v", protocol, s)
+		}
+	}
+}
+
+// Two programs on one database: each has a write lane of its own.
+func TestTwoEnginesOnOneDatabase(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	must(t, e, stmt("CREATE TABLE t(k INTEGER PRIMARY KEY)"))
+	other := openURL(t, proxy.URL())
+	const writers, each = 8, 25
+	var wg sync.WaitGroup
+	for w := range int64(writers) {
+		wg.Go(func() {
+			on := []*Engine{e, other}[w%2]
+			for i := range int64(each) {
+				if _, err := on.Batch(t.Context(), insert(w*each+i)); err != nil {
+					t.Errorf("writer %d: %v", w, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := count(t, e, "SELECT count(*) FROM t"); n != writers*each {
+		t.Errorf("%d rows, want %d", n, writers*each)
+	}
+}
+
+// script answers batches as told: for each step "ok", "" (skipped), or an error
+// as "CODE: message".
+func script(steps ...string) hranatest.Fault {
+	var results, failures []string
+	for _, s := range steps {
+		result, failure := "null", "null"
+		if code, message, ok := strings.Cut(s, ": "); ok {
+			failure = fmt.Sprintf(`{"code":%q,"message":%q}`, code, message)
+		} else if s == "ok" {
+			result = `{"rows":[]}`
+		}
+		results, failures = append(results, result), append(failures, failure)
+	}
+	body := `{"baton":null,"results":[{"type":"ok","response":{"type":"batch","result":{"step_results":[` + strings.Join(results, ",") +
+		`],"step_errors":[` + strings.Join(failures, ",") + `]}}},{"type":"ok","response":{"type":"close"}}]}`
+	return hranatest.Refuse(http.StatusOK, body)
+}
+
+func TestGroupsThatMeetAScript(t *testing.T) {
+	const busy, stolen = "SQLITE_BUSY: SQLite error: database is locked", "TRANSACTION_TIMEOUT: Transaction timed out"
+	one := units([]engine.Stmt{insert(1), insert(2)}) // steps: BEGIN, 2 inserts, COMMIT, ROLLBACK
+	stored := script("ok", "ok", "ok", "ok", "")
+	for _, tt := range []struct {
+		name   string
+		faults []hranatest.Fault
+		kind   engine.Kind
+		stmt   int
+		text   string // empty if the unit is stored
+		want   engine.Stats
+	}{
+		{"stored", []hranatest.Fault{stored}, 0, 0, "", engine.Stats{Batches: 1, Commits: 1}},
+		{"busy at BEGIN", []hranatest.Fault{script(busy, "", "", "", ""), stored}, 0, 0, "", engine.Stats{Batches: 1, Commits: 1, Retries: 1}},
+		{"stolen within", []hranatest.Fault{script("ok", stolen, "", "", ""), stored}, 0, 0, "", engine.Stats{Batches: 1, Commits: 1, Retries: 1}},
+		{"stolen without a word", []hranatest.Fault{script("ok", "ok", "", "", ""), stored}, 0, 0, "", engine.Stats{Batches: 1, Commits: 1, Retries: 1}},
+		{"stolen at COMMIT", []hranatest.Fault{script("ok", "ok", "ok", stolen, "ok"), stored}, 0, 0, "", engine.Stats{Batches: 1, Commits: 1, Retries: 1}},
+		{"busy for ever", slices.Repeat([]hranatest.Fault{script(busy, "", "", "", "")}, busyTries), engine.KindBusy, -1, "database is locked", engine.Stats{Retries: busyTries - 1}},
+		{"refused BEGIN", []hranatest.Fault{script("SQLITE_READONLY: attempt to write a readonly database", "", "", "", "")}, engine.KindReadOnly, -1, "attempt to write", engine.Stats{}},
+		{"full disk", []hranatest.Fault{script("ok", "ok", "SQLITE_FULL: database or disk is full", "", "")}, engine.KindFull, 1, "statement 1: database or disk is full", engine.Stats{}},
+		{"failed COMMIT", []hranatest.Fault{script("ok", "ok", "ok", "SQLITE_IOERR: disk I/O error", "")}, engine.KindOther, -1, "disk I/O error", engine.Stats{}},
+		{"COMMIT lost by a replica", []hranatest.Fault{script("ok", "ok", "ok", "PROXY_ERROR: transport error", "")}, engine.KindUnknownOutcome, -1, "transport error", engine.Stats{}},
+		{"COMMIT refused through a replica", []hranatest.Fault{script("ok", "ok", "ok", "PROXY_ERROR: error executing a request on the primary: FOREIGN KEY constraint failed", "ok")}, engine.KindConstraint, -1, "FOREIGN KEY constraint failed", engine.Stats{}},
+		{"refused as a whole", []hranatest.Fault{hranatest.Refuse(200, `{"results":[{"type":"error","error":{"code":"RESPONSE_TOO_LARGE","message":"Response is too large"}},{"type":"ok","response":{"type":"close"}}]}`)}, engine.KindUnknownOutcome, -1, "Response is too large", engine.Stats{}},
+		{"damaged answer", []hranatest.Fault{hranatest.Refuse(200, `{"results":[]}`)}, engine.KindUnknownOutcome, -1, "0 results for 2 requests", engine.Stats{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+			proxy.Hide("/v3-protobuf")
+			proxy.Next(tt.faults...)
+			e := openURL(t, proxy.URL())
+			group := units(one[0].Stmts)
+			e.commit(group)
+			if tt.text == "" {
+				if group[0].Err != nil || len(group[0].Results) != 2 {
+					t.Errorf("results %v, error %v", group[0].Results, group[0].Err)
+				}
+			} else {
+				wantError(t, group[0].Err, tt.kind, tt.stmt, tt.text)
+			}
+			got := e.Stats()
+			if n := uint64(proxy.Requests("/v3/")); n != uint64(len(tt.faults)) {
+				t.Errorf("%d requests, want %d", n, len(tt.faults))
+			}
+			got.Requests = 0
+			if got != tt.want {
+				t.Errorf("counted %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAGroupTakenApartStopsWhenTheServerIsGone(t *testing.T) {
+	proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+	proxy.Next(
+		hranatest.Refuse(http.StatusForbidden, `{"error":"Authorization forbidden: no"}`),
+		hranatest.CutAnswer,
+	)
+	e := openURL(t, proxy.URL())
+	group := units([]engine.Stmt{insert(1)}, []engine.Stmt{insert(2)}, []engine.Stmt{insert(3)})
+	e.commit(group)
+	wantError(t, group[0].Err, engine.KindUnknownOutcome, -1, "no usable answer")
+	wantError(t, group[1].Err, engine.KindUnavailable, -1, "not sent after another batch failed: no usable answer")
+	wantError(t, group[2].Err, engine.KindUnavailable, -1, "not sent after another batch failed: no usable answer")
+	if n := proxy.Requests(""); n != 2 {
+		t.Errorf("%d requests, want 2", n)
+	}
+}
+
+func BenchmarkWriters(b *testing.B) {
+	for _, writers := range []int{1, 32} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			e, err := Open(Config{URL: hranatest.Start(b).URL()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer e.Close()
+			must(b, e, stmt("CREATE TABLE t(k INTEGER PRIMARY KEY, x TEXT)"))
+			row := strings.Repeat("x", 4096)
+			times := make([]time.Duration, b.N)
+			var next atomic.Int64
+			done := make(chan error, writers)
+			b.ResetTimer()
+			for range writers {
+				go func() {
+					for {
+						i := next.Add(1) - 1
+						if i >= int64(b.N) {
+							done <- nil
+							return
+						}
+						start := time.Now()
+						if _, err := e.Batch(b.Context(), stmt("INSERT INTO t VALUES(?,?)", i, row)); err != nil {
+							done <- err
+							return
+						}
+						times[i] = time.Since(start)
+					}
+				}()
+			}
+			for range writers {
+				if err := <-done; err != nil {
+					b.Error(err)
+				}
+			}
+			b.StopTimer()
+			slices.Sort(times)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+			b.ReportMetric(times[b.N*99/100].Seconds()*1000, "p99-ms")
+			b.ReportMetric(float64(e.Stats().Retries), "retries")
+		})
+	}
+}

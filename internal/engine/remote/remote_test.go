@@ -1,0 +1,379 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/hrana"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+)
+
+func stmt(sql string, args ...engine.Value) engine.Stmt { return engine.Stmt{SQL: sql, Args: args} }
+
+func must(t testing.TB, e *Engine, stmts ...engine.Stmt) []engine.Result {
+	t.Helper()
+	r, err := e.Batch(t.Context(), stmts...)
+	if err != nil {
+		t.Fatalf("batch: %v", err)
+	}
+	return r
+}
+
+func count(t testing.TB, e *Engine, sql string, args ...engine.Value) int64 {
+	t.Helper()
+	r, err := e.Query(t.Context(), stmt(sql, args...))
+	if err != nil {
+		t.Fatalf("query: %v", err)
+	}
+	return r[0].Rows[0][0].(int64)
+}
+
+// wantError checks the kind and the text of an error.
+func wantError(t *testing.T, err error, kind engine.Kind, stmt int, text string) {
+	t.Helper()
+	e, ok := errors.AsType[*engine.Error](err)
+	if !ok || e.Kind != kind || e.Stmt != stmt || !strings.Contains(e.Error(), text) {
+		t.Errorf("error is %#v: %v\nwant kind %d of statement %d: %s", err, err, kind, stmt, text)
+	}
+}
+
+func TestOpenRefusesABadURL(t *testing.T) {
+	if _, err := Open(Config{URL: "http://user:s3cret@host"}); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestSequentialCallsShareOneConnection(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	for range 20 {
+		must(t, e, stmt("INSERT INTO t VALUES(1)"))
+		count(t, e, "SELECT count(*) FROM t")
+	}
+	if proxy.Conns() != 1 || proxy.Requests("") != 41 || e.Stats().Requests != 41 {
+		t.Errorf("%d connections and %d requests (%d counted) for 41 calls", proxy.Conns(), proxy.Requests(""), e.Stats().Requests)
+	}
+}
+
+func TestConcurrentQueriesShareAFewConnections(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for range 5 {
+				if _, err := e.Query(t.Context(), stmt("SELECT 1")); err != nil {
+					t.Errorf("query: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := proxy.Conns(); n > readers+1 {
+		t.Errorf("%d connections for 32 callers", n)
+	}
+	if got := e.Stats().Queries; got != 160 {
+		t.Errorf("%d queries counted, want 160", got)
+	}
+}
+
+func TestQueryIsCancelledAtOnce(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	ctx, cancel := context.WithCancel(t.Context())
+	proxy.Next(hranatest.Then(cancel, hranatest.BlackHole))
+	if _, err := e.Query(ctx, stmt("SELECT 1")); !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+	if n := count(t, e, "SELECT 1"); n != 1 {
+		t.Errorf("the next query gave %d", n)
+	}
+}
+
+func TestQueryIsCancelledWhileAllReadersAreBusy(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	busy, release := context.WithCancel(t.Context())
+	held := make(chan struct{})
+	for range readers {
+		proxy.Next(hranatest.Then(func() { held <- struct{}{} }, hranatest.BlackHole))
+	}
+	var wg sync.WaitGroup
+	for range readers {
+		wg.Go(func() {
+			if _, err := e.Query(busy, stmt("SELECT 1")); !errors.Is(err, context.Canceled) {
+				t.Errorf("held query: %v", err)
+			}
+		})
+	}
+	for range readers {
+		<-held
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := e.Query(ctx, stmt("SELECT 1")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("waiting query: %v", err)
+	}
+	must(t, e, stmt("CREATE TABLE t(k)")) // the writer does not wait for readers
+	release()
+	wg.Wait()
+}
+
+func TestBatchIsCancelledAtOnce(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	ctx, cancel := context.WithCancel(t.Context())
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	proxy.Next(hranatest.Then(func() { close(arrived); <-goOn }, hranatest.Pass))
+	go func() { <-arrived; cancel() }()
+	_, err := e.Batch(ctx, stmt("INSERT INTO t VALUES(1)"))
+	if !errors.Is(err, context.Canceled) || engine.KindOf(err) != engine.KindUnknownOutcome {
+		t.Errorf("error is %v", err)
+	}
+	close(goOn)
+	must(t, e, stmt("INSERT INTO t VALUES(2)"))
+	if n := count(t, e, "SELECT count(*) FROM t"); n != 2 {
+		t.Errorf("%d rows, want 2", n)
+	}
+}
+
+func TestLostAnswers(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	must(t, e, stmt("CREATE TABLE t(k)"))
+
+	proxy.Next(hranatest.CutAnswer)
+	_, err := e.Batch(t.Context(), stmt("INSERT INTO t VALUES(1)"))
+	wantError(t, err, engine.KindUnknownOutcome, -1, "no usable answer from 127.0.0.1:")
+
+	proxy.Next(hranatest.CutAnswer)
+	_, err = e.Query(t.Context(), stmt("SELECT 1"))
+	wantError(t, err, engine.KindUnavailable, -1, "no usable answer from 127.0.0.1:")
+
+	// One attempt each: a write whose answer is lost is not sent again.
+	if n := count(t, e, "SELECT count(*) FROM t"); n != 1 {
+		t.Errorf("%d rows, want 1", n)
+	}
+	if n := e.Stats().Queries; n != 1 {
+		t.Errorf("%d queries counted, want 1", n)
+	}
+}
+
+func TestGatewayErrors(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	for _, tt := range []struct {
+		status      int
+		read, write engine.Kind
+		text        string
+	}{
+		{302, engine.KindOther, engine.KindOther, "server refused the request: HTTP 302: Found"},
+		{400, engine.KindOther, engine.KindOther, "server refused the request: HTTP 400: Bad Request"},
+		{408, engine.KindOther, engine.KindUnknownOutcome, "HTTP 408: Request Timeout"},
+		{413, engine.KindTooLarge, engine.KindTooLarge, "HTTP 413: Request Entity Too Large"},
+		{429, engine.KindUnavailable, engine.KindUnavailable, "is unavailable: HTTP 429: Too Many Requests"},
+		{500, engine.KindOther, engine.KindUnknownOutcome, "server refused the request: HTTP 500: Internal Server Error"},
+		{502, engine.KindUnavailable, engine.KindUnknownOutcome, "is unavailable: HTTP 502: Bad Gateway"},
+		{504, engine.KindUnavailable, engine.KindUnknownOutcome, "is unavailable: HTTP 504: Gateway Timeout"},
+	} {
+		proxy.Next(hranatest.Refuse(tt.status, ""), hranatest.Refuse(tt.status, ""))
+		_, err := e.Query(t.Context(), stmt("SELECT 1"))
+		wantError(t, err, tt.read, -1, tt.text)
+		_, err = e.Batch(t.Context(), stmt("SELECT 1"))
+		wantError(t, err, tt.write, -1, tt.text)
+	}
+}
+
+func TestKilledServer(t *testing.T) {
+	server := hranatest.Start(t)
+	e := openURL(t, server.URL())
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	server.Kill()
+	host := strings.TrimPrefix(server.URL(), "http://")
+	// The first request may still go to the connection that the server had.
+	_, _ = e.Query(t.Context(), stmt("SELECT 1"))
+	_, err := e.Query(t.Context(), stmt("SELECT 1"))
+	wantError(t, err, engine.KindUnavailable, -1, "cannot reach "+host+": connection refused")
+	_, err = e.Batch(t.Context(), stmt("INSERT INTO t VALUES(1)"))
+	wantError(t, err, engine.KindUnavailable, -1, "cannot reach "+host+": connection refused")
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("error does not wrap its cause: %v", err)
+	}
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	must(t, e, stmt("INSERT INTO t VALUES(2)"))
+	if n := count(t, e, "SELECT count(*) FROM t"); n != 1 {
+		t.Errorf("%d rows, want 1", n)
+	}
+}
+
+func TestUnknownHostAndCertificate(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains about clients that go away
+	server.StartTLS()
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "https://")
+	for url, text := range map[string]string{
+		"http://host.invalid": "cannot reach host.invalid:80: ",
+		server.URL:            "cannot reach " + host + ": x509: certificate signed by unknown authority",
+	} {
+		_, err := openURL(t, url).Batch(t.Context(), stmt("SELECT 1"))
+		wantError(t, err, engine.KindUnavailable, -1, text)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	key := hranatest.NewKey()
+	server := hranatest.Start(t, hranatest.WithKey(key))
+	token := ""
+	var tokenErr error
+	e, err := Open(Config{URL: server.URL(), Token: func(context.Context) (string, error) { return token, tokenErr }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	both := func(text string) {
+		t.Helper()
+		_, err := e.Query(t.Context(), stmt("SELECT 1"))
+		wantError(t, err, engine.KindAuth, -1, text)
+		_, err = e.Batch(t.Context(), stmt("CREATE TABLE t(k)"))
+		wantError(t, err, engine.KindAuth, -1, text)
+		if token != "" && strings.Contains(fmt.Sprintf("%v %#v", err, err), token) {
+			t.Errorf("the error shows the token: %#v", err)
+		}
+	}
+	both("server refused the token: Expected authorization header but none given")
+	token = "garbage"
+	both("server refused the token: The JWT is invalid")
+	token = key.Token(false, time.Now().Add(-time.Hour))
+	both("server refused the token: The JWT has expired")
+	token = "line\nbreak"
+	_, err = e.Query(t.Context(), stmt("SELECT 1"))
+	if err == nil || strings.Contains(err.Error(), "break") {
+		t.Errorf("error is %v", err)
+	}
+	tokenErr = errors.New("vault is locked")
+	both("get token: vault is locked")
+	if _, err := e.Query(t.Context(), stmt("SELECT 1")); !errors.Is(err, tokenErr) {
+		t.Errorf("error does not wrap its cause: %v", err)
+	}
+
+	token, tokenErr = key.Token(false, time.Now().Add(time.Hour)), nil
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	token = key.Token(true, time.Now().Add(time.Hour))
+	if r, err := e.Query(t.Context(), stmt("SELECT count(*) FROM t"), stmt("SELECT 1")); err != nil || r[0].Rows[0][0] != int64(0) {
+		t.Errorf("read with a read-only token: %v, %v", r, err)
+	}
+	_, err = e.Batch(t.Context(), stmt("INSERT INTO t VALUES(1)"))
+	wantError(t, err, engine.KindAuth, -1, "Write permission")
+}
+
+func TestUnknownDatabase(t *testing.T) {
+	// With namespaces the first label of the host names the database.
+	server := hranatest.Start(t, hranatest.WithArgs("--enable-namespaces"))
+	_, err := openURL(t, server.URL()).Batch(t.Context(), stmt("SELECT 1"))
+	wantError(t, err, engine.KindNotFound, -1, "no such database at "+strings.TrimPrefix(server.URL(), "http://")+": Namespace `127` doesn't exist")
+}
+
+func TestWhatNoServerTakesIsNotSent(t *testing.T) {
+	e := openURL(t, "http://"+freeHost(t))
+	for _, tt := range []struct {
+		stmt engine.Stmt
+		kind engine.Kind
+		text string
+	}{
+		{stmt("SELECT ?", int64(1), "\xff"), engine.KindOther, "argument 1: text is not valid UTF-8"},
+		{stmt("SELECT ?", 1), engine.KindOther, "argument 0: type int is none of"},
+		{stmt("SELECT '\xff'"), engine.KindOther, "text is not valid UTF-8"},
+		{stmt("SELECT ?", make([]byte, maxValue+1)), engine.KindTooLarge, "argument 0: value of 5000001 bytes is over the limit of 5000000"},
+		{stmt("SELECT ?", strings.Repeat("x", maxValue+1)), engine.KindTooLarge, "argument 0: value of 5000001 bytes"},
+		{stmt("commit"), engine.KindOther, "COMMIT cannot be part of a batch or query"},
+		{stmt(" Attach 'x' AS y"), engine.KindOther, "ATTACH cannot"},
+		{stmt("-- first\nCOMMIT"), engine.KindOther, "text does not begin with a verb"},
+	} {
+		_, err := e.Batch(t.Context(), stmt("SELECT 1"), tt.stmt)
+		wantError(t, err, tt.kind, 1, "statement 1: "+tt.text)
+		_, err = e.Query(t.Context(), stmt("SELECT 1"), tt.stmt)
+		wantError(t, err, tt.kind, 1, "statement 1: "+tt.text)
+	}
+	_, err := e.Query(t.Context(), stmt("INSERT INTO t VALUES(1)"))
+	wantError(t, err, engine.KindReadOnly, 0, "a query cannot run INSERT")
+	if s := e.Stats(); s != (engine.Stats{}) {
+		t.Errorf("counted %+v", s)
+	}
+}
+
+func freeHost(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	return l.Addr().String()
+}
+
+func TestAnswersOverTheServersLimit(t *testing.T) {
+	for protocol := range hrana.V2JSON + 1 {
+		e, _ := open(t, protocol)
+		_, err := e.Query(t.Context(), stmt("SELECT zeroblob(4000000), zeroblob(4000000), zeroblob(4000000)"))
+		wantError(t, err, engine.KindTooLarge, 0, "Response is too large")
+		_, err = e.Batch(t.Context(), stmt("SELECT zeroblob(6000000)"))
+		wantError(t, err, engine.KindTooLarge, 0, "string or blob too big")
+	}
+}
+
+func TestAQueryStoresNothing(t *testing.T) {
+	e, _ := open(t, hrana.V3Protobuf)
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	for _, sql := range []string{"PRAGMA user_version = 7", "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x"} {
+		_, _ = e.Query(t.Context(), stmt(sql)) // whatever it says
+	}
+	r, err := e.Query(t.Context(), stmt("PRAGMA user_version"), stmt("VALUES ((SELECT count(*) FROM t))"))
+	if err != nil || r[0].Rows[0][0] != int64(0) || r[1].Rows[0][0] != int64(0) {
+		t.Errorf("stored by a query: %v, %v", r, err)
+	}
+}
+
+func TestUnparsableStatementIsNamed(t *testing.T) {
+	for protocol := range hrana.V2JSON + 1 {
+		e, _ := open(t, protocol)
+		_, err := e.Query(t.Context(), stmt("SELECT 1"), stmt("SELECT 2"), stmt("SELECT FROM WHERE"))
+		wantError(t, err, engine.KindOther, 2, "syntax error")
+		_, err = e.Batch(t.Context(), stmt("SELECT 1"), stmt("SELECT 1; SELECT 2"), stmt("SELECT 3"))
+		wantError(t, err, engine.KindOther, 1, "more than one statement")
+	}
+}
+
+func TestCloseWaitsForQueriesUnderWay(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	proxy.Next(hranatest.Then(func() { close(arrived); <-goOn }, hranatest.Pass))
+	answered := make(chan error, 1)
+	go func() {
+		_, err := e.Query(t.Context(), stmt("SELECT 1"))
+		answered <- err
+	}()
+	<-arrived
+	closed := make(chan struct{})
+	go func() {
+		_ = e.Close()
+		if len(e.reading) > 0 {
+			t.Error("Close did not wait")
+		}
+		close(closed)
+	}()
+	close(goOn)
+	<-closed
+	if err := <-answered; err != nil {
+		t.Errorf("query under way: %v", err)
+	}
+	_ = e.Close()
+}

@@ -1,0 +1,283 @@
+package hrana
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+var closeOnly = Pipeline{Requests: []Request{Close{}}}
+
+func newClient(t *testing.T, base string) *Client {
+	t.Helper()
+	c, err := NewClient(base, func(context.Context) (string, error) { return "s3cret", nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// serve starts a server and returns a round tripper of its own.
+func serve(t *testing.T, h http.HandlerFunc) (url string, rt *http.Transport) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	rt = &http.Transport{}
+	t.Cleanup(s.Close)
+	t.Cleanup(rt.CloseIdleConnections)
+	return s.URL, rt
+}
+
+func answerClose(t *testing.T, w http.ResponseWriter, path string) {
+	a := &Answer{Results: []Result{{}}}
+	msg := writeJSONAnswer(t, a, false)
+	if path == "/v3-protobuf/pipeline" {
+		msg = writeAnswer(a)
+	}
+	_, _ = w.Write(msg)
+}
+
+func TestNewClientRefusesURLsWithoutShowingThem(t *testing.T) {
+	for _, base := range []string{
+		"http://user:s3cret@host", "http://host?token=s3cret", "http://host#s3cret", "libsql://s3cret",
+		"http://s3cret:port:80/", "s3cret", "http:///s3cret",
+	} {
+		_, err := NewClient(base, nil)
+		if err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: error is %v", base, err)
+		}
+	}
+}
+
+func TestClientFindsTheProtocolOnce(t *testing.T) {
+	for _, tt := range []struct {
+		speaks   Protocol
+		notFound string
+		requests uint64 // for three pipelines
+	}{
+		{V3Protobuf, "", 3},
+		{V3JSON, "404 page not found", 4},
+		{V2JSON, "<html>", 5},
+		{V2JSON, `{"message":"no such route"}`, 5},
+	} {
+		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/base"+protocols[tt.speaks].path {
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, tt.notFound)
+				return
+			}
+			if r.Header.Get("Authorization") != "Bearer s3cret" || r.Header.Get("Accept-Encoding") != "identity" ||
+				r.Header.Get("Content-Type") != protocols[tt.speaks].contentType || r.ContentLength <= 0 {
+				t.Errorf("%v: header %v", tt.speaks, r.Header)
+			}
+			answerClose(t, w, strings.TrimPrefix(r.URL.Path, "/base"))
+		})
+		c := newClient(t, url+"/base/")
+		for range 3 {
+			if _, err := c.Do(t.Context(), rt, closeOnly); err != nil {
+				t.Errorf("%v: %v", tt.speaks, err)
+			}
+		}
+		if c.Protocol() != tt.speaks || c.Requests() != tt.requests {
+			t.Errorf("speaks %v after %d requests, want %v after %d", c.Protocol(), c.Requests(), tt.speaks, tt.requests)
+		}
+	}
+}
+
+func TestClientWithoutAnyProtocolSaysSo(t *testing.T) {
+	url, rt := serve(t, http.NotFound)
+	_, err := newClient(t, url).Do(t.Context(), rt, closeOnly)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Error() != "HTTP 404: no libSQL server at this URL" {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestClientReadsRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   Error
+	}{
+		{400, `{"message":"The stream has expired due to inactivity","code":"STREAM_EXPIRED"}`, Error{"STREAM_EXPIRED", "The stream has expired due to inactivity", 400}},
+		{400, "Received an invalid baton", Error{"", "Received an invalid baton", 400}},
+		{400, "Received a baton that has already been used\n", Error{"", "Received a baton that has already been used", 400}},
+		{401, "{\"error\":\"Unauthorized: `The JWT has expired`\"}", Error{"", "Unauthorized: `The JWT has expired`", 401}},
+		{403, `{"error":"Authorization forbidden: no Write permission"}`, Error{"", "Authorization forbidden: no Write permission", 403}},
+		{404, "{\"error\":\"Namespace `x` doesn't exist\"}", Error{"", "Namespace `x` doesn't exist", 404}},
+		{429, `{"error":"Timed out while opening database connection"}`, Error{"", "Timed out while opening database connection", 429}},
+		{500, `{"error":"invalid utf-8 sequence of 1 bytes from index 0"}`, Error{"", "invalid utf-8 sequence of 1 bytes from index 0", 500}},
+		{500, "", Error{"", "Internal Server Error", 500}},
+		{502, "<html>bad gateway</html>", Error{"", "Bad Gateway", 502}},
+		{503, strings.Repeat("long", 1000), Error{"", "Service Unavailable", 503}},
+		{503, "\xff\xfe", Error{"", "Service Unavailable", 503}},
+		{302, "", Error{"", "Found", 302}},
+		{204, "", Error{"", "No Content", 204}},
+	} {
+		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(tt.status)
+			_, _ = io.WriteString(w, tt.body)
+		})
+		c := newClient(t, url)
+		_, err := c.Do(t.Context(), rt, closeOnly)
+		if e, ok := errors.AsType[*Error](err); !ok || *e != tt.want {
+			t.Errorf("%d %.60s: error is %#v, want %#v", tt.status, tt.body, err, tt.want)
+		}
+		if c.Requests() != 1 {
+			t.Errorf("%d %.60s: %d requests", tt.status, tt.body, c.Requests())
+		}
+	}
+}
+
+func TestErrorTextHoldsStatusAndCode(t *testing.T) {
+	for want, e := range map[string]*Error{
+		"no such table: t (SQLITE_UNKNOWN)": {"SQLITE_UNKNOWN", "no such table: t", 200},
+		"HTTP 400: gone (STREAM_EXPIRED)":   {"STREAM_EXPIRED", "gone", 400},
+	} {
+		if e.Error() != want {
+			t.Errorf("text is %q, want %q", e, want)
+		}
+	}
+}
+
+// partial takes n bytes of a request before it fails, or all of them if n < 0.
+type partial int
+
+func (n partial) RoundTrip(r *http.Request) (*http.Response, error) {
+	if n < 0 {
+		_, _ = io.Copy(io.Discard, r.Body)
+	} else {
+		_, _ = io.CopyN(io.Discard, r.Body, int64(n))
+	}
+	return nil, syscall.ECONNRESET
+}
+
+func TestTransportErrorSaysWhetherTheRequestWasSent(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	unreachable := "http://" + closed.Addr().String()
+	cut, rt := serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	short, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "half")
+	})
+	damaged, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "\xff") })
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	bad := Pipeline{Requests: []Request{Execute{Stmt{SQL: "\xff"}}}}
+	errToken := errors.New("vault is locked")
+
+	for _, tt := range []struct {
+		name     string
+		ctx      context.Context
+		url      string
+		rt       http.RoundTripper
+		pipeline Pipeline
+		token    error
+		sent     bool
+		is       error
+	}{
+		{"token", t.Context(), cut, rt, closeOnly, errToken, false, errToken},
+		{"encoding", t.Context(), cut, rt, bad, nil, false, errNotUTF8},
+		{"dial", t.Context(), unreachable, rt, closeOnly, nil, false, syscall.ECONNREFUSED},
+		{"cancelled", gone, cut, rt, closeOnly, nil, false, context.Canceled},
+		{"taken in part", t.Context(), cut, partial(5), closeOnly, nil, false, syscall.ECONNRESET},
+		{"taken", t.Context(), cut, partial(-1), closeOnly, nil, true, syscall.ECONNRESET},
+		{"cut", t.Context(), cut, rt, closeOnly, nil, true, io.EOF},
+		{"short answer", t.Context(), short, rt, closeOnly, nil, true, io.ErrUnexpectedEOF},
+		{"damaged answer", t.Context(), damaged, rt, closeOnly, nil, true, io.ErrUnexpectedEOF},
+	} {
+		c, err := NewClient(tt.url, func(context.Context) (string, error) { return "", tt.token })
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Do(tt.ctx, tt.rt, tt.pipeline)
+		e, ok := errors.AsType[*TransportError](err)
+		if !ok || e.Sent != tt.sent || !errors.Is(err, tt.is) {
+			t.Errorf("%s: error is %#v (%v), want sent %v and %v", tt.name, err, err, tt.sent, tt.is)
+		}
+		if got := c.Requests() == 1; got != tt.sent {
+			t.Errorf("%s: %d requests counted", tt.name, c.Requests())
+		}
+	}
+}
+
+// lateReader keeps a request's body and reads it only after the failure.
+type lateReader struct{ body io.Reader }
+
+func (l *lateReader) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.body = r.Body
+	return nil, syscall.ECONNRESET
+}
+
+func TestARequestToldAsUnsentStaysUnsent(t *testing.T) {
+	late := &lateReader{}
+	_, err := newClient(t, "http://host").Do(t.Context(), late, closeOnly)
+	if e, ok := errors.AsType[*TransportError](err); !ok || e.Sent {
+		t.Fatalf("error is %#v", err)
+	}
+	want, err := encodeProtobuf(closeOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(late.body); err == nil || len(got) == len(want) {
+		t.Errorf("the transport got %d of %d bytes afterwards, error %v", len(got), len(want), err)
+	}
+}
+
+func TestClientAsksForTheTokenOncePerPipeline(t *testing.T) {
+	url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/pipeline" {
+			http.NotFound(w, r)
+			return
+		}
+		if _, ok := r.Header["Authorization"]; ok {
+			t.Error("an empty token was sent")
+		}
+		answerClose(t, w, r.URL.Path)
+	})
+	asked := 0
+	c, err := NewClient(url, func(context.Context) (string, error) { asked++; return "", nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := c.Do(t.Context(), rt, closeOnly); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times for 2 pipelines", asked)
+	}
+}
+
+func TestClientReusesConnections(t *testing.T) {
+	dials := 0
+	url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v3") {
+			http.Error(w, strings.Repeat("x", 100_000), http.StatusNotFound)
+			return
+		}
+		answerClose(t, w, r.URL.Path)
+	})
+	rt.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials++
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	c := newClient(t, url)
+	for range 5 {
+		if _, err := c.Do(t.Context(), rt, closeOnly); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dials != 1 {
+		t.Errorf("%d dials for %d requests", dials, c.Requests())
+	}
+}

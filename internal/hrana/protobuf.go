@@ -1,0 +1,476 @@
+package hrana
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"unicode/utf8"
+	"unsafe"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+var errNotUTF8 = errors.New("text is not valid UTF-8")
+
+// Wire types, as the low three bits of a field's tag.
+const (
+	varint    = uint64(protowire.VarintType)
+	fixed64   = uint64(protowire.Fixed64Type)
+	delimited = uint64(protowire.BytesType)
+)
+
+// encoder appends a message in one pass. The length of a nested message is not
+// known when it begins, so it is always written as four bytes, a varint padded
+// with continuation bits, which decoders must accept.
+type encoder struct{ buf []byte }
+
+// maxNested is what a four-byte varint can hold.
+const maxNested = 1<<28 - 1
+
+// open begins a nested message and returns what close needs to end it.
+func (e *encoder) open(field protowire.Number) int {
+	e.buf = protowire.AppendTag(e.buf, field, protowire.BytesType)
+	e.buf = append(e.buf, 0, 0, 0, 0)
+	return len(e.buf)
+}
+
+func (e *encoder) close(start int) {
+	n := len(e.buf) - start
+	e.buf[start-4] = byte(n) | 0x80
+	e.buf[start-3] = byte(n>>7) | 0x80
+	e.buf[start-2] = byte(n>>14) | 0x80
+	e.buf[start-1] = byte(n>>21) & 0x7f
+}
+
+func (e *encoder) varint(field protowire.Number, v uint64) {
+	e.buf = protowire.AppendTag(e.buf, field, protowire.VarintType)
+	e.buf = protowire.AppendVarint(e.buf, v)
+}
+
+func (e *encoder) string(field protowire.Number, s string) {
+	e.buf = protowire.AppendTag(e.buf, field, protowire.BytesType)
+	e.buf = protowire.AppendString(e.buf, s)
+}
+
+func (e *encoder) empty(field protowire.Number) { e.string(field, "") }
+
+func encodeProtobuf(p Pipeline) ([]byte, error) {
+	e := encoder{buf: make([]byte, 0, sizeHint(p))}
+	if p.Baton != "" {
+		e.string(1, p.Baton)
+	}
+	for i, r := range p.Requests {
+		if err := e.request(r); err != nil {
+			return nil, fmt.Errorf("request %d: %w", i, err)
+		}
+	}
+	if len(e.buf) > maxNested {
+		return nil, ErrTooLarge
+	}
+	return e.buf, nil
+}
+
+func (e *encoder) request(r Request) error {
+	start := e.open(2)
+	defer func() { e.close(start) }()
+	switch r := r.(type) {
+	case Close:
+		e.empty(1)
+	case Execute:
+		execute := e.open(2)
+		if err := e.stmt(1, r.Stmt); err != nil {
+			return err
+		}
+		e.close(execute)
+	case Batch:
+		request := e.open(3)
+		batch := e.open(1)
+		for i, s := range r.Steps {
+			if err := e.step(s); err != nil {
+				return fmt.Errorf("step %d: %w", i, err)
+			}
+		}
+		e.close(batch)
+		e.close(request)
+	}
+	return nil
+}
+
+func (e *encoder) step(s Step) error {
+	start := e.open(1)
+	if s.Cond.op != condAlways {
+		e.cond(1, s.Cond)
+	}
+	if err := e.stmt(2, s.Stmt); err != nil {
+		return err
+	}
+	e.close(start)
+	return nil
+}
+
+func (e *encoder) cond(field protowire.Number, c Cond) {
+	start := e.open(field)
+	switch c.op {
+	case condOk:
+		e.varint(1, uint64(c.step)) // a member of a oneof: step 0 must be written too
+	case condNot:
+		e.cond(3, c.subs[0])
+	case condAlways, condAnd: // an empty list of conditions always holds
+		list := e.open(4)
+		for _, sub := range c.subs {
+			e.cond(1, sub)
+		}
+		e.close(list)
+	case condIsAutocommit:
+		e.empty(6)
+	}
+	e.close(start)
+}
+
+func (e *encoder) stmt(field protowire.Number, s Stmt) error {
+	start := e.open(field)
+	if !utf8.ValidString(s.SQL) {
+		return fmt.Errorf("statement: %w", errNotUTF8)
+	}
+	e.string(1, s.SQL)
+	for i, v := range s.Args {
+		if err := CheckValue(v); err != nil {
+			return fmt.Errorf("argument %d: %w", i, err)
+		}
+		e.value(v)
+	}
+	if s.WantRows {
+		e.varint(5, 1)
+	} else {
+		e.varint(5, 0) // left out it would mean true
+	}
+	e.close(start)
+	return nil
+}
+
+func (e *encoder) value(v any) {
+	start := e.open(3)
+	switch v := v.(type) {
+	case nil:
+		e.empty(1)
+	case int64:
+		e.varint(2, protowire.EncodeZigZag(v))
+	case float64:
+		e.buf = protowire.AppendTag(e.buf, 3, protowire.Fixed64Type)
+		e.buf = protowire.AppendFixed64(e.buf, math.Float64bits(v))
+	case string:
+		e.string(4, v)
+	case []byte:
+		e.buf = protowire.AppendTag(e.buf, 5, protowire.BytesType)
+		e.buf = protowire.AppendBytes(e.buf, v)
+	}
+	e.close(start)
+}
+
+// sizeHint is about what p needs on the wire, so that encoding rarely grows the
+// buffer.
+func sizeHint(p Pipeline) int {
+	n := len(p.Baton) + 64
+	for _, r := range p.Requests {
+		switch r := r.(type) {
+		case Execute:
+			n += stmtHint(r.Stmt)
+		case Batch:
+			for _, s := range r.Steps {
+				n += 48 + stmtHint(s.Stmt)
+			}
+		}
+	}
+	return n
+}
+
+func stmtHint(s Stmt) int {
+	n := len(s.SQL) + 32
+	for _, v := range s.Args {
+		n += 16
+		switch v := v.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		}
+	}
+	return n
+}
+
+// field is one field of a message: its tag (number<<3 | wire type) and either
+// its bytes or its number.
+type field struct {
+	tag   uint64
+	bytes []byte
+	num   uint64
+}
+
+// next splits the first field off a message.
+func next(msg []byte) (field, []byte, error) {
+	tag, n := protowire.ConsumeVarint(msg)
+	if n < 0 {
+		return field{}, nil, protowire.ParseError(n)
+	}
+	f := field{tag: tag}
+	msg = msg[n:]
+	switch tag & 7 {
+	case varint:
+		f.num, n = protowire.ConsumeVarint(msg)
+	case fixed64:
+		f.num, n = protowire.ConsumeFixed64(msg)
+	case delimited:
+		f.bytes, n = protowire.ConsumeBytes(msg)
+	default:
+		number, typ := protowire.DecodeTag(tag)
+		n = protowire.ConsumeFieldValue(number, typ, msg)
+	}
+	if n < 0 {
+		return field{}, nil, protowire.ParseError(n)
+	}
+	return f, msg[n:], nil
+}
+
+// text returns the field as a string that shares the memory of the message.
+func (f field) text() (string, error) {
+	if !utf8.Valid(f.bytes) {
+		return "", errNotUTF8
+	}
+	return unsafe.String(unsafe.SliceData(f.bytes), len(f.bytes)), nil
+}
+
+// decodeProtobuf decodes the answer to requests. The values share the memory of
+// msg, which must not be changed any more.
+func decodeProtobuf(msg []byte, requests []Request) (*Answer, error) {
+	a := &Answer{Results: make([]Result, 0, len(requests))}
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = rest
+		switch f.tag {
+		case 1<<3 | delimited:
+			a.Baton = string(f.bytes) // a copy: it outlives the answer
+		case 2<<3 | delimited:
+			a.BaseURL = string(f.bytes)
+		case 3<<3 | delimited:
+			i := len(a.Results)
+			if i == len(requests) {
+				return nil, errors.New("more results than requests")
+			}
+			r, err := decodeResult(f.bytes, requests[i])
+			if err != nil {
+				return nil, fmt.Errorf("result %d: %w", i, err)
+			}
+			a.Results = append(a.Results, r)
+		}
+	}
+	if len(a.Results) < len(requests) {
+		return nil, fmt.Errorf("%d results for %d requests", len(a.Results), len(requests))
+	}
+	return a, nil
+}
+
+func decodeResult(msg []byte, request Request) (Result, error) {
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return Result{}, err
+		}
+		msg = rest
+		switch f.tag {
+		case 1<<3 | delimited:
+			return decodeResponse(f.bytes, request)
+		case 2<<3 | delimited:
+			failure, err := decodeError(f.bytes)
+			return Result{Err: failure}, err
+		}
+	}
+	return Result{}, errors.New("neither ok nor error")
+}
+
+func decodeResponse(msg []byte, request Request) (Result, error) {
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return Result{}, err
+		}
+		msg = rest
+		switch r := request.(type) {
+		case Close:
+			if f.tag == 1<<3|delimited {
+				return Result{}, nil
+			}
+		case Execute:
+			if f.tag == 2<<3|delimited {
+				result, err := within(f.bytes, decodeStmtResult)
+				return Result{Stmt: result}, err
+			}
+		case Batch:
+			if f.tag == 3<<3|delimited {
+				result, err := within(f.bytes, func(msg []byte) (*BatchResult, error) {
+					return decodeBatchResult(msg, len(r.Steps))
+				})
+				return Result{Batch: result}, err
+			}
+		}
+	}
+	return Result{}, fmt.Errorf("no answer to a %T", request)
+}
+
+// within decodes the message in field 1 of msg; a field left out is an empty
+// message.
+func within[T any](msg []byte, decode func([]byte) (*T, error)) (*T, error) {
+	var inner []byte
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = rest
+		if f.tag == 1<<3|delimited {
+			inner = f.bytes
+		}
+	}
+	return decode(inner)
+}
+
+func decodeError(msg []byte) (*Error, error) {
+	e := &Error{Status: http.StatusOK}
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = rest
+		switch f.tag {
+		case 1<<3 | delimited:
+			e.Message = string(f.bytes)
+		case 2<<3 | delimited:
+			e.Code = string(f.bytes)
+		}
+	}
+	return e, nil
+}
+
+func decodeBatchResult(msg []byte, steps int) (*BatchResult, error) {
+	b := &BatchResult{Steps: make([]StepResult, steps)}
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = rest
+		if f.tag != 1<<3|delimited && f.tag != 2<<3|delimited {
+			continue
+		}
+		step, value, err := decodeEntry(f.bytes)
+		if err != nil {
+			return nil, err
+		}
+		if step >= uint64(steps) {
+			return nil, fmt.Errorf("result of step %d in a batch of %d", step, steps)
+		}
+		if f.tag>>3 == 1 {
+			b.Steps[step].Result, err = decodeStmtResult(value)
+		} else {
+			b.Steps[step].Err, err = decodeError(value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("step %d: %w", step, err)
+		}
+	}
+	return b, nil
+}
+
+// decodeEntry decodes one entry of a map; the key 0 may be left out.
+func decodeEntry(msg []byte) (key uint64, value []byte, err error) {
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return 0, nil, err
+		}
+		msg = rest
+		switch f.tag {
+		case 1<<3 | varint:
+			key = f.num
+		case 2<<3 | delimited:
+			value = f.bytes
+		}
+	}
+	return key, value, nil
+}
+
+func decodeStmtResult(msg []byte) (*StmtResult, error) {
+	r := &StmtResult{}
+	cols := 0
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = rest
+		switch f.tag {
+		case 1<<3 | delimited:
+			cols++
+		case 2<<3 | delimited:
+			row, err := decodeRow(f.bytes, cols)
+			if err != nil {
+				return nil, fmt.Errorf("row %d: %w", len(r.Rows), err)
+			}
+			r.Rows = append(r.Rows, row)
+		case 3<<3 | varint:
+			r.Affected = int64(f.num)
+		case 5<<3 | varint:
+			r.ReplicationIndex = f.num
+		}
+	}
+	return r, nil
+}
+
+func decodeRow(msg []byte, cols int) ([]any, error) {
+	// Every value takes two bytes or more: a damaged answer cannot make the row
+	// larger than its share of the message.
+	row := make([]any, 0, min(cols, len(msg)/2))
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = rest
+		if f.tag != 1<<3|delimited {
+			continue
+		}
+		v, err := decodeValue(f.bytes)
+		if err != nil {
+			return nil, fmt.Errorf("column %d: %w", len(row), err)
+		}
+		row = append(row, v)
+	}
+	return row, nil
+}
+
+func decodeValue(msg []byte) (any, error) {
+	for len(msg) > 0 {
+		f, rest, err := next(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = rest
+		switch f.tag {
+		case 1<<3 | delimited:
+			return nil, nil
+		case 2<<3 | varint:
+			return protowire.DecodeZigZag(f.num), nil
+		case 3<<3 | fixed64:
+			return math.Float64frombits(f.num), nil
+		case 4<<3 | delimited:
+			return f.text()
+		case 5<<3 | delimited:
+			return f.bytes[:len(f.bytes):len(f.bytes)], nil
+		}
+	}
+	return nil, errors.New("value of no known type")
+}
