@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/adrg/xdg"
+	"golang.org/x/term"
+
+	"github.com/episodic-memory/episodic"
+)
+
+// system is all that a run touches of the process it runs in.
+type system struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	dataHome       string // the user's data folder
+	self           string // what a shell runs to start this program again
+}
+
+func processSystem() system {
+	return system{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		getenv: os.Getenv, dataHome: xdg.DataHome, self: startedAs(),
+	}
+}
+
+// app is what the commands share.
+type app struct {
+	system
+	out *bufio.Writer // to stdout; run flushes it
+
+	db             *string // --db; nil if it was not given
+	allowPlaintext bool
+}
+
+func newApp(sys system) *app {
+	return &app{system: sys, out: bufio.NewWriter(sys.stdout)}
+}
+
+// target is the database to use.
+func (a *app) target() (string, error) {
+	if a.db != nil {
+		return *a.db, nil
+	}
+	for _, name := range []string{"EPISODIC_DB", "TURSO_DATABASE_URL"} {
+		if t := a.getenv(name); t != "" {
+			return t, nil
+		}
+	}
+	dir := filepath.Join(a.dataHome, "episodic")
+	// What agents did may hold secrets of their users.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the default database's folder: %w; choose a database with --db", err)
+	}
+	return filepath.Join(dir, "episodic.db"), nil
+}
+
+// token is the callback for the server's token; nil if none is set, or if the
+// target carries its own, which was given for this very server.
+func (a *app) token(target string) func(context.Context) (string, error) {
+	if u, err := url.Parse(target); err == nil && u.Query().Has("authToken") {
+		return nil
+	}
+	for _, name := range []string{"EPISODIC_AUTH_TOKEN", "TURSO_AUTH_TOKEN"} {
+		if t := a.getenv(name); t != "" {
+			return episodic.StaticToken(t)
+		}
+	}
+	return nil
+}
+
+// withStore opens the database, calls f and closes it.
+func (a *app) withStore(ctx context.Context, f func(*episodic.Store) error) error {
+	target, err := a.target()
+	if err != nil {
+		return err
+	}
+	store, err := episodic.Open(ctx, target, &episodic.Options{
+		AuthToken:      a.token(target),
+		AllowPlaintext: a.allowPlaintext,
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(store), store.Close())
+}
+
+// shownTarget is a target without the secrets that a URL can carry.
+func shownTarget(target string) string {
+	scheme, _, isURL := strings.Cut(target, "://")
+	if !isURL || strings.EqualFold(scheme, "file") {
+		return target
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		return scheme + "://"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
+// complain tells the user something on stderr.
+func (a *app) complain(format string, args ...any) {
+	a.note("episodic: "+format, args...)
+}
+
+// note writes a line to stderr. It may hold text of files, arguments or servers.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintln(a.stderr, plain(fmt.Sprintf(format, args...)))
+}
+
+// printf writes to stdout. Stored text among args must have passed plain or oneLine.
+func (a *app) printf(format string, args ...any) {
+	fmt.Fprintf(a.out, format, args...) // run reports what the flush says
+}
+
+// printJSON writes v to stdout, on one line for programs, indented for people.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	if isTerminal(a.stdout) {
+		enc.SetIndent("", "  ")
+	}
+	return enc.Encode(v)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// width is the number of columns that a line of stdout may take.
+func (a *app) width() int {
+	const usual = 100 // where there is no terminal
+	if f, ok := a.stdout.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			return w
+		}
+	}
+	return usual
+}
+
+// startedAs is the command that started this program, quoted for a shell.
+func startedAs() string {
+	self := os.Args[0]
+	// go run starts a binary that is gone afterwards.
+	if exe, err := os.Executable(); err == nil && strings.Contains(exe, "go-build") {
+		self = "go run github.com/episodic-memory/episodic/cmd/episodic"
+		if _, err := os.Stat("cmd/episodic"); err == nil {
+			self = "go run ./cmd/episodic"
+		}
+		return self
+	}
+	return shellQuote(self)
+}
+
+// shellQuote quotes s for POSIX shells, if it must be.
+func shellQuote(s string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(`_-./:@%+,=\`, r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !safe(r) || r == '\\' && filepath.Separator != '\\' }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

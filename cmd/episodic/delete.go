@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/episodic-memory/episodic"
+)
+
+type deleteCmd struct {
+	IDs []string `arg:"" name:"id" help:"Ids of episodes, or enough of their first digits."`
+}
+
+func (c *deleteCmd) Run(ctx context.Context, a *app) error {
+	return a.withStore(ctx, func(store *episodic.Store) error {
+		// Find all of them first, so that a mistyped id deletes nothing.
+		var found []*episodic.Episode
+		for _, prefix := range c.IDs {
+			e, err := find(ctx, store, prefix)
+			if err != nil {
+				return fmt.Errorf("nothing deleted: %w", err)
+			}
+			if !slices.ContainsFunc(found, func(f *episodic.Episode) bool { return f.ID == e.ID }) {
+				found = append(found, e)
+			}
+		}
+		for _, e := range found {
+			if err := store.DeleteEpisode(ctx, e.ID); err != nil {
+				return err
+			}
+			a.printf("deleted %v  %s\n", e.ID, cut(oneLine(e.Description), a.width()-46))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/episodic-memory/episodic"
+)
+
+type listCmd struct {
+	N      int    `short:"n" name:"limit" default:"50" help:"Print at most this many."`
+	Cursor string `help:"Go on behind an earlier page, as that page said."`
+	filterFlags
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+func (c *listCmd) Run(ctx context.Context, a *app) error {
+	return a.withStore(ctx, func(store *episodic.Store) error {
+		f := c.filter()
+		f.Limit, f.Cursor = c.N, c.Cursor
+		page, err := store.ListEpisodes(ctx, &f)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return a.printJSON(struct {
+				Episodes []*episodic.Episode `json:"episodes"`
+				Next     string              `json:"next"`
+			}{append([]*episodic.Episode{}, page.Items...), page.Next})
+		}
+		if len(page.Items) == 0 {
+			a.complain("no episodes")
+		}
+		for _, e := range page.Items {
+			head := fmt.Sprintf("%v  %s  %-15s  %4d  ", e.ID, e.Start.Format(time.DateOnly), outcomeName(e), e.StepCount)
+			a.printf("%s%s\n", head, cut(oneLine(e.Description), a.width()-len(head)))
+		}
+		if page.Next != "" {
+			// On stderr, so that stdout holds episodes only; after them.
+			if err := a.out.Flush(); err != nil {
+				return err
+			}
+			a.note("more follow: repeat the command with --cursor %s", page.Next)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,128 @@
+// Command episodic keeps and finds the episodes of AI agents: import, search,
+// list, show, delete, stats. Run it with --help, or begin with quickstart.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/episodic-memory/episodic"
+)
+
+// The exit codes, as --help names them.
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitUsage    = 2
+	exitNotFound = 3
+)
+
+const description = `Durable episodic memory for AI agents: what they did, what came of it, and what helped before.
+
+The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATABASE_URL, and otherwise a file in the user's data folder. A server's token is $EPISODIC_AUTH_TOKEN or else $TURSO_AUTH_TOKEN.
+
+Exit codes: 0 done; 1 failed, or some of the input was bad; 2 the command line is wrong; 3 no such episode (show, delete).`
+
+type commands struct {
+	DB             *string `name:"db" placeholder:"TARGET" help:"The database: a file path, libsql://HOST, https://HOST, or http://127.0.0.1:PORT."`
+	AllowPlaintext bool    `help:"Let http:// reach hosts other than this machine, unencrypted."`
+
+	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
+	Import     importCmd     `cmd:"" help:"Store episodes from JSONL files."`
+	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
+	List       listCmd       `cmd:"" help:"List episodes, the newest first."`
+	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`
+	Delete     deleteCmd     `cmd:"" help:"Delete episodes."`
+	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
+	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // so that a second signal kills
+	os.Exit(run(ctx, os.Args[1:], processSystem()))
+}
+
+// run carries out one command line and returns the exit code.
+func run(ctx context.Context, args []string, sys system) int {
+	a := newApp(sys)
+	err := a.execute(ctx, args)
+	if flushErr := a.out.Flush(); flushErr != nil && err == nil {
+		err = fmt.Errorf("write output: %w", flushErr)
+	}
+	if err == nil {
+		return exitOK
+	}
+	if !errors.Is(err, errReported) {
+		a.complain("%v%s", err, nextStep(err))
+	}
+	return exitCode(err)
+}
+
+func (a *app) execute(ctx context.Context, args []string) error {
+	var cli commands
+	helped := false
+	parser, err := kong.New(&cli,
+		kong.Name("episodic"),
+		kong.Description(description),
+		kong.Writers(a.out, a.stderr),
+		kong.Exit(func(int) { helped = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(a),
+	)
+	if err != nil {
+		return err
+	}
+	chosen, err := parser.Parse(args)
+	if helped {
+		return nil // kong goes on parsing after it has printed the help
+	}
+	if err != nil {
+		return err
+	}
+	a.db, a.allowPlaintext = cli.DB, cli.AllowPlaintext
+	return chosen.Run()
+}
+
+// errReported ends a run whose problems have been told already, one by one.
+var errReported = errors.New("some of the input was bad")
+
+func exitCode(err error) int {
+	_, badUsage := errors.AsType[*kong.ParseError](err)
+	switch {
+	case badUsage, errors.Is(err, episodic.ErrInvalid):
+		// import tells invalid input itself; any other comes from the command line.
+		return exitUsage
+	case errors.Is(err, episodic.ErrNotFound):
+		return exitNotFound
+	}
+	return exitFailure
+}
+
+// nextStep is what the user can do about err, to be put behind it.
+func nextStep(err error) string {
+	if _, ok := errors.AsType[*kong.ParseError](err); ok {
+		return " (see episodic --help)"
+	}
+	invalid, _ := errors.AsType[*episodic.InvalidError](err)
+	switch {
+	case invalid != nil && invalid.Field == "target":
+		return "; see --db and --allow-plaintext in episodic --help"
+	case errors.Is(err, episodic.ErrNotFound):
+		return "; episodic list shows what there is"
+	case errors.Is(err, episodic.ErrUnauthorized):
+		return "; set EPISODIC_AUTH_TOKEN to a token of this server"
+	case errors.Is(err, episodic.ErrSchema):
+		return "; choose another database with --db"
+	case episodic.Retryable(err):
+		return "; try again"
+	}
+	return ""
+}

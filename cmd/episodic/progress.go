@@ -1,0 +1,51 @@
+package main
+
+import (
+	"io"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// progress shows how much of a file has been read, if stderr is a terminal. A
+// nil progress shows nothing.
+type progress struct {
+	bar *progressbar.ProgressBar
+}
+
+// newProgress begins to show a file's progress. A negative size is unknown.
+func newProgress(stderr io.Writer, name string, size int64) *progress {
+	if !isTerminal(stderr) || size == 0 {
+		return nil
+	}
+	return &progress{progressbar.NewOptions64(size,
+		progressbar.OptionSetWriter(stderr),
+		progressbar.OptionSetDescription(cut(oneLine(name), 40)),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetWidth(20),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)}
+}
+
+// Write counts bytes. It never fails: a file that grows while it is read is no
+// reason to stop.
+func (p *progress) Write(b []byte) (int, error) {
+	if p != nil {
+		_ = p.bar.Add(len(b))
+	}
+	return len(b), nil
+}
+
+// clear makes room for a line on stderr.
+func (p *progress) clear() {
+	if p != nil {
+		_ = p.bar.Clear()
+	}
+}
+
+func (p *progress) done() {
+	if p != nil {
+		_ = p.bar.Finish()
+	}
+}
