@@ -143,7 +143,7 @@ func encodeRuns(steps []Step, first int) ([]run, error) {
 		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
 		s.Time = whole(s.Time)
-		p, err := encodePayload(field, (*storedStep)(&s))
+		p, err := encodePayload(field, &s)
 		if err != nil {
 			return nil, err
 		}
@@ -317,7 +317,7 @@ func (e *Episode) addRun(row []any) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("episode %v: runs: %w", e.ID, err)
 	}
-	var steps []storedStep
+	var steps []Step
 	if err := decodePayload(row[2], &steps); err != nil {
 		return fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
 	}
@@ -326,7 +326,7 @@ func (e *Episode) addRun(row []any) error {
 	}
 	for i, s := range steps {
 		s.Number = first + i
-		e.Steps = append(e.Steps, Step(s))
+		e.Steps = append(e.Steps, s)
 	}
 	return nil
 }

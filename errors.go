@@ -10,7 +10,7 @@ import (
 
 // Errors that callers can ask for with errors.Is.
 var (
-	// ErrNotFound: no item has this id.
+	// ErrNotFound: no item has this id; of Open: nothing is there.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the write contradicts what is stored: the episode already
 	// exists or is already complete, a step number is taken, a relation would
@@ -28,10 +28,11 @@ var (
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	// ErrUnauthorized: the server refused the auth token.
 	ErrUnauthorized = errors.New("not authorized")
-	// ErrSchema: the database is of a newer version, or is another program's.
+	// ErrSchema: the file is no database, or the database is of a newer version
+	// or another program's.
 	ErrSchema = errors.New("unsuitable database")
-	// ErrCorrupt: a stored row cannot be read back; the error names the row.
-	ErrCorrupt = errors.New("damaged row")
+	// ErrCorrupt: something stored cannot be read back; the error says what.
+	ErrCorrupt = errors.New("damaged data")
 )
 
 // InvalidError says which field of the input is refused and why. It matches
@@ -83,6 +84,8 @@ func failed(err error, format string, args ...any) error {
 		case engine.KindAuth:
 			return ErrUnauthorized
 		case engine.KindNotADatabase:
+			return ErrSchema
+		case engine.KindCorrupt:
 			return ErrCorrupt
 		}
 		if _, ok := errors.AsType[*schema.NewerError](err); ok {

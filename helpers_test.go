@@ -83,7 +83,7 @@ var anyContext = rapid.Custom(func(t *rapid.T) Context {
 var anyStep = rapid.Custom(func(t *rapid.T) Step {
 	s := Step{
 		Tool: anyText.Draw(t, "tool"), Action: someText.Draw(t, "action"),
-		Parameters: rapid.SampledFrom([]string{"", "{}", `{"a": 1}`, "[1,\n 2]", `"\u003c<>&"`, "1e400", `{"b":"日本語\u0000"}`}).Draw(t, "parameters"),
+		Parameters: rapid.SampledFrom([]JSON{"", "{}", `{"a": 1}`, "[1,\n 2]", `"\u003c<>&"`, "1e400", `{"b":"日本語\u0000"}`}).Draw(t, "parameters"),
 		Latency:    time.Duration(rapid.Int64Range(0, math.MaxInt64).Draw(t, "latency")),
 		Tokens:     rapid.IntRange(0, math.MaxInt).Draw(t, "tokens"),
 		Metadata:   metadata(t),

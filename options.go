@@ -15,6 +15,10 @@ type Options struct {
 	// refused, because data and token would travel unencrypted.
 	AllowPlaintext bool
 
+	// MustExist makes Open fail with ErrNotFound where there is no memory yet.
+	// Default: it is created.
+	MustExist bool
+
 	// NoMmap makes readers of a local file read it instead of mapping it into
 	// memory. Set it on network file systems, where an I/O error on a mapped
 	// page ends the process. Default: mapped, which is about twice as fast for

@@ -11,7 +11,7 @@ func FuzzDecodePayload(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var steps []storedStep
+		var steps []Step
 		if err := decodePayload(b, &steps); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
 		}

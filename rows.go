@@ -103,8 +103,10 @@ func newestFirst[T any](ctx context.Context, s *Store, columns, table, timeCol s
 		w.and(fmt.Sprintf("(%s, %s.seq) < (?, ?)", timeCol, table), at.us, at.seq)
 	}
 	for {
-		// One more than asked for tells whether there is a next page.
-		sql := fmt.Sprintf("SELECT %s FROM %s WHERE 1%s ORDER BY %s DESC, %s.seq DESC LIMIT ?", columns, table, w.sql, timeCol, table)
+		// The page is chosen by the narrow columns alone, so that payloads are read
+		// for its rows only. One row more tells whether there is a next page.
+		order := fmt.Sprintf("ORDER BY %s DESC, %s.seq DESC", timeCol, table)
+		sql := fmt.Sprintf("SELECT %s FROM %[2]s WHERE %[2]s.seq IN (SELECT %[2]s.seq FROM %[2]s WHERE 1%s %s LIMIT ?) %[4]s", columns, table, w.sql, order)
 		r, err := s.engine.Query(ctx, engine.Stmt{SQL: sql, Args: append(w.args[:len(w.args):len(w.args)], int64(limit)+1)})
 		if engine.KindOf(err) == engine.KindTooLarge && limit > 1 {
 			limit /= 2 // a shorter page fits into the server's answer

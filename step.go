@@ -10,14 +10,11 @@ import (
 type Step struct {
 	// Number is the step's place in its episode, from 1, without gaps. Storing
 	// numbers steps whose Number is 0; a Number that is given must be the place.
-	Number int       `json:"number,omitempty"`
-	Time   time.Time `json:"time,omitzero"` // when it began; whole microseconds, UTC
-	Tool   string    `json:"tool,omitempty"`
-	Action string    `json:"action,omitempty"` // what was done, in words
-	// Parameters is the JSON text of the call's arguments, kept byte for byte;
-	// empty if there are none. A JSON document may also hold any JSON value here
-	// instead of a string with JSON in it.
-	Parameters string            `json:"parameters,omitempty"`
+	Number     int               `json:"number,omitempty"`
+	Time       time.Time         `json:"time,omitzero"` // when it began; whole microseconds, UTC
+	Tool       string            `json:"tool,omitempty"`
+	Action     string            `json:"action,omitempty"`     // what was done, in words
+	Parameters JSON              `json:"parameters,omitempty"` // the call's arguments; empty if there are none
 	Result     *Result           `json:"result,omitempty"`     // nil: none was recorded
 	Latency    time.Duration     `json:"latency_ns,omitempty"` // how long it took, not negative
 	Tokens     int               `json:"tokens,omitempty"`     // used by the model for this step, not negative
@@ -40,26 +37,18 @@ const (
 	ResultTimeout ResultKind = "timeout"
 )
 
-// storedStep is a Step without its lenient UnmarshalJSON, for payloads.
-type storedStep Step
+// JSON is JSON text, kept byte for byte. In a document it is a string with JSON
+// in it, as models write the arguments of a call.
+type JSON string
 
-// UnmarshalJSON accepts "parameters" as a string that holds JSON, which is how
-// models write it and how MarshalJSON does, and as any other JSON value.
-func (s *Step) UnmarshalJSON(b []byte) error {
-	in := struct {
-		*storedStep
-		Parameters json.RawMessage `json:"parameters"`
-	}{storedStep: (*storedStep)(s)}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
-	}
-	switch p := in.Parameters; {
-	case len(p) == 0 || string(p) == "null":
-		s.Parameters = ""
-	case p[0] == '"':
-		return json.Unmarshal(p, &s.Parameters)
+// UnmarshalJSON also accepts any other JSON value, and takes its text.
+func (j *JSON) UnmarshalJSON(b []byte) error {
+	switch {
+	case string(b) == "null":
+	case b[0] == '"':
+		return json.Unmarshal(b, (*string)(j))
 	default:
-		s.Parameters = string(p)
+		*j = JSON(b)
 	}
 	return nil
 }
@@ -77,7 +66,7 @@ func (c *check) steps(steps []Step, first int) {
 			if s.Tool == "" && s.Action == "" {
 				c.fail("tool", "is empty and so is action; a step needs one of them")
 			}
-			c.text("parameters", s.Parameters)
+			c.text("parameters", string(s.Parameters))
 			if s.Parameters != "" && !json.Valid([]byte(s.Parameters)) {
 				c.fail("parameters", "is not JSON; quote plain text as a JSON string")
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
@@ -24,7 +25,8 @@ type Store struct {
 //	http://127.0.0.1:8080                        a libSQL server on this machine
 //
 // A nil opts gives the defaults. The database must be episodic's alone. Errors:
-// ErrInvalid for a target or option that cannot be; ErrSchema for a database of
+// ErrInvalid for a target or option that cannot be; ErrNotFound if it must exist
+// and does not; ErrSchema for a file that is no database and a database of
 // another program or of a newer episodic; ErrUnauthorized; Retryable errors if
 // the server cannot be reached.
 func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
@@ -37,17 +39,24 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	}
 	e, err := openEngine(ctx, t, opts)
 	if err != nil {
-		return nil, failed(err, "open")
+		return nil, openFailed(t, err)
 	}
-	if err := schema.Migrate(ctx, e); err != nil {
-		return nil, failed(errors.Join(err, e.Close()), "open %s", t)
+	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
+		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
 	return &Store{engine: e}, nil
 }
 
+func openFailed(t target, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, schema.ErrEmpty) {
+		err = fmt.Errorf("%w: there is no memory yet", ErrNotFound)
+	}
+	return failed(err, "open %s", t)
+}
+
 func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, error) {
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, NoMmap: opts.NoMmap})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NoMmap: opts.NoMmap})
 	}
 	token := opts.AuthToken
 	if token == nil && t.token != "" {

@@ -89,7 +89,7 @@ func TestOpenRefusesBadTargets(t *testing.T) {
 		{target: "ws://127.0.0.1:8080", is: ErrInvalid, text: "libsql://"},
 		{target: "http://example.com", is: ErrInvalid, text: "unencrypted to example.com"},
 		{target: filepath.Join(dir, "no", "m.db"), text: "does not exist"},
-		{target: text, is: ErrCorrupt, text: "not a database"},
+		{target: text, is: ErrSchema, text: "open " + text + ": unsuitable database: file is not a database"},
 		{target: nobody, text: "refused", retryable: true},
 		{target: server.URL(), is: ErrUnauthorized, text: "Expected authorization header"},
 		{target: server.URL() + "?authToken=sesame", is: ErrUnauthorized, text: "JWT is invalid"},
@@ -112,6 +112,18 @@ func TestOpenRefusesBadTargets(t *testing.T) {
 		}
 	}
 	ok(t, open(t, server.URL()+"?authToken="+key.Token(false, time.Now().Add(time.Hour)), nil).PutEpisode(t.Context(), &Episode{Description: "x"}))
+}
+
+func TestMustExist(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		_, err := Open(t.Context(), target, &Options{MustExist: true})
+		wants(t, err, ErrNotFound, "no memory yet")
+		if _, err := os.Stat(target); err == nil {
+			t.Error("the file was created")
+		}
+		open(t, target, nil)
+		open(t, target, &Options{MustExist: true})
+	})
 }
 
 func TestTokenIsAskedForEveryRequest(t *testing.T) {

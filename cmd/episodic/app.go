@@ -79,8 +79,25 @@ func (a *app) token(target string) func(context.Context) (string, error) {
 	return nil
 }
 
-// withStore opens the database, calls f and closes it.
+// errNoMemory says that the database to read from is not there, perhaps because
+// its name was mistyped: commands that read create none.
+var errNoMemory = errors.New("nothing has been stored there yet")
+
+// withMemory opens a database that must be there, calls f and closes it.
+func (a *app) withMemory(ctx context.Context, f func(*episodic.Store) error) error {
+	err := a.open(ctx, true, f)
+	if errors.Is(err, errNoMemory) {
+		return fmt.Errorf("%w; episodic import stores something, and --db names another database", err)
+	}
+	return err
+}
+
+// withStore opens the database, or creates it, calls f and closes it.
 func (a *app) withStore(ctx context.Context, f func(*episodic.Store) error) error {
+	return a.open(ctx, false, f)
+}
+
+func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) error) error {
 	target, err := a.target()
 	if err != nil {
 		return err
@@ -88,7 +105,11 @@ func (a *app) withStore(ctx context.Context, f func(*episodic.Store) error) erro
 	store, err := episodic.Open(ctx, target, &episodic.Options{
 		AuthToken:      a.token(target),
 		AllowPlaintext: a.allowPlaintext,
+		MustExist:      mustExist,
 	})
+	if errors.Is(err, episodic.ErrNotFound) {
+		return fmt.Errorf("%s: %w", shownTarget(target), errNoMemory)
+	}
 	if err != nil {
 		return err
 	}

@@ -140,8 +140,7 @@ func TestListGoesOnWhereAPageEnds(t *testing.T) {
 	if strings.Count(last, "\n") != 2 || !strings.Contains(last, "Task 2") || !strings.Contains(last, "Task 1") {
 		t.Errorf("the last page is %q", last)
 	}
-	c.env["EPISODIC_DB"] += ".empty"
-	if out := c.ok("list", "--json"); out != `{"episodes":[],"next":""}`+"\n" {
+	if out := c.ok("list", "--json", "--domain", "nowhere"); out != `{"episodes":[],"next":""}`+"\n" {
 		t.Errorf("an empty list is %q", out)
 	}
 }
@@ -154,7 +153,7 @@ func TestShowPrintsEverything(t *testing.T) {
 	out := c.ok("show", prefix)
 	for _, want := range []string{
 		e.Description, e.ID.String(), "debugging", "complex", "net/http", "shop", "a, b,c", "2026-01-03 09:30:00 UTC", "1h0m0s", "T-1",
-		"grep", "look for Close", e.Steps[0].Parameters, "    line one\n    \tline <two>\n", "error", "1.5s", "12 tokens", "ci-1", "think",
+		"grep", "look for Close", string(e.Steps[0].Parameters), "    line one\n    \tline <two>\n", "error", "1.5s", "12 tokens", "ci-1", "think",
 		"failure", "gave out", "stack", "-0.5", "speed", "0.25", "went", "could", "saw", "helped", "useful",
 	} {
 		if !strings.Contains(out, want) {
@@ -290,9 +289,7 @@ func TestQuickstart(t *testing.T) {
 	if commands < 6 {
 		t.Errorf("quickstart names %d commands", commands)
 	}
-	if n := decode[listOutput](t, c.ok("list", "--json")).Episodes; len(n) != 0 {
-		t.Errorf("the samples went into the environment's database")
-	}
+	c.fails(exitFailure, "nothing has been stored there yet", "list") // the environment's database was left alone
 }
 
 func TestQuickstartIntoANamedDatabaseIsIdempotent(t *testing.T) {

@@ -13,7 +13,7 @@ type deleteCmd struct {
 }
 
 func (c *deleteCmd) Run(ctx context.Context, a *app) error {
-	return a.withStore(ctx, func(store *episodic.Store) error {
+	return a.withMemory(ctx, func(store *episodic.Store) error {
 		// Find all of them first, so that a mistyped id deletes nothing.
 		var found []*episodic.Episode
 		for _, prefix := range c.IDs {

@@ -85,49 +85,12 @@ func derivedID(format string, raw []byte) episodic.ID {
 	return id
 }
 
-// strictEpisode decodes an Episode. Step's own UnmarshalJSON would not refuse
-// unknown fields, hence strictStep.
-type strictEpisode struct {
-	episodic.Episode
-	Steps []strictStep `json:"steps"`
-}
-
-type strictStep struct {
-	bareStep
-	Parameters json.RawMessage `json:"parameters"`
-}
-
-type bareStep episodic.Step
-
 func parseEpisode(raw []byte, fields object) (*episodic.Episode, error) {
-	var doc strictEpisode
-	if err := decodeStrict(raw, &doc); err != nil {
+	var e episodic.Episode
+	if err := decodeStrict(raw, &e); err != nil {
 		return nil, blameEpisode(fields, err)
 	}
-	e := &doc.Episode
-	for i := range doc.Steps {
-		step := episodic.Step(doc.Steps[i].bareStep)
-		parameters, err := parametersText(doc.Steps[i].Parameters)
-		if err != nil {
-			return nil, problem(fmt.Sprintf("steps[%d].parameters", i), err)
-		}
-		step.Parameters = parameters
-		e.Steps = append(e.Steps, step)
-	}
-	return e, nil
-}
-
-// parametersText is the JSON text of a call's arguments, which stand in a
-// document as a string with JSON in it, or as any other JSON value.
-func parametersText(raw json.RawMessage) (text string, err error) {
-	switch {
-	case len(raw) == 0 || string(raw) == "null":
-		return "", nil
-	case raw[0] == '"':
-		err = json.Unmarshal(raw, &text)
-		return text, err
-	}
-	return string(raw), nil
+	return &e, nil
 }
 
 func decodeStrict(raw []byte, v any) error {
@@ -143,12 +106,12 @@ func blameEpisode(fields object, err error) error {
 	var steps []object
 	if json.Unmarshal(fields["steps"], &steps) == nil {
 		for i, step := range steps {
-			if err := blame[strictStep](fmt.Sprintf("steps[%d].", i), step); err != nil {
+			if err := blame[episodic.Step](fmt.Sprintf("steps[%d].", i), step); err != nil {
 				return err
 			}
 		}
 	}
-	if err := blame[strictEpisode]("", fields); err != nil {
+	if err := blame[episodic.Episode]("", fields); err != nil {
 		return err
 	}
 	return problem("", err)

@@ -41,7 +41,7 @@ func TestParametersMayBeAnyJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []string{`{"q": 1.0}`, `{"q": 1.0}`, "", ""} {
-		if got := e.Steps[i].Parameters; got != want {
+		if got := e.Steps[i].Parameters; string(got) != want {
 			t.Errorf("step %d has the parameters %q, want %q", i+1, got, want)
 		}
 	}

@@ -16,7 +16,7 @@ type listCmd struct {
 }
 
 func (c *listCmd) Run(ctx context.Context, a *app) error {
-	return a.withStore(ctx, func(store *episodic.Store) error {
+	return a.withMemory(ctx, func(store *episodic.Store) error {
 		f := c.filter()
 		f.Limit, f.Cursor = c.N, c.Cursor
 		page, err := store.ListEpisodes(ctx, &f)

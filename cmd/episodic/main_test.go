@@ -129,6 +129,7 @@ func decode[T any](t *testing.T, text string) (v T) {
 
 func TestWrongCommandLinesExitWith2(t *testing.T) {
 	c := newCLI(t)
+	c.put(sample(1, "Something"))
 	for _, args := range [][]string{
 		{},
 		{"remember"},
@@ -181,6 +182,16 @@ func TestFailuresExitWith1AndSayWhatToDo(t *testing.T) {
 	c.fails(exitFailure, "try again", "stats")
 }
 
+func TestReadingCreatesNoDatabase(t *testing.T) {
+	c := newCLI(t)
+	for _, args := range [][]string{{"search", "x"}, {"list"}, {"show", "01"}, {"delete", "01"}, {"stats"}} {
+		c.fails(exitFailure, c.env["EPISODIC_DB"]+": nothing has been stored there yet", args...)
+	}
+	if _, err := os.Stat(c.env["EPISODIC_DB"]); !os.IsNotExist(err) {
+		t.Errorf("a database was made: %v", err)
+	}
+}
+
 type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
@@ -209,10 +220,12 @@ func TestDatabaseIsChosenInOrder(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &cli{t: t, home: home, env: tt.env}
-			args := []string{"stats", "--json"}
+			var flags []string
 			if tt.flag != "" {
-				args = append(args, "--db", tt.flag)
+				flags = []string{"--db", tt.flag}
 			}
+			c.ok(append(flags, "import", c.file("none.jsonl", ""))...)
+			args := append(flags, "stats", "--json")
 			got := decode[struct {
 				episodic.Counts
 				Store    episodic.Stats

@@ -16,7 +16,7 @@ type showCmd struct {
 }
 
 func (c *showCmd) Run(ctx context.Context, a *app) error {
-	return a.withStore(ctx, func(store *episodic.Store) error {
+	return a.withMemory(ctx, func(store *episodic.Store) error {
 		e, err := find(ctx, store, c.ID)
 		if err != nil {
 			return err
@@ -79,7 +79,7 @@ func (a *app) showStep(s *episodic.Step) {
 	a.text(s.Action)
 	if s.Parameters != "" {
 		a.printf("  parameters\n")
-		a.text(s.Parameters)
+		a.text(string(s.Parameters))
 	}
 	if s.Result != nil {
 		a.printf("  %s\n", plain(string(s.Result.Kind)))

@@ -15,7 +15,7 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.withStore(ctx, func(store *episodic.Store) error {
+	return a.withMemory(ctx, func(store *episodic.Store) error {
 		n, err := store.Counts(ctx)
 		if err != nil {
 			return err

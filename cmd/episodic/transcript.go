@@ -26,8 +26,8 @@ type message struct {
 type toolCall struct {
 	ID       string `json:"id"`
 	Function struct {
-		Name      string          `json:"name"`
-		Arguments json.RawMessage `json:"arguments"`
+		Name      string        `json:"name"`
+		Arguments episodic.JSON `json:"arguments"`
 	} `json:"function"`
 }
 
@@ -143,11 +143,7 @@ func transcriptSteps(messages []message) ([]episodic.Step, error) {
 				if call.Function.Name == "" {
 					return nil, invalid(at+".name", "is missing")
 				}
-				parameters, err := callParameters(call.Function.Arguments)
-				if err != nil {
-					return nil, problem(at+".arguments", err)
-				}
-				step := episodic.Step{Tool: call.Function.Name, Parameters: parameters}
+				step := episodic.Step{Tool: call.Function.Name, Parameters: callParameters(call.Function.Arguments)}
 				if j == 0 && !m.Content.blank() {
 					step.Action = string(m.Content)
 				}
@@ -173,16 +169,17 @@ func transcriptSteps(messages []message) ([]episodic.Step, error) {
 
 // callParameters keeps the arguments byte for byte. A model may write arguments
 // that are no JSON; those become a JSON string.
-func callParameters(raw json.RawMessage) (string, error) {
-	text, err := parametersText(raw)
-	if err != nil || text == "" || json.Valid([]byte(text)) {
-		return text, err
+func callParameters(arguments episodic.JSON) episodic.JSON {
+	if arguments == "" || json.Valid([]byte(arguments)) {
+		return arguments
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	err = enc.Encode(text)
-	return strings.TrimSuffix(b.String(), "\n"), err
+	if err := enc.Encode(string(arguments)); err != nil {
+		panic(err) // a string always has a JSON form
+	}
+	return episodic.JSON(strings.TrimSuffix(b.String(), "\n"))
 }
 
 // takeTask returns what the task was in words.

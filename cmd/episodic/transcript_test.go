@@ -196,7 +196,7 @@ func TestRealTrajectoriesAreKeptByteForByte(t *testing.T) {
 		}
 		for i, s := range e.Steps {
 			steps++
-			got := sourceStep{tool: s.Tool, arguments: s.Parameters}
+			got := sourceStep{tool: s.Tool, arguments: string(s.Parameters)}
 			if s.Result != nil {
 				got.answer, got.answered = s.Result.Text, true
 				if isError := strings.HasPrefix(s.Result.Text, "Error"); isError != (s.Result.Kind == episodic.ResultError) {

@@ -23,7 +23,8 @@ const (
 	KindAuth                       // the token is missing, wrong, expired or lacks a right
 	KindNotFound                   // the server has no such database
 	KindTooLarge                   // a value or an answer exceeds a limit of the database
-	KindNotADatabase               // the file is not a SQLite database, or is damaged
+	KindNotADatabase               // the file is not a SQLite database
+	KindCorrupt                    // the database file is damaged
 	KindReadOnly                   // the database cannot be written
 	KindFull                       // the disk is full
 )

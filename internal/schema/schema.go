@@ -10,6 +10,7 @@ package schema
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -40,19 +41,23 @@ func (e *ForeignError) Error() string {
 		strings.Join(e.Tables, ", "))
 }
 
-// Migrate brings the database to the newest version. Any number of processes
-// may call it at once. It returns a *NewerError or a *ForeignError without
-// having changed anything.
-func Migrate(ctx context.Context, e engine.Engine) error {
+// ErrEmpty says that the database holds no tables at all.
+var ErrEmpty = errors.New("the database is empty")
+
+// Migrate brings the database to the newest version; an empty one only if create
+// is set, otherwise it returns ErrEmpty. Any number of processes may call it at
+// once. It returns a *NewerError or a *ForeignError without having changed
+// anything.
+func Migrate(ctx context.Context, e engine.Engine, create bool) error {
 	migrations, err := load(files)
 	if err != nil {
 		return err
 	}
-	return migrate(ctx, e, migrations)
+	return migrate(ctx, e, migrations, create)
 }
 
 // migrations[i] leads from version i to i+1.
-func migrate(ctx context.Context, e engine.Engine, migrations [][]engine.Stmt) error {
+func migrate(ctx context.Context, e engine.Engine, migrations [][]engine.Stmt, create bool) error {
 	known := int64(len(migrations))
 	for {
 		have, err := version(ctx, e)
@@ -64,6 +69,9 @@ func migrate(ctx context.Context, e engine.Engine, migrations [][]engine.Stmt) e
 		}
 		if have == known {
 			return nil
+		}
+		if have == 0 && !create {
+			return ErrEmpty
 		}
 		if err := apply(ctx, e, have+1, migrations[have]); err != nil {
 			if now, verr := version(ctx, e); verr == nil && now > have {

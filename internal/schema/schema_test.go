@@ -40,7 +40,7 @@ func exec(t *testing.T, e engine.Engine, sql string) {
 func TestMigrateTwiceChangesNothing(t *testing.T) {
 	e := fresh(t)
 	for range 2 {
-		if err := Migrate(t.Context(), e); err != nil {
+		if err := Migrate(t.Context(), e, true); err != nil {
 			t.Fatal(err)
 		}
 		if v, err := version(t.Context(), e); err != nil || v != 1 {
@@ -64,7 +64,7 @@ func TestConcurrentOpenersApplyEachMigrationOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, e := range engines {
 			wg.Go(func() {
-				if err := migrate(t.Context(), e, steps); err != nil {
+				if err := migrate(t.Context(), e, steps, true); err != nil {
 					t.Errorf("migrate: %v", err)
 				}
 			})
@@ -79,17 +79,17 @@ func TestConcurrentOpenersApplyEachMigrationOnce(t *testing.T) {
 
 func TestMigrateRefusesNewerAndForeignDatabases(t *testing.T) {
 	newer := fresh(t)
-	if err := Migrate(t.Context(), newer); err != nil {
+	if err := Migrate(t.Context(), newer, true); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, newer, "INSERT INTO episodic_migrations VALUES(99, 0)")
-	if ne, ok := errors.AsType[*NewerError](Migrate(t.Context(), newer)); !ok || ne.Found != 99 {
+	if ne, ok := errors.AsType[*NewerError](Migrate(t.Context(), newer, true)); !ok || ne.Found != 99 {
 		t.Errorf("newer database: %v", ne)
 	}
 
 	foreign := fresh(t)
 	exec(t, foreign, "CREATE TABLE users(id)")
-	err := Migrate(t.Context(), foreign)
+	err := Migrate(t.Context(), foreign, true)
 	if fe, ok := errors.AsType[*ForeignError](err); !ok || fe.Tables[0] != "users" {
 		t.Errorf("foreign database: %v", err)
 	}
@@ -102,10 +102,10 @@ func TestMigrateRefusesNewerAndForeignDatabases(t *testing.T) {
 func TestFailedMigrationLeavesNothing(t *testing.T) {
 	e := fresh(t)
 	bad := [][]engine.Stmt{split("CREATE TABLE episodic_migrations(version INTEGER PRIMARY KEY, applied_us INTEGER)\n\nCREATE TABLE a(n INTEGER)\n\nCREATE TABLE a(n INTEGER)")}
-	if err := migrate(t.Context(), e, bad); err == nil || !strings.Contains(err.Error(), "apply migration 1") {
+	if err := migrate(t.Context(), e, bad, true); err == nil || !strings.Contains(err.Error(), "apply migration 1") {
 		t.Errorf("error %v", err)
 	}
-	if err := Migrate(t.Context(), e); err != nil {
+	if err := Migrate(t.Context(), e, true); err != nil {
 		t.Errorf("after a failed migration: %v", err)
 	}
 }
@@ -113,8 +113,19 @@ func TestFailedMigrationLeavesNothing(t *testing.T) {
 func TestMigrateHonoursContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Migrate(ctx, fresh(t)); !errors.Is(err, context.Canceled) {
+	if err := Migrate(ctx, fresh(t), true); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestEmptyDatabaseIsNotTouchedUnlessAsked(t *testing.T) {
+	e := fresh(t)
+	if err := Migrate(t.Context(), e, false); !errors.Is(err, ErrEmpty) {
+		t.Errorf("error %v", err)
+	}
+	r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM sqlite_schema"})
+	if err != nil || r[0].Rows[0][0] != int64(0) {
+		t.Errorf("it holds %v, %v", r, err)
 	}
 }
 
@@ -127,7 +138,7 @@ func TestLoadRefusesGaps(t *testing.T) {
 
 func TestDeletingTakesEverythingOfAnEpisode(t *testing.T) {
 	e := fresh(t)
-	if err := Migrate(t.Context(), e); err != nil {
+	if err := Migrate(t.Context(), e, true); err != nil {
 		t.Fatal(err)
 	}
 	for _, seq := range []string{"1", "2"} {

@@ -38,8 +38,9 @@ const (
 
 // Config says which file to open and how.
 type Config struct {
-	Path   string // of the database file; created if absent, its folder must exist
-	NoMmap bool   // readers use read(2) instead of a memory map; for network file systems
+	Path      string // of the database file; its folder must exist
+	MustExist bool   // refuse to create the file, with fs.ErrNotExist
+	NoMmap    bool   // readers use read(2) instead of a memory map; for network file systems
 }
 
 // Engine is an engine.Engine over a local file.
@@ -58,9 +59,9 @@ type Engine struct {
 }
 
 // Open opens or creates the file. It succeeds when several processes open the
-// same new file at once.
+// same new file at once. Its errors do not repeat the path.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
-	if err := checkPath(cfg.Path); err != nil {
+	if err := checkPath(cfg.Path, cfg.MustExist); err != nil {
 		return nil, err
 	}
 	e := &Engine{}
@@ -70,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", cfg.Path, classify(err, -1))
+		return nil, classify(err, -1)
 	}
 	pragmas := url.Values{"_pragma": {"query_only(1)", "cache_size(-2048)"}}
 	if !cfg.NoMmap {
@@ -79,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.reads, err = openDB(cfg.Path, pragmas)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Path, err), e.writer.close())
+		return nil, errors.Join(err, e.writer.close())
 	}
 	e.reads.SetMaxOpenConns(readers)
 	e.reads.SetMaxIdleConns(readers)
@@ -87,18 +88,22 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-func checkPath(path string) error {
+func checkPath(path string, mustExist bool) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("open %s: the folder %s does not exist; create it first", path, dir)
+		return fmt.Errorf("the folder %s does not exist; create it first", dir)
 	case err != nil:
-		return fmt.Errorf("open %s: %w", path, err)
+		return err
 	case !info.IsDir():
-		return fmt.Errorf("open %s: %s is not a folder", path, dir)
+		return fmt.Errorf("%s is not a folder", dir)
 	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return fmt.Errorf("open %s: it is a folder; name a file in it", path)
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return errors.New("it is a folder; name a file in it")
+	case mustExist && errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	return nil
 }

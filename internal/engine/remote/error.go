@@ -37,8 +37,10 @@ func kindOf(code, text string) engine.Kind {
 		return engine.KindFull
 	case "SQLITE_TOOBIG", "RESPONSE_TOO_LARGE":
 		return engine.KindTooLarge
-	case "SQLITE_NOTADB", "SQLITE_CORRUPT":
+	case "SQLITE_NOTADB":
 		return engine.KindNotADatabase
+	case "SQLITE_CORRUPT":
+		return engine.KindCorrupt
 	}
 	for _, t := range []struct {
 		part string

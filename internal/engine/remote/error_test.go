@@ -32,7 +32,7 @@ func TestServerErrors(t *testing.T) {
 		{"ARGS_INVALID", "Arguments do not match SQL parameters: string or blob too big", engine.KindTooLarge, "Arguments do not match SQL parameters: string or blob too big"},
 		{"SQLITE_READONLY", "SQLite error: attempt to write a readonly database", engine.KindReadOnly, "attempt to write a readonly database"},
 		{"SQLITE_FULL", "SQLite error: database or disk is full", engine.KindFull, "database or disk is full"},
-		{"SQLITE_CORRUPT", "SQLite error: database disk image is malformed", engine.KindNotADatabase, "database disk image is malformed"},
+		{"SQLITE_CORRUPT", "SQLite error: database disk image is malformed", engine.KindCorrupt, "database disk image is malformed"},
 		{"BLOCKED", "Operation was blocked: quota", engine.KindOther, "Operation was blocked: quota"},
 		{"", "something new", engine.KindOther, "something new"},
 	} {

@@ -1,0 +1,159 @@
+// Command bench measures episodic beside the plain way of doing the same work,
+// checks the targets set for it, and prints the result as Markdown. README.md
+// says what each scenario claims.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/episodic-memory/episodic"
+)
+
+type scenario struct {
+	name     string
+	claim    string // what is compared, and the target
+	onServer bool
+	run      func(context.Context, *bench) error
+}
+
+var scenarios = []scenario{
+	{"puts", putsClaim, false, puts},
+	{"group", groupClaim, true, group},
+	{"life", lifeClaim, true, life},
+	{"start", startClaim, false, start},
+}
+
+// bench is what the scenarios share.
+type bench struct {
+	*report
+	n        int           // episodes in a filled database
+	duration time.Duration // of measuring each cell
+	rounds   int           // into which the duration is cut
+	dir      string        // holds the databases
+	corpus   *corpus
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // so that a second signal kills
+	if err := run(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	names := flag.String("scenario", "", "run only these, separated by commas (default all)")
+	n := flag.Int("n", 20_000, "episodes in a filled database")
+	duration := flag.Duration("duration", 10*time.Second, "how long each cell is measured")
+	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
+	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
+	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
+	output := flag.String("o", "", "also write the Markdown to this file")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
+	flag.Parse()
+	switch {
+	case flag.NArg() > 0:
+		return fmt.Errorf("unknown argument %q; see -help", flag.Arg(0))
+	case *short:
+		*n, *duration, *rounds = 300, 200*time.Millisecond, 1
+	case *n < 1 || *duration <= 0 || *rounds < 1:
+		return errors.New("-n, -duration and -rounds must be positive")
+	}
+	chosen, err := choose(*names)
+	if err != nil {
+		return err
+	}
+
+	b := &bench{report: &report{out: os.Stdout, short: *short}, n: *n, duration: *duration, rounds: *rounds, corpus: newCorpus()}
+	if *output != "" {
+		if err := os.MkdirAll(filepath.Dir(*output), 0o755); err != nil {
+			return err
+		}
+		f, err := os.Create(*output)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		b.out = io.MultiWriter(os.Stdout, f)
+	}
+	if b.dir, err = os.MkdirTemp(*dir, "episodic-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+
+	if err := b.header(chosen); err != nil {
+		return err
+	}
+	for _, s := range chosen {
+		fmt.Fprintf(os.Stderr, "bench: running %s\n", s.name)
+		b.printf("\n## %s\n\n%s\n", s.name, s.claim)
+		if err := s.run(ctx, b); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return b.conclude()
+}
+
+func choose(names string) ([]scenario, error) {
+	if names == "" {
+		return scenarios, nil
+	}
+	var chosen []scenario
+next:
+	for name := range strings.SplitSeq(names, ",") {
+		for _, s := range scenarios {
+			if s.name == name {
+				chosen = append(chosen, s)
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("unknown scenario %q; there are puts, group, life and start", name)
+	}
+	return chosen, nil
+}
+
+// openFile opens a Store on a new file and returns its path too.
+func (b *bench) openFile(ctx context.Context, name string) (*episodic.Store, string, error) {
+	path := filepath.Join(b.dir, name)
+	store, err := episodic.Open(ctx, path, nil)
+	return store, path, err
+}
+
+// batchSize is how many episodes are imported by one call.
+const batchSize = 100
+
+// batches calls each with the b.n episodes of the corpus, batchSize at once.
+func (b *bench) batches(ctx context.Context, each func([]*episodic.Episode) error) error {
+	for from := 0; from < b.n; from += batchSize {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := each(b.corpus.episodes(from, min(batchSize, b.n-from))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
