@@ -20,18 +20,16 @@ const (
  (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos))`
 
 	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, payload) VALUES(?,?,?,?,?,?,?,?,?)`
-	sqlUpsertEpisode = sqlInsertEpisode + ` ON CONFLICT(id) DO UPDATE SET task_type = excluded.task_type, domain = excluded.domain,
+	// Setting the id, to itself, fires the trigger episode_replaced.
+	sqlUpsertEpisode = sqlInsertEpisode + ` ON CONFLICT(id) DO UPDATE SET id = excluded.id, task_type = excluded.task_type, domain = excluded.domain,
  language = excluded.language, outcome = excluded.outcome, start_us = excluded.start_us, end_us = excluded.end_us,
  steps = excluded.steps, payload = excluded.payload`
 	sqlDeleteEpisode = `DELETE FROM episodes WHERE id = ?`
 
 	bySeq           = `(SELECT seq FROM episodes WHERE id = ?)`
-	sqlClearRuns    = `DELETE FROM runs WHERE episode = ` + bySeq
-	sqlClearTags    = `DELETE FROM tags WHERE episode = ` + bySeq
-	sqlClearSearch  = `DELETE FROM search WHERE rowid = ` + bySeq
-	sqlInsertRun    = `INSERT INTO runs(episode, first, count, payload) SELECT seq, ?, ?, ? FROM episodes WHERE id = ?`
+	sqlInsertRun    = `INSERT INTO runs(episode, first, count, payload) VALUES(` + bySeq + `, ?, ?, ?)`
 	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ?`
-	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, ?, ?, ?, ? FROM episodes WHERE id = ?`
+	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) VALUES(` + bySeq + `, ?, ?, ?, ?)`
 
 	sqlGetEpisode = `SELECT ` + episodeColumns + ` FROM episodes WHERE id = ?`
 	// As many runs from a step on as one answer may carry, and always one.
@@ -171,22 +169,17 @@ func (w *episodeRow) insert() []engine.Stmt {
 }
 
 func (w *episodeRow) upsert() []engine.Stmt {
-	return w.children([]engine.Stmt{
-		{SQL: sqlUpsertEpisode, Args: w.columns},
-		{SQL: sqlClearRuns, Args: []any{w.id[:]}},
-		{SQL: sqlClearTags, Args: []any{w.id[:]}},
-		{SQL: sqlClearSearch, Args: []any{w.id[:]}},
-	})
+	return w.children([]engine.Stmt{{SQL: sqlUpsertEpisode, Args: w.columns}})
 }
 
 func (w *episodeRow) children(stmts []engine.Stmt) []engine.Stmt {
 	for _, r := range w.runs {
-		stmts = append(stmts, engine.Stmt{SQL: sqlInsertRun, Args: []any{int64(r.first), int64(r.count), r.payload, w.id[:]}})
+		stmts = append(stmts, engine.Stmt{SQL: sqlInsertRun, Args: []any{w.id[:], int64(r.first), int64(r.count), r.payload}})
 	}
 	if w.tags != "" {
 		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: []any{w.tags, w.id[:]}})
 	}
-	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append(w.words[:], w.id[:])})
+	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append([]any{w.id[:]}, w.words[:]...)})
 }
 
 // complete stores w over the running episode whose steps fill that many rows; 0

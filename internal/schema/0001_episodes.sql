@@ -100,6 +100,12 @@ CREATE TRIGGER episode_deleted BEFORE DELETE ON episodes BEGIN
   DELETE FROM search WHERE rowid = old.seq;
 END
 
+CREATE TRIGGER episode_replaced BEFORE UPDATE OF id ON episodes BEGIN
+  DELETE FROM runs WHERE episode = old.seq;
+  DELETE FROM tags WHERE episode = old.seq;
+  DELETE FROM search WHERE rowid = old.seq;
+END
+
 CREATE TRIGGER pattern_deleted BEFORE DELETE ON patterns BEGIN
   DELETE FROM embeddings WHERE kind = 'pattern' AND item = old.id;
 END

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,42 +229,45 @@ func (e *Engine) commit(units []*engine.Unit) {
 	// The group outlives any caller's patience; what bounds it is the busy
 	// timeout and the lane's group size.
 	ctx := context.Background()
-	err := e.retryBusy(ctx, func() error { return e.writer.begin(ctx) })
-	if err != nil {
-		settle(units, classify(err, -1))
-		return
-	}
-	for _, u := range units {
-		e.writer.runUnit(ctx, u, len(units) > 1)
-		if u.Err == nil || len(units) > 1 && undoesItself(u.Err) {
-			continue
-		}
-		// SQLite may have rolled the transaction back by itself; a further
-		// statement would then commit on its own.
-		settle(units, u.Err)
-		e.writer.abandon(ctx)
-		return
-	}
-	if err := e.writer.commit(ctx); err != nil {
-		settle(units, classify(err, -1))
-		e.writer.abandon(ctx)
-		return
-	}
-	e.commits.Add(1)
-	for _, u := range units {
-		if u.Err == nil {
-			e.batches.Add(1)
-		}
+	bad, err := e.transact(ctx, units)
+	switch {
+	case err == nil:
+		e.commits.Add(1)
+		e.batches.Add(uint64(len(units)))
+	case bad < 0 || len(units) == 1:
+		settle(units, err)
+	default:
+		// Nothing is stored. The one to blame comes last: what refused it may be a
+		// unit of its own group, whose fate must be known first.
+		e.commit(slices.Delete(slices.Clone(units), bad, bad+1))
+		e.commit(units[bad : bad+1])
 	}
 }
 
-// settle fails all units that have not failed for a reason of their own.
+// transact runs units as one transaction. An error means that nothing is stored;
+// it comes with the unit to blame, -1 if it is none. There are no savepoints to
+// save the rest of a group: full-text search writes all it holds at each, and
+// nearly all groups have no failure.
+func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (bad int, err error) {
+	if err := e.retryBusy(ctx, func() error { return e.writer.begin(ctx) }); err != nil {
+		return -1, classify(err, -1)
+	}
+	for i, u := range units {
+		if u.Results, err = e.writer.runAll(ctx, u.Stmts); err != nil {
+			e.writer.abandon(ctx)
+			return i, err
+		}
+	}
+	if err := e.writer.commit(ctx); err != nil {
+		e.writer.abandon(ctx)
+		return -1, classify(err, -1)
+	}
+	return -1, nil
+}
+
 func settle(units []*engine.Unit, err error) {
 	for _, u := range units {
-		u.Results = nil
-		if u.Err == nil {
-			u.Err = err
-		}
+		u.Results, u.Err = nil, err
 	}
 }
 

@@ -56,18 +56,3 @@ func classify(err error, stmt int) error {
 	}
 	return out
 }
-
-// undoesItself tells an error after which the transaction is as it was before
-// the failed statement. After the others (disk full, I/O error, out of memory)
-// SQLite may have rolled back the whole transaction.
-func undoesItself(err error) bool {
-	lite, ok := errors.AsType[*sqlite.Error](err)
-	if !ok {
-		return false
-	}
-	switch lite.Code() & 0xff {
-	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
-		return true
-	}
-	return false
-}

@@ -61,38 +61,15 @@ func (w *writer) exec(ctx context.Context, text string) error {
 	return err
 }
 
-// runUnit runs a unit's statements inside the open transaction and sets its
-// Results or Err. A failed unit of a group is undone to its savepoint; a lone
-// one is left to the caller's rollback. One statement undoes itself.
-func (w *writer) runUnit(ctx context.Context, u *engine.Unit, inGroup bool) {
-	savepoint := inGroup && len(u.Stmts) > 1
-	if savepoint {
-		if err := w.exec(ctx, "SAVEPOINT unit"); err != nil {
-			u.Err = classify(err, -1)
-			return
+// runAll runs statements inside the open transaction, until one fails.
+func (w *writer) runAll(ctx context.Context, stmts []engine.Stmt) ([]engine.Result, error) {
+	results := make([]engine.Result, len(stmts))
+	for i, s := range stmts {
+		if err := w.run(ctx, s, &results[i]); err != nil {
+			return nil, classify(err, i)
 		}
 	}
-	u.Results = make([]engine.Result, len(u.Stmts))
-	for i, s := range u.Stmts {
-		if err := w.run(ctx, s, &u.Results[i]); err != nil {
-			u.Err = classify(err, i)
-			break
-		}
-	}
-	if u.Err != nil {
-		u.Results = nil
-	}
-	if !savepoint {
-		return
-	}
-	if u.Err != nil {
-		if err := w.exec(ctx, "ROLLBACK TO unit"); err != nil {
-			u.Err = errors.Join(u.Err, err)
-		}
-	}
-	if err := w.exec(ctx, "RELEASE unit"); err != nil {
-		u.Results, u.Err = nil, errors.Join(u.Err, classify(err, -1))
-	}
+	return results, nil
 }
 
 func (w *writer) run(ctx context.Context, s engine.Stmt, into *engine.Result) error {
