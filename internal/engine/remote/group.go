@@ -96,8 +96,8 @@ func (e *Engine) transact(group []*engine.Unit) error {
 
 // A plan is the transaction of a group as the steps of one batch: BEGIN, the
 // statements of all units, COMMIT and ROLLBACK. A failing statement stops all of
-// it; savepoints that would save the rest of the group cost a third of the time
-// of a group in which nothing fails, which nearly all are.
+// it; savepoints that would save the rest of the group are three more steps for
+// every unit of a group in which nothing fails, which nearly all are.
 //
 // After a statement ended the transaction (ON CONFLICT ROLLBACK), or the server
 // took the lock away, the steps that follow would be committed one by one. So
