@@ -8,20 +8,16 @@ package embedded
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"modernc.org/sqlite"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 )
@@ -32,9 +28,6 @@ const (
 	// A switch of a new file to WAL, and a transaction behind a crowd of other
 	// processes, can be refused as busy in spite of the busy timeout.
 	busyTries = 4
-	// maxStmts bounds the prepared statements kept for reading; the Store's SQL
-	// has fewer variants.
-	maxStmts = 256
 )
 
 // Config says which file to open and how.
@@ -46,17 +39,15 @@ type Config struct {
 
 // Engine is an engine.Engine over a local file.
 type Engine struct {
-	lane   *engine.Lane
-	writer *writer
-	reads  *sql.DB
-	stmts  sync.Map // SQL text -> *sql.Stmt of reads
-	nstmts atomic.Int32
+	cfg     Config
+	lane    *engine.Lane
+	writer  *conn
+	readers chan *conn    // the idle ones; nil stands for one not opened yet
+	closing chan struct{} // closed when Close begins
 
 	queries, batches, commits, retries atomic.Uint64
 
-	closeOnce sync.Once
-	closeErr  error
-	closed    atomic.Bool
+	close func() error
 }
 
 // Open opens or creates the file. It succeeds when several processes open the
@@ -65,27 +56,23 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := checkPath(cfg.Path, cfg.MustExist); err != nil {
 		return nil, err
 	}
-	e := &Engine{}
-	var err error
-	err = e.retryBusy(ctx, func() error {
-		e.writer, err = openWriter(ctx, cfg.Path)
+	e := &Engine{cfg: cfg, readers: make(chan *conn, readers), closing: make(chan struct{})}
+	for range readers {
+		e.readers <- nil
+	}
+	err := e.retryBusy(ctx, func() (err error) {
+		e.writer, err = openConn(ctx, cfg.Path,
+			"journal_mode(WAL)",
+			"synchronous(FULL)", // an acknowledged write survives power loss
+			"foreign_keys(1)",
+			"journal_size_limit(67108864)")
 		return err
 	})
 	if err != nil {
 		return nil, classify(err, -1)
 	}
-	pragmas := url.Values{"_pragma": {"query_only(1)", "cache_size(-2048)"}}
-	if !cfg.NoMmap {
-		// Without a map all connections of the process contend for one page cache.
-		pragmas.Add("_pragma", "mmap_size(1073741824)")
-	}
-	e.reads, err = openDB(cfg.Path, pragmas)
-	if err != nil {
-		return nil, errors.Join(err, e.writer.close())
-	}
-	e.reads.SetMaxOpenConns(readers)
-	e.reads.SetMaxIdleConns(readers)
 	e.lane = engine.NewLane(e.commit)
+	e.close = sync.OnceValue(e.shutDown)
 	return e, nil
 }
 
@@ -109,114 +96,55 @@ func checkPath(path string, mustExist bool) error {
 	return nil
 }
 
-func openDB(path string, params url.Values) (*sql.DB, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	params.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
-	dsn := url.URL{Scheme: "file", Path: filepath.ToSlash(abs), OmitHost: true, RawQuery: params.Encode()}
-	c, err := sqlite.NewConnector(dsn.String())
-	if err != nil {
-		return nil, err
-	}
-	return sql.OpenDB(c), nil
-}
-
 // Query implements engine.Engine.
 func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
-	if e.closed.Load() {
-		return nil, engine.ErrClosed
-	}
-	results, err := e.query(ctx, stmts)
-	if err != nil && e.closed.Load() && ctx.Err() == nil {
-		return nil, engine.ErrClosed
-	}
-	return results, err
-}
-
-func (e *Engine) query(ctx context.Context, stmts []engine.Stmt) ([]engine.Result, error) {
-	prepare := e.prepared
-	if len(stmts) > 1 {
-		tx, err := e.reads.BeginTx(ctx, nil)
-		if err != nil {
-			return nil, classify(err, -1)
-		}
-		// A reading transaction has nothing to lose, so its rollback cannot fail
-		// in a way that matters to the caller.
-		defer func() { _ = tx.Rollback() }()
-		prepare = func(ctx context.Context, sql string) (*sql.Stmt, func() error, error) {
-			s, done, err := e.prepared(ctx, sql)
-			if err != nil {
-				return nil, nil, err
-			}
-			return tx.StmtContext(ctx, s), done, nil
-		}
-	}
-	results := make([]engine.Result, len(stmts))
-	for i, s := range stmts {
-		if err := queryOne(ctx, prepare, s, &results[i]); err != nil {
-			return nil, classify(err, i)
-		}
-	}
-	e.queries.Add(1)
-	return results, nil
-}
-
-func queryOne(ctx context.Context, prepare func(context.Context, string) (*sql.Stmt, func() error, error), s engine.Stmt, into *engine.Result) (err error) {
-	stmt, done, err := prepare(ctx, s.SQL)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, done()) }()
-	rows, err := stmt.QueryContext(ctx, s.Args...)
-	if err != nil {
-		return err
-	}
-	into.Rows, err = collect(rows)
-	return err
-}
-
-// prepared returns the statement for a text, kept for the next time, and what
-// to call when it is no longer in use.
-func (e *Engine) prepared(ctx context.Context, text string) (*sql.Stmt, func() error, error) {
-	keep := func() error { return nil }
-	if s, ok := e.stmts.Load(text); ok {
-		return s.(*sql.Stmt), keep, nil
-	}
-	s, err := e.reads.PrepareContext(ctx, text)
-	if err != nil {
-		return nil, nil, err
-	}
-	if e.nstmts.Load() >= maxStmts {
-		return s, s.Close, nil
-	}
-	if first, loaded := e.stmts.LoadOrStore(text, s); loaded {
-		return first.(*sql.Stmt), s.Close, nil
-	}
-	e.nstmts.Add(1)
-	return s, keep, nil
-}
-
-// collect reads all rows and closes them.
-func collect(rows *sql.Rows) (out [][]engine.Value, err error) {
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	cols, err := rows.Columns()
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	into := make([]any, len(cols))
-	for rows.Next() {
-		row := make([]engine.Value, len(cols))
-		for i := range row {
-			into[i] = &row[i]
+	select {
+	case c := <-e.readers:
+		if c == nil {
+			var err error
+			if c, err = e.openReader(ctx); err != nil {
+				e.readers <- nil
+				return nil, classify(err, -1)
+			}
 		}
-		if err := rows.Scan(into...); err != nil {
+		defer func() { e.readers <- c }()
+		results, err := read(ctx, c, stmts)
+		if err != nil {
 			return nil, err
 		}
-		out = append(out, row)
+		e.queries.Add(1)
+		return results, nil
+	case <-e.closing:
+		return nil, engine.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return out, rows.Err()
+}
+
+func (e *Engine) openReader(ctx context.Context) (*conn, error) {
+	pragmas := []string{"query_only(1)", "cache_size(-2048)"}
+	if !e.cfg.NoMmap {
+		// Without a map all connections of the process contend for one page cache.
+		pragmas = append(pragmas, "mmap_size(1073741824)")
+	}
+	return openConn(ctx, e.cfg.Path, pragmas...)
+}
+
+// read runs stmts on one snapshot.
+func read(ctx context.Context, c *conn, stmts []engine.Stmt) ([]engine.Result, error) {
+	if len(stmts) == 1 {
+		return c.runAll(ctx, stmts)
+	}
+	// A reading transaction has nothing to commit. A BEGIN that was cancelled may
+	// have begun it all the same.
+	defer c.abandon(ctx)
+	if err := c.exec(ctx, "BEGIN"); err != nil {
+		return nil, classify(err, -1)
+	}
+	return c.runAll(ctx, stmts)
 }
 
 // Batch implements engine.Engine.
@@ -249,7 +177,7 @@ func (e *Engine) commit(units []*engine.Unit) {
 // save the rest of a group: full-text search writes all it holds at each, and
 // nearly all groups have no failure.
 func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (bad int, err error) {
-	if err := e.retryBusy(ctx, func() error { return e.writer.begin(ctx) }); err != nil {
+	if err := e.retryBusy(ctx, func() error { return e.writer.exec(ctx, "BEGIN IMMEDIATE") }); err != nil {
 		return -1, classify(err, -1)
 	}
 	for i, u := range units {
@@ -258,7 +186,7 @@ func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (bad int, e
 			return i, err
 		}
 	}
-	if err := e.writer.commit(ctx); err != nil {
+	if err := e.writer.exec(ctx, "COMMIT"); err != nil {
 		e.writer.abandon(ctx)
 		return -1, classify(err, -1)
 	}
@@ -298,13 +226,18 @@ func (e *Engine) Stats() engine.Stats {
 }
 
 // Close implements engine.Engine.
-func (e *Engine) Close() error {
-	e.closeOnce.Do(func() {
-		e.closed.Store(true)
-		e.lane.Close()
-		// The writer last: closing the last connection folds the WAL into the
-		// file, which a query-only connection cannot do.
-		e.closeErr = errors.Join(e.reads.Close(), e.writer.close())
-	})
-	return e.closeErr
+func (e *Engine) Close() error { return e.close() }
+
+func (e *Engine) shutDown() error {
+	close(e.closing)
+	e.lane.Close()
+	var errs []error
+	for range readers {
+		if c := <-e.readers; c != nil {
+			errs = append(errs, c.close())
+		}
+	}
+	// The writer last: closing the last connection folds the WAL into the file,
+	// which a query-only connection cannot do.
+	return errors.Join(append(errs, e.writer.close())...)
 }

@@ -124,7 +124,7 @@ func TestTwoEnginesOnOneFile(t *testing.T) {
 func TestWriterHeldByAnotherProcessIsBusy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.db")
 	a, b := open(t, path), open(t, path)
-	if err := a.writer.begin(t.Context()); err != nil {
+	if err := a.writer.exec(t.Context(), "BEGIN IMMEDIATE"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -31,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		{"errors say what happened", errorsSayWhatHappened},
 		{"affected rows and RETURNING", affectedRows},
 		{"a query sees one snapshot", querySeesOneSnapshot},
+		{"many queries at once", manyQueriesAtOnce},
 		{"a query cannot write", queryCannotWrite},
 		{"concurrent batches share commits", batchesShareCommits},
 		{"a failing batch hurts no other", failureIsPrivate},
@@ -237,6 +239,30 @@ func querySeesOneSnapshot(t *testing.T, e engine.Engine) {
 	writer.Wait()
 }
 
+// Every caller's statements are new, so none is prepared yet when all connections
+// are busy.
+func manyQueriesAtOnce(t *testing.T, e engine.Engine) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range int64(64) {
+		wg.Go(func() {
+			sql := fmt.Sprintf("SELECT %d + ?", i)
+			r, err := e.Query(ctx, stmt(sql, int64(1)), stmt(sql+", 0", int64(2)), stmt(sql+", 0, 0", int64(3)))
+			if err != nil {
+				t.Errorf("query: %v", err)
+				return
+			}
+			for n := range r {
+				if got := r[n].Rows[0][0]; got != i+int64(n)+1 {
+					t.Errorf("query %d statement %d gave %v", i, n, got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func queryCannotWrite(t *testing.T, e engine.Engine) {
 	must(t, e, stmt("CREATE TABLE a(k INTEGER)"))
 	for _, extra := range [][]engine.Stmt{nil, {stmt("SELECT 1")}} {
@@ -344,12 +370,17 @@ func cancelling(t *testing.T, e engine.Engine) {
 			mu.Lock()
 			stored[1000+i] = err
 			mu.Unlock()
-			if _, err := e.Query(ctx, stmt(slow)); err != nil && !errors.Is(err, context.Canceled) {
+			if _, err := e.Query(ctx, stmt("SELECT 1"), stmt(slow)); err != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("cancelled query: %v", err)
 			}
 		})
 	}
 	wg.Wait()
+	for range 20 { // on whatever connections the cancelled ones left behind
+		if _, err := e.Query(t.Context(), stmt("SELECT 1"), stmt("SELECT 2")); err != nil {
+			t.Errorf("query after cancelled ones: %v", err)
+		}
+	}
 	must(t, e, stmt("INSERT INTO a VALUES(2)")) // settles behind all of them
 	for k, err := range stored {
 		n := count(t, e, "SELECT count(*) FROM a WHERE k = ?", k)
