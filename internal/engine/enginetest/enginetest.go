@@ -355,7 +355,7 @@ func cancelling(t *testing.T, e engine.Engine) {
 	}
 
 	// Cancelled while they wait or run, at any moment: each call tells the truth.
-	const slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 20000) SELECT count(*) FROM c"
+	const slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 4000) SELECT count(*) FROM c"
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	stored := map[int64]error{}
