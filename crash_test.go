@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
@@ -112,6 +113,46 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	checkAcknowledged(t, open(t, path, nil), acknowledged)
 	if len(acknowledged) < kills {
 		t.Errorf("only %d episodes were acknowledged", len(acknowledged))
+	}
+}
+
+// Eight programs write at the same time, as agents do that each start their own.
+func TestProcessesShareAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	const processes, episodes = 8, 15
+	var writers sync.WaitGroup
+	for range processes {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), crashEnv+"="+path)
+		out, err := cmd.StdoutPipe()
+		ok(t, err)
+		ok(t, cmd.Start())
+		writers.Go(func() {
+			completed := 0
+			for lines := bufio.NewScanner(out); lines.Scan(); {
+				if strings.HasPrefix(lines.Text(), "error") {
+					t.Errorf("a writer says: %s", lines.Text())
+				}
+				if strings.HasSuffix(lines.Text(), " -1") {
+					completed++
+				}
+				if completed == episodes {
+					break
+				}
+			}
+			if err := cmd.Process.Kill(); err != nil {
+				t.Errorf("kill: %v", err)
+			}
+			if err := cmd.Wait(); err == nil {
+				t.Error("a writer ended by itself")
+			}
+		})
+	}
+	writers.Wait()
+	s := open(t, path, nil)
+	checkAcknowledged(t, s, nil)
+	if n := number(t, s, "SELECT count(*) FROM episodes WHERE end_us IS NOT NULL"); n < processes*episodes {
+		t.Errorf("%d episodes are complete, want %d or more", n, processes*episodes)
 	}
 }
 
