@@ -12,6 +12,9 @@ import (
 // maxName bounds what is filtered and indexed by: domains, tags, model names.
 const maxName = 1000
 
+// maxTags bounds the tags of one episode.
+const maxTags = 1000
+
 // check collects the first thing wrong with an input, as an *InvalidError that
 // names the field.
 type check struct {
@@ -95,6 +98,9 @@ func (c *check) time(field string, t time.Time) {
 	if y := t.UTC().Year(); !t.IsZero() && (y < 1 || y > 9999) {
 		c.fail(field, "has the year %d; years 1 to 9999 can be stored", y)
 	}
+	if !t.IsZero() && whole(t).IsZero() {
+		c.fail(field, "lies in the first microsecond of year 1, which stands for no time")
+	}
 }
 
 func (c *check) notNegative(field string, n int64) {
@@ -122,7 +128,9 @@ func (c *check) oneOf(field, s string, allowed ...any) {
 		if s == text {
 			return
 		}
-		list = append(list, text)
+		if text != "" {
+			list = append(list, text)
+		}
 	}
 	c.fail(field, "is %.60q; it must be one of %s", s, strings.Join(list, ", "))
 }

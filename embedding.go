@@ -86,6 +86,10 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
 // Embedding returns the vector that a model made of an item. Errors: ErrInvalid;
 // ErrNotFound.
 func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model string) (*Embedding, error) {
+	c := &check{}
+	if c.name("model", model); c.err != nil {
+		return nil, failed(c.err, "get embedding")
+	}
 	list, err := s.embeddings(ctx, kind, item, "AND model = ?", model)
 	if err == nil && len(list) == 0 {
 		err = ErrNotFound
@@ -109,7 +113,7 @@ func (s *Store) embeddings(ctx context.Context, kind ItemKind, item ID, and stri
 	}
 	r, err := s.engine.Query(ctx, engine.Stmt{
 		SQL:  `SELECT model, dim, vector FROM embeddings WHERE kind = ? AND item = ? ` + and + ` ORDER BY model`,
-		Args: append([]any{string(kind), item[:]}, args...),
+		Args: append([]any{string(kind), item.bytes()}, args...),
 	})
 	if err != nil {
 		return nil, err
@@ -136,10 +140,11 @@ func (s *Store) embeddings(ctx context.Context, kind ItemKind, item ID, and stri
 // ErrInvalid; ErrNotFound.
 func (s *Store) DeleteEmbedding(ctx context.Context, kind ItemKind, item ID, model string) error {
 	c := &check{}
-	if c.itemKind(kind); c.err != nil {
+	c.itemKind(kind)
+	if c.name("model", model); c.err != nil {
 		return failed(c.err, "delete embedding")
 	}
-	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteEmbedding, Args: []any{string(kind), item[:], model}})
+	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteEmbedding, Args: []any{string(kind), item.bytes(), model}})
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}

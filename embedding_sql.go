@@ -7,10 +7,10 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
-// One row of a model tells the dimension of all, because every row was let in by
-// the same condition.
+// One row of a model, other than the item's own, tells the dimension of all,
+// because every row was let in by the same condition.
 const (
-	modelDim           = `(SELECT dim FROM embeddings WHERE model = ? LIMIT 1)`
+	modelDim           = `(SELECT dim FROM embeddings WHERE model = ? AND NOT (kind = ? AND item = ?) LIMIT 1)`
 	sqlDeleteEmbedding = `DELETE FROM embeddings WHERE kind = ? AND item = ? AND model = ?`
 )
 
@@ -20,11 +20,11 @@ func (e *Embedding) stmts() []engine.Stmt {
 	itemExists := `EXISTS (SELECT 1 FROM ` + string(e.Kind) + `s WHERE id = ?)` // validate knows the kind
 	dim := int64(len(e.Vector))
 	return []engine.Stmt{
-		{SQL: `SELECT ` + itemExists + `, coalesce(` + modelDim + `, 0)`, Args: []any{e.Item[:], e.Model}},
+		{SQL: `SELECT ` + itemExists + `, coalesce(` + modelDim + `, 0)`, Args: []any{e.Item.bytes(), e.Model, string(e.Kind), e.Item.bytes()}},
 		{
 			SQL: `INSERT INTO embeddings(kind, item, model, dim, vector) SELECT ?, ?, ?, ?, ? WHERE ` + itemExists +
 				` AND coalesce(` + modelDim + `, ?) = ? ON CONFLICT(kind, item, model) DO UPDATE SET dim = excluded.dim, vector = excluded.vector`,
-			Args: []any{string(e.Kind), e.Item[:], e.Model, dim, vectorBlob(e.Vector), e.Item[:], e.Model, dim, dim},
+			Args: []any{string(e.Kind), e.Item.bytes(), e.Model, dim, vectorBlob(e.Vector), e.Item.bytes(), e.Model, string(e.Kind), e.Item.bytes(), dim, dim},
 		},
 	}
 }

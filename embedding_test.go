@@ -41,6 +41,8 @@ func TestEmbeddingsOfModelsDoNotMix(t *testing.T) {
 		ok(t, put(a.ID, "small", 1, 2))
 		ok(t, put(a.ID, "large", 1, 2, 3))
 		ok(t, put(a.ID, "small", 3, 4))
+		ok(t, put(b.ID, "alone", 1))
+		ok(t, put(b.ID, "alone", 1, 2)) // nothing else of this model
 		wants(t, put(b.ID, "small", 1, 2, 3), ErrConflict, "have 2 dimensions here, this one has 3")
 		wants(t, put(NewID(), "small", 1, 2), ErrNotFound, "no such episode")
 		list, err := s.Embeddings(t.Context(), ItemEpisode, a.ID)

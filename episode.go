@@ -1,11 +1,12 @@
 package episodic
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"time"
 
@@ -186,6 +187,9 @@ func (c *check) context(x *Context) {
 	c.name("context.framework", x.Framework)
 	c.oneOf("context.complexity", string(x.Complexity), "", Simple, Moderate, Complex)
 	c.names("context.tags", x.Tags)
+	if len(x.Tags) > maxTags {
+		c.fail("context.tags", "are %d, at most %d are allowed", len(x.Tags), maxTags)
+	}
 }
 
 func (c *check) outcome(o *Outcome) {
@@ -364,6 +368,9 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 		return 0, fmt.Errorf("append steps to %v: %w", id, err)
 	}
 	first, err = s.append(ctx, a)
+	if engine.KindOf(err) == engine.KindUnknownOutcome && ctx.Err() == nil {
+		first, err = s.append(ctx, a) // is recognised if it was stored
+	}
 	return first, failed(err, "append steps to %v", id)
 }
 
@@ -377,7 +384,7 @@ func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error)
 		return intFrom(r[0].Rows[0][0])
 	}
 	// Nothing was added: ask why.
-	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.key, a.id[:]}})
+	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.key, a.id.bytes()}})
 	if err != nil {
 		return 0, err
 	}
@@ -412,39 +419,32 @@ type Completion struct {
 
 // Complete ends a running episode. It takes two round trips: one to read what
 // was recorded, one to store the outcome and to fold the recorded runs of steps
-// into one. Completing again with the same outcome changes nothing and is no
-// error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the episode has ended
+// into one. Completing again with what is stored already changes nothing and is
+// no error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the episode has ended
 // otherwise.
 func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
-	anyEnd := done.End.IsZero()
-	if anyEnd {
-		done.End = time.Now()
-	}
 	if done.Outcome.Kind == "" {
 		return fmt.Errorf("complete episode %v: %w", id, invalid("outcome.kind", "is empty; it must be one of success, partial_success, failure, abstained"))
 	}
 	for range 10 {
-		e, rows, err := s.loadSome(ctx, id)
+		e, rec, err := s.loadSome(ctx, id)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
 		}
 		if !e.Running() {
-			if (anyEnd || e.End.Equal(whole(done.End))) && reflect.DeepEqual(e.Outcome, done.Outcome) {
+			if done.storedIn(e) {
 				return nil
 			}
 			return fmt.Errorf("complete episode %v: %w: it has ended already, as %s", id, ErrConflict, cmp.Or(e.Outcome.Kind, "not judged"))
 		}
-		steps := e.StepCount
-		if len(e.Steps) < steps {
-			// Too large to be read at once, so not worth folding.
-			e.Steps, e.StepCount, rows = nil, 0, 0
+		if !rec.whole {
+			e.Steps, e.StepCount = nil, 0 // too large to be worth folding
 		}
-		w, err := e.complete(&done)
+		w, err := done.applyTo(e)
 		if err != nil {
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
-		w.steps = steps
-		res, err := s.engine.Batch(ctx, w.complete(rows)...)
+		res, err := s.engine.Batch(ctx, w.complete(rec)...)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
 		}
@@ -456,14 +456,16 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 	return fmt.Errorf("complete episode %v: %w: others keep changing it", id, ErrConflict)
 }
 
-// complete returns the row of the ended episode.
-func (e *Episode) complete(done *Completion) (*episodeRow, error) {
+// applyTo returns the row of the episode that ends so.
+func (done *Completion) applyTo(e *Episode) (*episodeRow, error) {
+	// With a zero End, storing sets it to now, or to a Start that another machine's
+	// clock put ahead of ours.
 	e.End, e.Outcome = done.End, done.Outcome
 	if done.Reward != nil {
 		e.Reward = done.Reward
 	}
-	if r := done.Reflection; len(r.Successes)+len(r.Improvements)+len(r.Insights) > 0 {
-		e.Reflection = r
+	if !sameDocument(done.Reflection, Reflection{}) {
+		e.Reflection = done.Reflection
 	}
 	e.AppliedPatterns = append(e.AppliedPatterns, done.AppliedPatterns...)
 	for k, v := range done.Metadata {
@@ -473,4 +475,29 @@ func (e *Episode) complete(done *Completion) (*episodeRow, error) {
 		e.Metadata[k] = v
 	}
 	return newEpisodeRow(e)
+}
+
+// storedIn reports whether an ended episode has all that the completion says.
+func (done *Completion) storedIn(e *Episode) bool {
+	for _, a := range done.AppliedPatterns {
+		if !slices.Contains(e.AppliedPatterns, a) {
+			return false
+		}
+	}
+	for k, v := range done.Metadata {
+		if stored, ok := e.Metadata[k]; !ok || stored != v {
+			return false
+		}
+	}
+	return (done.End.IsZero() || e.End.Equal(whole(done.End))) &&
+		sameDocument(e.Outcome, done.Outcome) &&
+		(done.Reward == nil || sameDocument(e.Reward, done.Reward)) &&
+		(sameDocument(done.Reflection, Reflection{}) || sameDocument(e.Reflection, done.Reflection))
+}
+
+// sameDocument compares what is stored of a and b, where nil and empty are one.
+func sameDocument(a, b any) bool {
+	x, xerr := json.Marshal(a)
+	y, yerr := json.Marshal(b)
+	return xerr == nil && yerr == nil && bytes.Equal(x, y)
 }

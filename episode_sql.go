@@ -19,11 +19,11 @@ const (
 	episodeColumns = `episodes.seq, id, task_type, domain, language, episodes.outcome, start_us, end_us, episodes.steps, payload,
  (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos))`
 
-	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, payload) VALUES(?,?,?,?,?,?,?,?,?)`
+	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, rev, payload) VALUES(?,?,?,?,?,?,?,?,?,?)`
 	// Setting the id, to itself, fires the trigger episode_replaced.
 	sqlUpsertEpisode = sqlInsertEpisode + ` ON CONFLICT(id) DO UPDATE SET id = excluded.id, task_type = excluded.task_type, domain = excluded.domain,
  language = excluded.language, outcome = excluded.outcome, start_us = excluded.start_us, end_us = excluded.end_us,
- steps = excluded.steps, payload = excluded.payload`
+ steps = excluded.steps, rev = excluded.rev, payload = excluded.payload`
 	sqlDeleteEpisode = `DELETE FROM episodes WHERE id = ?`
 
 	bySeq           = `(SELECT seq FROM episodes WHERE id = ?)`
@@ -31,11 +31,11 @@ const (
 	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ?`
 	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) VALUES(` + bySeq + `, ?, ?, ?, ?)`
 
-	sqlGetEpisode = `SELECT ` + episodeColumns + ` FROM episodes WHERE id = ?`
-	// As many runs from a step on as one answer may carry, and always one.
+	sqlGetEpisode = `SELECT ` + episodeColumns + `, rev FROM episodes WHERE id = ?`
+	// As many runs from a step on as fit into so many bytes, and always one.
 	sqlGetRuns = `SELECT first, count, payload FROM (
- SELECT first, count, payload, sum(length(payload)) OVER (ORDER BY first) - length(payload) AS before
- FROM runs WHERE episode = ` + bySeq + ` AND first >= ?) WHERE before < ? ORDER BY first`
+ SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY first) AS upto
+ FROM runs WHERE episode = ` + bySeq + ` AND first >= ?) WHERE upto <= ? OR upto = size ORDER BY first`
 	sqlEpisodeIDs   = `SELECT id FROM episodes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2`
 	sqlWhichEpisode = `SELECT id FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
 
@@ -52,10 +52,11 @@ const (
 
 	sqlWhyNotAppended = `SELECT (SELECT first FROM runs WHERE episode = seq AND key = ?), end_us, steps FROM episodes WHERE id = ?`
 
-	// Guarded by the step count: what was read is what is completed. The later
+	// What was read is what is completed: the head by its revision, which every
+	// write of it changes, the steps by their count, as they only grow. The later
 	// statements of the batch are guarded by this one's effect.
-	sqlComplete       = `UPDATE episodes SET outcome = ?, end_us = ?, payload = ? WHERE id = ? AND end_us IS NULL AND steps = ?`
-	completedBy       = ` FROM episodes WHERE id = ? AND end_us = ? AND steps = ? AND payload = ?`
+	sqlComplete       = `UPDATE episodes SET outcome = ?, end_us = ?, rev = ?, payload = ? WHERE id = ? AND end_us IS NULL AND rev = ? AND steps = ?`
+	completedBy       = ` FROM episodes WHERE id = ? AND rev = ?`
 	sqlCompleteSearch = `UPDATE search SET outcome = ? WHERE rowid = (SELECT seq` + completedBy + `)`
 	sqlCompleteRuns   = `DELETE FROM runs WHERE episode = (SELECT seq` + completedBy + `)`
 	sqlCompleteRun    = `INSERT INTO runs(episode, first, count, payload) SELECT seq, ?, ?, ?` + completedBy
@@ -85,6 +86,7 @@ type episodeRow struct {
 	columns []any // of sqlInsertEpisode
 	payload []byte
 	end     any
+	rev     int64 // random; names this write
 	steps   int
 	runs    []run
 	tags    string // JSON array, in order
@@ -102,7 +104,7 @@ func newEpisodeRow(e *Episode) (*episodeRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &episodeRow{id: e.ID, payload: payload, steps: len(e.Steps)}
+	w := &episodeRow{id: e.ID, payload: payload, rev: rand.Int64(), steps: len(e.Steps)}
 	if w.runs, err = encodeRuns(e.Steps, 1); err != nil {
 		return nil, err
 	}
@@ -118,7 +120,7 @@ func newEpisodeRow(e *Episode) (*episodeRow, error) {
 		w.end = micros(e.End)
 	}
 	w.words = [4]any{taskWords(e.Description), tagWords(tags), stepWords(e.Steps), outcomeWords(&e.Outcome)}
-	w.columns = []any{e.ID[:], string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), payload}
+	w.columns = []any{e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), w.rev, payload}
 	return w, nil
 }
 
@@ -174,25 +176,24 @@ func (w *episodeRow) upsert() []engine.Stmt {
 
 func (w *episodeRow) children(stmts []engine.Stmt) []engine.Stmt {
 	for _, r := range w.runs {
-		stmts = append(stmts, engine.Stmt{SQL: sqlInsertRun, Args: []any{w.id[:], int64(r.first), int64(r.count), r.payload}})
+		stmts = append(stmts, engine.Stmt{SQL: sqlInsertRun, Args: []any{w.id.bytes(), int64(r.first), int64(r.count), r.payload}})
 	}
 	if w.tags != "" {
-		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: []any{w.tags, w.id[:]}})
+		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: []any{w.tags, w.id.bytes()}})
 	}
-	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append([]any{w.id[:]}, w.words[:]...)})
+	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append([]any{w.id.bytes()}, w.words[:]...)})
 }
 
-// complete stores w over the running episode whose steps fill that many rows; 0
-// leaves those as they are.
-func (w *episodeRow) complete(rows int) []engine.Stmt {
-	steps := int64(w.steps)
-	by := []any{w.id[:], w.end, steps, w.payload}
+// complete stores w over the running episode of which so much was recorded; its
+// runs stay as they are if they are as few as w's, or were not all read.
+func (w *episodeRow) complete(r recorded) []engine.Stmt {
+	by := []any{w.id.bytes(), w.rev}
 	stmts := []engine.Stmt{
-		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.payload, w.id[:], steps}},
+		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.rev, w.payload, w.id.bytes(), r.rev, int64(r.steps)}},
 		{SQL: sqlCompleteSearch, Args: append([]any{w.words[3]}, by...)},
 	}
-	if rows <= len(w.runs) {
-		return stmts // nothing to fold
+	if !r.whole || r.rows <= len(w.runs) {
+		return stmts
 	}
 	stmts = append(stmts, engine.Stmt{SQL: sqlCompleteRuns, Args: by})
 	for _, x := range w.runs {
@@ -243,9 +244,9 @@ func newAppend(id ID, steps []Step, now time.Time) (*appendRow, error) {
 
 func (a *appendRow) stmts() []engine.Stmt {
 	return []engine.Stmt{
-		{SQL: sqlAppendRun, Args: []any{int64(a.count), a.key, a.payload, a.id[:], int64(a.first), a.key}},
-		{SQL: sqlAppendSearch, Args: []any{a.words, a.id[:], int64(maxWords)}},
-		{SQL: sqlAppendCount, Args: []any{int64(a.count), a.id[:]}},
+		{SQL: sqlAppendRun, Args: []any{int64(a.count), a.key, a.payload, a.id.bytes(), int64(a.first), a.key}},
+		{SQL: sqlAppendSearch, Args: []any{a.words, a.id.bytes(), int64(maxWords)}},
+		{SQL: sqlAppendCount, Args: []any{int64(a.count), a.id.bytes()}},
 	}
 }
 
@@ -269,26 +270,39 @@ func (s *Store) load(ctx context.Context, id ID) (*Episode, error) {
 }
 
 func runsFrom(id ID, first int) engine.Stmt {
-	return engine.Stmt{SQL: sqlGetRuns, Args: []any{id[:], int64(first), int64(readAtOnce)}}
+	return engine.Stmt{SQL: sqlGetRuns, Args: []any{id.bytes(), int64(first), int64(readAtOnce)}}
 }
 
-// loadSome reads an episode with as many of its steps as one answer may carry,
-// and says in how many rows these are stored.
-func (s *Store) loadSome(ctx context.Context, id ID) (e *Episode, rows int, err error) {
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id[:]}}, runsFrom(id, 1))
+// recorded is what was stored of an episode when it was read.
+type recorded struct {
+	rev   int64
+	steps int  // how many
+	rows  int  // that hold the steps that were read
+	whole bool // all steps were read
+}
+
+// loadSome reads an episode with as many of its steps as one answer may carry.
+func (s *Store) loadSome(ctx context.Context, id ID) (*Episode, recorded, error) {
+	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}}, runsFrom(id, 1))
 	if err != nil {
-		return nil, 0, err
+		return nil, recorded{}, err
 	}
 	if len(r[0].Rows) == 0 {
-		return nil, 0, ErrNotFound
+		return nil, recorded{}, ErrNotFound
 	}
-	if e, _, err = episodeFrom(r[0].Rows[0]); err != nil {
-		return nil, 0, err
+	row := r[0].Rows[0]
+	e, _, err := episodeFrom(row)
+	if err != nil {
+		return nil, recorded{}, err
 	}
-	if e.StepCount == 0 && len(r[1].Rows) == 0 {
-		return e, 0, nil
+	if runs := r[1].Rows; e.StepCount > 0 || len(runs) > 0 {
+		if err := e.addRuns(runs); err != nil {
+			return nil, recorded{}, err
+		}
 	}
-	return e, len(r[1].Rows), e.addRuns(r[1].Rows)
+	in := reader{row: row}
+	rec := recorded{rev: in.int(len(row) - 1), steps: e.StepCount, rows: len(r[1].Rows), whole: len(e.Steps) == e.StepCount}
+	return e, rec, in.err
 }
 
 // addRuns adds the steps of some rows of runs, which must be the next.
@@ -365,7 +379,7 @@ func episodeFrom(row []any) (*Episode, cursor, error) {
 func (s *Store) whichStored(ctx context.Context, rows []*episodeRow) (map[ID]bool, error) {
 	ids := make([]string, len(rows))
 	for i, w := range rows {
-		ids[i] = hex.EncodeToString(w.id[:])
+		ids[i] = hex.EncodeToString(w.id.bytes())
 	}
 	list, err := json.Marshal(ids)
 	if err != nil {

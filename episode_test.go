@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,9 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 func TestEpisodesRoundTrip(t *testing.T) {
@@ -435,6 +439,7 @@ func TestBadEpisodesAreRefusedByField(t *testing.T) {
 			"context.tags[1]: is empty":                 {Description: "x", Context: Context{Tags: []string{"a", " "}}},
 			"context.complexity":                        {Description: "x", Context: Context{Complexity: "hard"}},
 			"end: lies before start":                    {Description: "x", Start: time.Unix(10, 0), End: time.Unix(9, 0)},
+			"start: lies in the first microsecond":      {Description: "x", Start: time.Time{}.Add(400)},
 			"start: has the year":                       {Description: "x", Start: time.Unix(1<<40, 0)},
 			"steps[1].latency_ns: is negative":          {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Latency: -1}}},
 			"steps[0].tokens":                           {Description: "x", Steps: []Step{{Tool: "a", Tokens: -1}}},
@@ -525,5 +530,159 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 		ok(t, err)
 		_, err = s.Episode(t.Context(), e.ID)
 		wants(t, err, ErrCorrupt, e.ID.String())
+	}
+}
+
+// Whatever was accepted can be read, completed, listed and found, also where a
+// server bounds its answers.
+func TestWhatIsStoredCanBeRead(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		for _, tt := range []struct{ head, steps, size int }{
+			{0, 5, 2_000_000}, {0, 3, 3_900_000}, {0, 2, 4_400_000}, {4_000_000, 2, 3_900_000}, {4_400_000, 1, 4_400_000}, {4_400_000, 4, 1_300_000},
+		} {
+			e := &Episode{Description: "zebra " + strings.Repeat("y", tt.head)}
+			for range tt.steps {
+				e.Steps = append(e.Steps, Step{Tool: "a", Result: &Result{Kind: ResultOutput, Text: strings.Repeat("x", tt.size)}})
+			}
+			ok(t, s.PutEpisode(t.Context(), e))
+			if got, err := s.Episode(t.Context(), e.ID); err != nil || len(got.Steps) != tt.steps {
+				t.Errorf("%+v: %v", tt, err)
+			}
+			if err := s.Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}); err != nil {
+				t.Errorf("%+v: %v", tt, err)
+			}
+			if got, err := s.Episode(t.Context(), e.ID); err != nil || len(got.Steps) != tt.steps || got.Running() {
+				t.Errorf("%+v, completed: %v", tt, err)
+			}
+		}
+		hits, err := s.Search(t.Context(), "zebra", nil)
+		if err != nil || len(hits) != 6 {
+			t.Errorf("found %d, %v", len(hits), err)
+		}
+		seen := make(map[ID]bool)
+		for _, h := range hits {
+			seen[h.Episode.ID] = true
+		}
+		if len(seen) != 6 {
+			t.Errorf("found %d different episodes, want 6", len(seen))
+		}
+	})
+}
+
+// slowEngine keeps the statements of a write whose caller does not wait.
+type slowEngine struct {
+	engine.Engine
+	stmts []engine.Stmt
+}
+
+func (e *slowEngine) Batch(_ context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	e.stmts = stmts
+	return nil, &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: context.DeadlineExceeded}
+}
+
+func TestCallersMayReuseTheirStructs(t *testing.T) {
+	slow := &slowEngine{}
+	s := &Store{engine: slow}
+	e := &Episode{Description: "x", Steps: []Step{{Tool: "a"}}, Context: Context{Tags: []string{"t"}}}
+	p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"a"}}}
+	h := &Heuristic{Condition: "c", Action: "a"}
+	r := &Relation{From: NewID(), Type: Follows, To: NewID()}
+	v := &Embedding{Kind: ItemEpisode, Item: NewID(), Model: "m", Vector: []float32{1, 2}}
+	for name, put := range map[string]func() error{
+		"episode":   func() error { return s.PutEpisode(t.Context(), e) },
+		"start":     func() error { return s.Start(t.Context(), &Episode{ID: e.ID, Description: "x"}) },
+		"pattern":   func() error { return s.PutPattern(t.Context(), p) },
+		"heuristic": func() error { return s.PutHeuristic(t.Context(), h) },
+		"relation":  func() error { return s.PutRelation(t.Context(), r) },
+		"embedding": func() error { return s.PutEmbedding(t.Context(), v) },
+	} {
+		wants(t, put(), ErrUnknownOutcome, "")
+		before := fmt.Sprint(slow.stmts)
+		e.ID[0], p.ID[0], h.ID[0], r.From[0], r.To[0], v.Item[0], v.Vector[0] = 1, 1, 1, 1, 1, 1, 9
+		if after := fmt.Sprint(slow.stmts); after != before {
+			t.Errorf("%s: changing the struct changes the write under way:\n%s\n%s", name, before, after)
+		}
+		e.ID, p.ID, h.ID, r.From, r.To, v.Item = NewID(), NewID(), NewID(), NewID(), NewID(), NewID()
+	}
+}
+
+func TestCompleteDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		e := &Episode{Description: "old", Steps: []Step{{Tool: "a"}, {Tool: "b"}}}
+		ok(t, s.PutEpisode(t.Context(), e))
+		read, rec, err := s.loadSome(t.Context(), e.ID)
+		ok(t, err)
+		done := &Completion{Outcome: Outcome{Kind: Success}}
+		w, err := done.applyTo(read)
+		ok(t, err)
+		ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "old", Steps: []Step{{Tool: "c"}, {Tool: "d"}}}))
+		r, err := s.engine.Batch(t.Context(), w.complete(rec)...)
+		ok(t, err)
+		if r[0].Affected != 0 {
+			t.Error("an episode was completed that is not the one that was read")
+		}
+		got, err := s.Episode(t.Context(), e.ID)
+		if err != nil || !got.Running() || got.Steps[0].Tool != "c" {
+			t.Errorf("%+v, %v", got, err)
+		}
+		ok(t, s.Complete(t.Context(), e.ID, *done))
+	})
+}
+
+func TestCompleteWithAStartInTheFuture(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "another machine's clock", Start: time.Now().Add(time.Hour)}
+	ok(t, s.Start(t.Context(), e))
+	ok(t, s.Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
+	if got, err := s.Episode(t.Context(), e.ID); err != nil || !got.End.Equal(got.Start) {
+		t.Errorf("ended %v, started %v, %v", got.End, got.Start, err)
+	}
+}
+
+func TestCompletingAgain(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "x", Metadata: map[string]string{"a": "1"}}
+	ok(t, s.Start(t.Context(), e))
+	first := Completion{
+		Outcome: Outcome{Kind: Success, Artifacts: []string{}}, Reward: &Reward{Total: 1}, Metadata: map[string]string{"b": "2"},
+		AppliedPatterns: []AppliedPattern{{PatternID: NewID(), Effect: Helped}}, Reflection: Reflection{Insights: []string{"i"}},
+	}
+	ok(t, s.Complete(t.Context(), e.ID, first))
+	ok(t, s.Complete(t.Context(), e.ID, first))
+	ok(t, s.Complete(t.Context(), e.ID, Completion{Outcome: first.Outcome}))
+	for name, change := range map[string]func(c *Completion){
+		"outcome":    func(c *Completion) { c.Outcome.Verdict = "v" },
+		"end":        func(c *Completion) { c.End = time.Now().Add(time.Hour) },
+		"reward":     func(c *Completion) { c.Reward = &Reward{Total: 2} },
+		"reflection": func(c *Completion) { c.Reflection.Insights = []string{"j"} },
+		"metadata":   func(c *Completion) { c.Metadata = map[string]string{"b": "3"} },
+		"applied":    func(c *Completion) { c.AppliedPatterns = []AppliedPattern{{PatternID: NewID(), Effect: Helped}} },
+	} {
+		again := first
+		change(&again)
+		if err := s.Complete(t.Context(), e.ID, again); !errors.Is(err, ErrConflict) {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+}
+
+// The server stores the append, and its answer is lost.
+func TestAppendSurvivesALostAnswer(t *testing.T) {
+	proxy := hranatest.NewProxy(t, hranatest.Start(t).URL())
+	s := open(t, proxy.URL(), nil)
+	e := &Episode{Description: "x"}
+	ok(t, s.Start(t.Context(), e))
+	proxy.Next(hranatest.CutAnswer)
+	if first, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "a"}); err != nil || first != 1 {
+		t.Errorf("first is %d, %v", first, err)
+	}
+	if got, err := s.Episode(t.Context(), e.ID); err != nil || len(got.Steps) != 1 {
+		t.Errorf("%d steps, %v", len(got.Steps), err)
+	}
+	proxy.Next(hranatest.CutAnswer)
+	err := s.PutEpisode(t.Context(), &Episode{Description: "y"})
+	wants(t, err, ErrUnknownOutcome, "put episode")
+	if Retryable(err) {
+		t.Error("an unknown outcome is called retryable")
 	}
 }

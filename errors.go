@@ -22,11 +22,12 @@ var (
 	// is an *InvalidError that names the field.
 	ErrInvalid = errors.New("invalid")
 	// ErrUnknownOutcome: the answer to a write was lost, or the caller stopped
-	// waiting for it: it may or may not be stored. Every write but AppendSteps
-	// can simply be repeated; before repeating AppendSteps compare the episode's
-	// step count, or number the steps yourself.
+	// waiting for it: it may or may not be stored. Put, Add and Complete can
+	// simply be repeated; a repeated Start says ErrConflict, a repeated Delete
+	// ErrNotFound, if the first one was stored. Before repeating AppendSteps
+	// compare the episode's step count, or number the steps yourself.
 	ErrUnknownOutcome = errors.New("outcome unknown")
-	// ErrUnauthorized: the server refused the auth token.
+	// ErrUnauthorized: the server refused the auth token, or its lack.
 	ErrUnauthorized = errors.New("not authorized")
 	// ErrSchema: the file is no database, or the database is of a newer version
 	// or another program's.
@@ -79,8 +80,6 @@ func failed(err error, format string, args ...any) error {
 			return ErrUnknownOutcome
 		case engine.KindUnique:
 			return ErrConflict
-		case engine.KindTooLarge:
-			return ErrInvalid
 		case engine.KindAuth:
 			return ErrUnauthorized
 		case engine.KindNotADatabase:

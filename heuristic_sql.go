@@ -26,7 +26,7 @@ func heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(h.Updated)
 	payload, err := encodePayload("heuristic", &stored)
-	return engine.Stmt{SQL: sqlUpsertHeuristic, Args: []any{h.ID[:], h.Confidence, micros(h.Created), payload}}, err
+	return engine.Stmt{SQL: sqlUpsertHeuristic, Args: []any{h.ID.bytes(), h.Confidence, micros(h.Created), payload}}, err
 }
 
 // heuristicFrom reads a row of heuristicColumns.

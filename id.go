@@ -32,6 +32,9 @@ func ParseID(s string) (ID, error) {
 // IsZero reports whether id is the zero ID.
 func (id ID) IsZero() bool { return id == ID{} }
 
+// bytes is id as a column holds it; the caller may change id afterwards.
+func (id ID) bytes() []byte { return id[:] }
+
 // String returns the usual form of 36 characters.
 func (id ID) String() string { return uuid.UUID(id).String() }
 

@@ -29,7 +29,7 @@ func patternUpsert(p *Pattern) (engine.Stmt, error) {
 	stored.Context.Tags = unique(p.Context.Tags)
 	payload, err := encodePayload("pattern", &stored)
 	return engine.Stmt{SQL: sqlUpsertPattern, Args: []any{
-		p.ID[:], string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), payload,
+		p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), payload,
 	}}, err
 }
 

@@ -12,7 +12,10 @@ const (
 	maxPayload = 4_500_000 // encoded bytes of one step, or of an episode without its steps
 	maxEpisode = 64 << 20  // encoded bytes of all steps stored by one call
 	runTarget  = 1 << 20   // encoded bytes after which a run of steps is cut
-	readAtOnce = 8_000_000 // bytes of runs asked for in one round trip
+	// readAtOnce is how many bytes of runs are asked for in one round trip, unless
+	// a single run is larger: together with the largest head and the overhead of
+	// any protocol it stays below the 10 MB of an answer.
+	readAtOnce = 4_000_000
 )
 
 // formatJSON is the first byte of a payload that goes on as JSON. Other values

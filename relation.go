@@ -128,11 +128,11 @@ func (s *Store) Relations(ctx context.Context, episode ID, typ RelationType, dir
 	var w where
 	switch dir {
 	case Outgoing:
-		w.and("src = "+bySeq, episode[:])
+		w.and("src = "+bySeq, episode.bytes())
 	case Incoming:
-		w.and("dst = "+bySeq, episode[:])
+		w.and("dst = "+bySeq, episode.bytes())
 	default:
-		w.and("(src = "+bySeq+" OR dst = "+bySeq+")", episode[:], episode[:])
+		w.and("(src = "+bySeq+" OR dst = "+bySeq+")", episode.bytes(), episode.bytes())
 	}
 	w.andText("type = ?", string(typ))
 	res, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlRelations + w.sql + " ORDER BY created_us, a.id, type, b.id", Args: w.args})
@@ -157,7 +157,7 @@ func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, t
 	if c.relationKey(from, typ, to); c.err != nil {
 		return failed(c.err, "delete relation")
 	}
-	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteRelation, Args: []any{from[:], to[:], string(typ)}})
+	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteRelation, Args: []any{from.bytes(), to.bytes(), string(typ)}})
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}

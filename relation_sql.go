@@ -39,13 +39,13 @@ func relationUpsert(r *Relation) ([]engine.Stmt, error) {
 	if err != nil {
 		return nil, err
 	}
-	put := engine.Stmt{SQL: sqlUpsertRelation, Args: []any{string(r.Type), micros(r.Created), payload, r.From[:], r.To[:]}}
+	put := engine.Stmt{SQL: sqlUpsertRelation, Args: []any{string(r.Type), micros(r.Created), payload, r.From.bytes(), r.To.bytes()}}
 	if r.Type.acyclic() {
 		put.SQL += noCycle
-		put.Args = append(put.Args, r.To[:], string(r.Type))
+		put.Args = append(put.Args, r.To.bytes(), string(r.Type))
 	}
 	put.SQL += relationExists
-	return []engine.Stmt{{SQL: sqlRelationEnds, Args: []any{r.From[:], r.To[:]}}, put}, nil
+	return []engine.Stmt{{SQL: sqlRelationEnds, Args: []any{r.From.bytes(), r.To.bytes()}}, put}, nil
 }
 
 // relationFrom reads a row of sqlRelations.

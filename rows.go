@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 )
@@ -25,7 +26,10 @@ func column[T any](r *reader, i int) (v T) {
 
 func (r *reader) int(i int) int64     { return column[int64](r, i) }
 func (r *reader) float(i int) float64 { return column[float64](r, i) }
-func (r *reader) text(i int) string   { return column[string](r, i) }
+
+// text returns a copy: a server's answer is one piece of memory, which a short
+// text would keep alive.
+func (r *reader) text(i int) string { return strings.Clone(column[string](r, i)) }
 
 func intFrom(v any) (int, error) {
 	n, ok := v.(int64)
@@ -135,7 +139,7 @@ func newestFirst[T any](ctx context.Context, s *Store, columns, table, timeCol s
 
 // delete runs a DELETE by id that must hit one row.
 func (s *Store) delete(ctx context.Context, noun, sql string, id ID) error {
-	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sql, Args: []any{id[:]}})
+	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}
@@ -162,7 +166,7 @@ func itemFrom(row []any, v any) (ID, cursor, error) {
 
 // getOne runs a SELECT by id and reads its row with from.
 func getOne[T any](ctx context.Context, s *Store, sql string, id ID, from func(row []any) (T, cursor, error)) (item T, err error) {
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sql, Args: []any{id[:]}})
+	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
 	if err != nil {
 		return item, err
 	}

@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -52,28 +53,47 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 	if match == "" {
 		return nil, nil
 	}
-	r, err := s.engine.Query(ctx, engine.Stmt{
-		SQL: `SELECT ` + episodeColumns + `, search.rank, snippet(search, -1, '', '', '…', 24)
- FROM search JOIN episodes ON episodes.seq = search.rowid WHERE search MATCH ?` + w.sql + ` ORDER BY search.rank LIMIT ?`,
-		Args: append(append([]any{match}, w.args...), int64(limit)),
-	})
-	if err != nil {
-		return nil, failed(err, "search")
-	}
-	hits := make([]Hit, len(r[0].Rows))
-	for i, row := range r[0].Rows {
-		e, _, err := episodeFrom(row)
+	var hits []Hit
+	for atOnce := limit; len(hits) < limit; {
+		rows := min(atOnce, limit-len(hits))
+		r, err := s.engine.Query(ctx, engine.Stmt{
+			SQL: `SELECT ` + episodeColumns + `, search.rank, snippet(search, -1, '', '', '…', 24)
+ FROM search JOIN episodes ON episodes.seq = search.rowid WHERE search MATCH ?` + w.sql + ` ORDER BY search.rank LIMIT ? OFFSET ?`,
+			Args: append(append([]any{match}, w.args...), int64(rows), int64(len(hits))),
+		})
+		if engine.KindOf(err) == engine.KindTooLarge && rows > 1 {
+			atOnce = rows / 2 // fewer fit into the server's answer
+			continue
+		}
 		if err != nil {
 			return nil, failed(err, "search")
 		}
-		n := len(row) - 2
-		in := reader{row: row}
-		hits[i] = Hit{Episode: e, Score: -in.float(n), Snippet: oneLine(in.text(n + 1))}
-		if in.err != nil {
-			return nil, failed(in.err, "search: episode %v", e.ID)
+		for _, row := range r[0].Rows {
+			hit, err := hitFrom(row)
+			if err != nil {
+				return nil, failed(err, "search")
+			}
+			hits = append(hits, hit)
+		}
+		if len(r[0].Rows) < rows {
+			break
 		}
 	}
 	return hits, nil
+}
+
+func hitFrom(row []any) (Hit, error) {
+	e, _, err := episodeFrom(row)
+	if err != nil {
+		return Hit{}, err
+	}
+	n := len(row) - 2
+	in := reader{row: row}
+	hit := Hit{Episode: e, Score: -in.float(n), Snippet: oneLine(in.text(n + 1))}
+	if in.err != nil {
+		return Hit{}, fmt.Errorf("episode %v: %w", e.ID, in.err)
+	}
+	return hit, nil
 }
 
 func oneLine(snippet string) string {

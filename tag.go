@@ -31,8 +31,8 @@ const (
 func (s *Store) AddTags(ctx context.Context, id ID, tags ...string) error {
 	return s.changeTags(ctx, "add tags to", id, tags, func(tag, words string) []engine.Stmt {
 		return []engine.Stmt{
-			{SQL: sqlAddTag, Args: []any{tag, id[:]}},
-			{SQL: sqlIndexTag, Args: []any{words, id[:], words}},
+			{SQL: sqlAddTag, Args: []any{tag, id.bytes()}},
+			{SQL: sqlIndexTag, Args: []any{words, id.bytes(), words}},
 		}
 	})
 }
@@ -42,8 +42,8 @@ func (s *Store) AddTags(ctx context.Context, id ID, tags ...string) error {
 func (s *Store) RemoveTags(ctx context.Context, id ID, tags ...string) error {
 	return s.changeTags(ctx, "remove tags from", id, tags, func(tag, words string) []engine.Stmt {
 		return []engine.Stmt{
-			{SQL: sqlRemoveTag, Args: []any{tag, id[:]}},
-			{SQL: sqlUnindexTag, Args: []any{words, id[:]}},
+			{SQL: sqlRemoveTag, Args: []any{tag, id.bytes()}},
+			{SQL: sqlUnindexTag, Args: []any{words, id.bytes()}},
 		}
 	})
 }
@@ -53,9 +53,9 @@ func (s *Store) changeTags(ctx context.Context, attempt string, id ID, tags []st
 	if c.names("tags", tags); c.err != nil {
 		return failed(c.err, "%s episode %v", attempt, id)
 	}
-	stmts := []engine.Stmt{{SQL: sqlEpisodeExists, Args: []any{id[:]}}}
+	stmts := []engine.Stmt{{SQL: sqlEpisodeExists, Args: []any{id.bytes()}}}
 	for _, tag := range tags {
-		stmts = append(stmts, change(tag, indexable(tag))...)
+		stmts = append(stmts, change(tag, marked(tag))...)
 	}
 	r, err := s.engine.Batch(ctx, stmts...)
 	if err == nil && r[0].Rows[0][0] != int64(1) {

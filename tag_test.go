@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -34,6 +35,16 @@ func TestTagsAreAddedRemovedAndCounted(t *testing.T) {
 		wants(t, s.RemoveTags(t.Context(), NewID(), "x"), ErrNotFound, "remove tags from episode")
 		wants(t, s.AddTags(t.Context(), a.ID, "x", ""), ErrInvalid, "tags[1]: is empty")
 		wants(t, s.AddTags(t.Context(), a.ID, "two\nlines"), ErrInvalid, "tags[0]: holds a control character")
+
+		many := &Episode{Description: "many"}
+		for i := range 900 {
+			many.Context.Tags = append(many.Context.Tags, fmt.Sprintf("tag-%d-%s", i, strings.Repeat("x", 100)))
+		}
+		ok(t, s.PutEpisode(t.Context(), many))
+		ok(t, s.AddTags(t.Context(), many.ID, "zebra"))
+		if hits, err := s.Search(t.Context(), "zebra", nil); err != nil || len(hits) != 1 {
+			t.Errorf("the last of many tags: %d hits, %v", len(hits), err)
+		}
 
 		// The index written tag by tag is the one written as a whole.
 		indexed := func() string {

@@ -3,6 +3,7 @@ package episodic
 import (
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -13,15 +14,24 @@ type target struct {
 	token string // of the query parameter authToken
 }
 
+// windowsDrive is how a file: URL names a path of Windows.
+var windowsDrive = regexp.MustCompile(`^/[A-Za-z]:[/\\]`)
+
+var hostPort = regexp.MustCompile(`^(localhost|[0-9.]+|\[[0-9a-fA-F:]+\]|[\w-]+(\.[\w-]+)+):[0-9]+$`)
+
 // parseTarget reads a file path, a file: URL, or a libsql:, https: or http: URL.
 // Its errors never repeat the target's secrets.
 func parseTarget(s string, allowPlaintext bool) (target, error) {
 	scheme, rest, found := strings.Cut(s, ":")
+	lower := strings.ToLower(s)
 	switch {
 	case s == "":
 		return target{}, invalid("target", "is empty; give a file path or a libsql://, https:// or http:// URL")
 	case s == ":memory:" || s == "file::memory:":
 		return target{}, invalid("target", "in-memory databases are not supported; use a file in a temporary folder")
+	case !strings.Contains(s, "://") && (strings.Contains(lower, "authtoken=") || strings.Contains(lower, ".turso.io") || hostPort.MatchString(s)):
+		// A server's address whose scheme was forgotten must not become a file.
+		return target{}, invalid("target", "looks like a server's address without its scheme; write libsql://HOST, or http://127.0.0.1:PORT")
 	case !found || len(scheme) == 1 || strings.ContainsAny(scheme, `/\.`):
 		return target{path: s}, nil // a single letter is a drive of Windows
 	}
@@ -50,6 +60,9 @@ func parseFileURL(rest string) (target, error) {
 			return target{}, invalid("target", "names another host's file; write file:PATH or file:///PATH")
 		}
 	}
+	if windowsDrive.MatchString(path) {
+		path = path[1:]
+	}
 	if path == "" {
 		return target{}, invalid("target", "has no path; write file:PATH")
 	}
@@ -63,7 +76,7 @@ func parseServerURL(s string, allowPlaintext bool) (target, error) {
 		return target{}, invalid("target", "is not a valid URL; write libsql://HOST, https://HOST or http://HOST:PORT")
 	}
 	if u.User != nil {
-		return target{}, invalid("target", "holds a user name; give the token with Options.AuthToken or the parameter authToken")
+		return target{}, invalid("target", "holds a user name; give the token apart from it, or as the parameter authToken")
 	}
 	q := u.Query()
 	t := target{token: q.Get("authToken")}
@@ -76,17 +89,19 @@ func parseServerURL(s string, allowPlaintext bool) (target, error) {
 	}
 	for key := range q {
 		if key != "authToken" && key != "tls" {
-			return target{}, invalid("target", "has the unknown parameter %.20q; authToken and tls are known", key)
+			// Not shown: it may be a token whose name was forgotten.
+			return target{}, invalid("target", "has an unknown parameter; authToken and tls are known")
 		}
 	}
 	if scheme == "http" && !isLoopback(u.Hostname()) && !allowPlaintext {
-		return target{}, invalid("target", "would send data and token unencrypted to %s; use libsql:// or https://, or allow it with Options.AllowPlaintext", u.Hostname())
+		return target{}, invalid("target", "would send data and token unencrypted to %s; use libsql:// or https://, or allow it explicitly (AllowPlaintext)", u.Hostname())
 	}
 	t.url = (&url.URL{Scheme: scheme, Host: u.Host, Path: strings.TrimSuffix(u.Path, "/")}).String()
 	return t, nil
 }
 
 func isLoopback(host string) bool {
+	host = strings.ToLower(host)
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}

@@ -14,11 +14,16 @@ const maxWords = 64 << 10
 // invisible, and removed from snippets.
 const mark = "\u200b"
 
-// indexable is text as the search table holds it.
+// indexable is text as the search table holds it, cut to maxWords.
 func indexable(s string) string {
 	if len(s) > maxWords {
 		s = strings.ToValidUTF8(s[:maxWords], "")
 	}
+	return marked(s)
+}
+
+// marked is text with a mark at each side of an ideograph within a word.
+func marked(s string) string {
 	var b strings.Builder
 	var last rune
 	for _, r := range s {
@@ -48,7 +53,7 @@ func tagWords(tags []string) string {
 	if len(tags) == 0 {
 		return ""
 	}
-	return indexable("\n" + strings.Join(tags, "\n") + "\n")
+	return marked("\n" + strings.Join(tags, "\n") + "\n")
 }
 
 func stepWords(steps []Step) string {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -22,7 +23,7 @@ type Unit struct {
 	Results []Result
 	Err     error
 
-	size  int
+	size  int           // of the arguments and texts, in bytes
 	taken bool          // guarded by Lane.mu: a group holds it, the caller can no longer withdraw it
 	done  chan struct{} // closed when Results or Err is set
 }
@@ -55,7 +56,7 @@ func (l *Lane) Do(ctx context.Context, stmts []Stmt) ([]Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u := &Unit{Stmts: stmts, size: size(stmts), done: make(chan struct{})}
+	u := &Unit{Stmts: stmts, size: Size(stmts), done: make(chan struct{})}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -107,6 +108,7 @@ func (l *Lane) run() {
 			for _, u := range group {
 				close(u.done)
 			}
+			clear(group) // an idle lane keeps no batch alive
 			continue
 		}
 		if closed {
@@ -132,7 +134,9 @@ func (l *Lane) take() (group []*Unit, closed bool) {
 		u.taken = true
 	}
 	group = l.queue[:n:n]
-	l.queue = l.queue[n:]
+	if l.queue = l.queue[n:]; len(l.queue) == 0 {
+		l.queue = nil
+	}
 	return group, l.closed
 }
 
@@ -153,7 +157,19 @@ func (l *Lane) withdraw(u *Unit) bool {
 	return true
 }
 
-func size(stmts []Stmt) int {
+// Without divides a group that failed because of the unit bad: the others, then
+// that one. It comes last because what refused it may be a unit of its own
+// group, whose fate must be known first. The others are two halves, because
+// leaving out one bad unit at a time would take a group of many for ever.
+func Without(group []*Unit, bad int) [][]*Unit {
+	others := slices.Delete(slices.Clone(group), bad, bad+1)
+	half := len(others) / 2
+	parts := [][]*Unit{others[:half], others[half:], {group[bad]}}
+	return slices.DeleteFunc(parts, func(p []*Unit) bool { return len(p) == 0 })
+}
+
+// Size is about how many bytes stmts are on the wire.
+func Size(stmts []Stmt) int {
 	n := 0
 	for _, s := range stmts {
 		n += len(s.SQL)

@@ -16,6 +16,7 @@ CREATE TABLE episodes(
   start_us INTEGER NOT NULL,
   end_us INTEGER,
   steps INTEGER NOT NULL,
+  rev INTEGER NOT NULL,
   payload BLOB NOT NULL
 ) STRICT
 

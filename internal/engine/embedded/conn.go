@@ -33,7 +33,11 @@ func openConn(ctx context.Context, path string, pragmas ...string) (*conn, error
 		return nil, err
 	}
 	pragmas = append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
-	dsn := url.URL{Scheme: "file", Path: filepath.ToSlash(abs), OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
+	path = filepath.ToSlash(abs)
+	if strings.HasPrefix(path, "//") {
+		path = "//" + path // a share of Windows is no authority of the URL
+	}
+	dsn := url.URL{Scheme: "file", Path: path, OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
 	connector, err := sqlite.NewConnector(dsn.String())
 	if err != nil {
 		return nil, err

@@ -14,7 +14,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +24,7 @@ import (
 const (
 	readers     = 4
 	busyTimeout = 5 * time.Second
-	// A switch of a new file to WAL, and a transaction behind a crowd of other
+	// The switch of a new file to WAL, and a transaction behind a crowd of other
 	// processes, can be refused as busy in spite of the busy timeout.
 	busyTries = 4
 )
@@ -42,6 +41,7 @@ type Engine struct {
 	cfg     Config
 	lane    *engine.Lane
 	writer  *conn
+	wal     bool          // the writer has seen that the file is in WAL mode
 	readers chan *conn    // the idle ones; nil stands for one not opened yet
 	closing chan struct{} // closed when Close begins
 
@@ -60,14 +60,11 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	for range readers {
 		e.readers <- nil
 	}
-	err := e.retryBusy(ctx, func() (err error) {
-		e.writer, err = openConn(ctx, cfg.Path,
-			"journal_mode(WAL)",
-			"synchronous(FULL)", // an acknowledged write survives power loss
-			"foreign_keys(1)",
-			"journal_size_limit(67108864)")
-		return err
-	})
+	var err error
+	e.writer, err = openConn(ctx, cfg.Path,
+		"synchronous(FULL)", // an acknowledged write survives power loss
+		"foreign_keys(1)",
+		"journal_size_limit(67108864)")
 	if err != nil {
 		return nil, classify(err, -1)
 	}
@@ -79,6 +76,8 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 func checkPath(path string, mustExist bool) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist) && mustExist:
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the folder %s does not exist; create it first", dir)
 	case err != nil:
@@ -165,11 +164,27 @@ func (e *Engine) commit(units []*engine.Unit) {
 	case bad < 0 || len(units) == 1:
 		settle(units, err)
 	default:
-		// Nothing is stored. The one to blame comes last: what refused it may be a
-		// unit of its own group, whose fate must be known first.
-		e.commit(slices.Delete(slices.Clone(units), bad, bad+1))
-		e.commit(units[bad : bad+1])
+		for _, part := range engine.Without(units, bad) {
+			e.commit(part)
+		}
 	}
+}
+
+// begin begins a transaction. The first one of all sees to it that the file is
+// in WAL mode; not sooner, because opening another program's file must not
+// change it.
+func (e *Engine) begin(ctx context.Context) error {
+	if !e.wal {
+		var mode engine.Result
+		if err := e.writer.run(ctx, engine.Stmt{SQL: "PRAGMA journal_mode(WAL)"}, &mode); err != nil {
+			return err
+		}
+		if got := fmt.Sprint(mode.Rows[0][0]); got != "wal" {
+			return fmt.Errorf("the file system cannot hold a shared database (its journal mode stays %s); use a local disk", got)
+		}
+		e.wal = true
+	}
+	return e.writer.exec(ctx, "BEGIN IMMEDIATE")
 }
 
 // transact runs units as one transaction. An error means that nothing is stored;
@@ -177,7 +192,7 @@ func (e *Engine) commit(units []*engine.Unit) {
 // save the rest of a group: full-text search writes all it holds at each, and
 // nearly all groups have no failure.
 func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (bad int, err error) {
-	if err := e.retryBusy(ctx, func() error { return e.writer.exec(ctx, "BEGIN IMMEDIATE") }); err != nil {
+	if err := e.retryBusy(ctx, func() error { return e.begin(ctx) }); err != nil {
 		return -1, classify(err, -1)
 	}
 	for i, u := range units {

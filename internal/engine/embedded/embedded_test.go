@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -87,6 +88,9 @@ func TestPathsWithSpecialCharacters(t *testing.T) {
 
 func TestDurabilityAndReaderSettings(t *testing.T) {
 	e := open(t, filepath.Join(t.TempDir(), "m.db"))
+	if _, err := e.Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE a(k)"}); err != nil {
+		t.Fatal(err)
+	}
 	var mode string
 	var sync, foreign int
 	if err := errors.Join(
@@ -98,6 +102,55 @@ func TestDurabilityAndReaderSettings(t *testing.T) {
 	}
 	if mode != "wal" || sync != 2 || foreign != 1 {
 		t.Errorf("journal_mode %s, synchronous %d, foreign_keys %d; want wal, 2, 1", mode, sync, foreign)
+	}
+}
+
+func TestOpeningAndReadingChangeNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "foreign.db")
+	foreign, err := openConn(t.Context(), path) // in the journal mode of the beginning
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(foreign.exec(t.Context(), "CREATE TABLE users(k)"), foreign.close()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := open(t, path)
+	if _, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT * FROM users"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the file was changed (%v)", err)
+	}
+}
+
+func TestOpenHonoursItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	a := open(t, path)
+	if _, err := a.Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE a(k)"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.writer.exec(t.Context(), "PRAGMA locking_mode(EXCLUSIVE)"), a.writer.exec(t.Context(), "BEGIN EXCLUSIVE")); err != nil {
+		t.Fatal(err)
+	}
+	defer a.writer.abandon(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b, err := Open(ctx, Config{Path: path})
+	if err == nil {
+		_, err = b.Query(ctx, engine.Stmt{SQL: "SELECT * FROM a"})
+		if cerr := b.Close(); cerr != nil {
+			t.Error(cerr)
+		}
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -117,7 +118,10 @@ func (e *Engine) requestError(err error) *engine.Error {
 		out.Kind, out.Err = engine.KindTooLarge, hrana.ErrTooLarge
 	case errors.Is(err, context.DeadlineExceeded):
 		// Not wrapped: it is not the caller's deadline.
-		out.Err = fmt.Errorf("no answer from %s within %v", e.host, requestTimeout)
+		out.Err = fmt.Errorf("no answer from %s in time (%v, and more for large requests)", e.host, requestTimeout)
+	case isTLSError(err):
+		out.Kind = engine.KindOther // and stays so, however often it is tried
+		out.Err = fmt.Errorf("no secure connection to %s: %w", e.host, cause(err))
 	case t != nil && !t.Sent:
 		out.Err = fmt.Errorf("cannot reach %s: %w", e.host, cause(err))
 	default:
@@ -147,6 +151,14 @@ func (e *Engine) refusal(h *hrana.Error) *engine.Error {
 		out.Err = fmt.Errorf("server refused the request: %w", h)
 	}
 	return out
+}
+
+// isTLSError tells that server and client cannot agree on how to be secure.
+func isTLSError(err error) bool {
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, alert := errors.AsType[tls.AlertError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	return certificate || alert || record || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // cause shortens a network error to what went wrong: where it did is told

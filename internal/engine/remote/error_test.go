@@ -51,8 +51,8 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 		read, write engine.Kind
 		text        string
 	}{
-		{&hrana.TransportError{Sent: true, Err: late}, engine.KindUnavailable, engine.KindUnknownOutcome, "no answer from db:80 within 15s"},
-		{&hrana.TransportError{Err: late}, engine.KindUnavailable, engine.KindUnavailable, "no answer from db:80 within 15s"},
+		{&hrana.TransportError{Sent: true, Err: late}, engine.KindUnavailable, engine.KindUnknownOutcome, "no answer from db:80 in time (15s"},
+		{&hrana.TransportError{Err: late}, engine.KindUnavailable, engine.KindUnavailable, "no answer from db:80 in time (15s"},
 		{&hrana.TransportError{Sent: true, Err: hrana.ErrTooLarge}, engine.KindTooLarge, engine.KindUnknownOutcome, "message is over 256 MiB"},
 		{&hrana.TransportError{Err: hrana.ErrTooLarge}, engine.KindTooLarge, engine.KindTooLarge, "message is over 256 MiB"},
 	} {

@@ -42,11 +42,9 @@ func (e *Engine) commit(group []*engine.Unit) {
 			e.commitEach(group)
 			return
 		}
-		// The one to blame comes last: what refused it may be a unit of its own
-		// group, whose fate must be known first.
-		bad := group[apart.unit]
-		e.commit(slices.Delete(slices.Clone(group), apart.unit, apart.unit+1))
-		e.commit([]*engine.Unit{bad})
+		for _, part := range engine.Without(group, apart.unit) {
+			e.commit(part)
+		}
 		return
 	}
 	if err != nil {
@@ -79,11 +77,15 @@ func settle(group []*engine.Unit, err error) {
 // transact runs a group as one transaction. A nil error means that every unit
 // is settled; any other that none is, and that it holds for all of them.
 func (e *Engine) transact(group []*engine.Unit) error {
+	var all []engine.Stmt
+	for _, u := range group {
+		all = append(all, u.Stmts...)
+	}
 	p := newPlan(group, e.client.Protocol() != hrana.V2JSON)
-	results, err := e.exchange(context.Background(), hrana.Batch{Steps: p.steps}, hrana.Close{})
+	results, err := e.exchange(context.Background(), all, hrana.Batch{Steps: p.steps}, hrana.Close{})
 	if errors.Is(err, hrana.ErrNeedsV3) { // nothing was sent: the protocol just came out
 		p = newPlan(group, false)
-		results, err = e.exchange(context.Background(), hrana.Batch{Steps: p.steps}, hrana.Close{})
+		results, err = e.exchange(context.Background(), all, hrana.Batch{Steps: p.steps}, hrana.Close{})
 	}
 	if err != nil {
 		return e.writeError(err, group)

@@ -41,17 +41,17 @@ func TestOneBadUnitHurtsNoOther(t *testing.T) {
 			bad  []engine.Stmt
 			kind engine.Kind
 			stmt int
-			// commits counts the transactions: one for the good units where the bad
+			// commits counts the transactions: two for the good units where the bad
 			// one is known, otherwise one for each good unit.
 			commits uint64
 		}{
-			{"a single statement", []engine.Stmt{insert(0)}, engine.KindUnique, 0, 1},
-			{"the last of several", []engine.Stmt{insert(10), insert(11), insert(0)}, engine.KindUnique, 2, 1},
-			{"the first of several", []engine.Stmt{insert(0), insert(10)}, engine.KindUnique, 0, 1},
-			{"a missing table", []engine.Stmt{insert(10), stmt("INSERT INTO nowhere VALUES(1)")}, engine.KindNoTable, 1, 1},
+			{"a single statement", []engine.Stmt{insert(0)}, engine.KindUnique, 0, 2},
+			{"the last of several", []engine.Stmt{insert(10), insert(11), insert(0)}, engine.KindUnique, 2, 2},
+			{"the first of several", []engine.Stmt{insert(0), insert(10)}, engine.KindUnique, 0, 2},
+			{"a missing table", []engine.Stmt{insert(10), stmt("INSERT INTO nowhere VALUES(1)")}, engine.KindNoTable, 1, 2},
 			{"unparsable", []engine.Stmt{insert(10), stmt("INSERT INTO t VALUS(1)")}, engine.KindOther, 1, 4},
-			{"ends the transaction", []engine.Stmt{stmt("INSERT OR ROLLBACK INTO t VALUES(0)")}, engine.KindUnique, 0, 1},
-			{"ends it late", []engine.Stmt{insert(10), stmt("INSERT OR ROLLBACK INTO t VALUES(0)"), insert(11)}, engine.KindUnique, 1, 1},
+			{"ends the transaction", []engine.Stmt{stmt("INSERT OR ROLLBACK INTO t VALUES(0)")}, engine.KindUnique, 0, 2},
+			{"ends it late", []engine.Stmt{insert(10), stmt("INSERT OR ROLLBACK INTO t VALUES(0)"), insert(11)}, engine.KindUnique, 1, 2},
 			{"fails at COMMIT", []engine.Stmt{insert(10), stmt("INSERT INTO f VALUES(77)")}, engine.KindConstraint, -1, 4},
 		} {
 			t.Run(protocol.String()+"/"+tt.name, func(t *testing.T) {

@@ -35,7 +35,9 @@ const (
 	readers = 8
 	// requestTimeout ends a request whose answer does not come. It lies well
 	// above the 5 s after which a server takes the lock from a hanging writer.
+	// What a large request takes at slowestLink, in bytes a second, is added.
 	requestTimeout = 15 * time.Second
+	slowestLink    = 100_000
 	dialTimeout    = 5 * time.Second
 	idleTimeout    = 90 * time.Second
 	// maxValue is the size of the largest value a server stores, in bytes.
@@ -72,7 +74,11 @@ func Open(cfg Config) (*Engine, error) {
 		token = func(ctx context.Context) (string, error) {
 			text, err := cfg.Token(ctx)
 			if err != nil {
-				return "", &engine.Error{Kind: engine.KindAuth, Stmt: -1, Err: fmt.Errorf("get token: %w", err)}
+				return "", &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("get token: %w", err)}
+			}
+			text = strings.TrimSpace(text) // a token from a file ends in a line feed
+			if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+				return "", &engine.Error{Kind: engine.KindAuth, Stmt: -1, Err: errors.New("token holds a character that no token has, such as a space")}
 			}
 			return text, nil
 		}
@@ -158,7 +164,7 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Resu
 // read runs stmts on one snapshot.
 func (e *Engine) read(ctx context.Context, stmts []engine.Stmt) ([]engine.Result, error) {
 	if len(stmts) == 1 && verb(stmts[0].SQL) == "SELECT" {
-		results, err := e.exchange(ctx, hrana.Execute{Stmt: wire(stmts[0])}, hrana.Close{})
+		results, err := e.exchange(ctx, stmts, hrana.Execute{Stmt: wire(stmts[0])}, hrana.Close{})
 		if err != nil {
 			return nil, e.requestError(err)
 		}
@@ -176,7 +182,7 @@ func (e *Engine) read(ctx context.Context, stmts []engine.Stmt) ([]engine.Result
 		steps = append(steps, hrana.Step{Cond: hrana.Ok(i), Stmt: wire(s)})
 	}
 	steps = append(steps, hrana.Step{Cond: hrana.Ok(0), Stmt: hrana.Stmt{SQL: "ROLLBACK"}})
-	results, err := e.exchange(ctx, hrana.Batch{Steps: steps}, hrana.Close{})
+	results, err := e.exchange(ctx, stmts, hrana.Batch{Steps: steps}, hrana.Close{})
 	if err != nil {
 		return nil, e.requestError(err)
 	}
@@ -226,10 +232,12 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// exchange sends one pipeline on a new stream and returns a result for each of
-// its requests. It is the one place that chooses the connection.
-func (e *Engine) exchange(ctx context.Context, requests ...hrana.Request) ([]hrana.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+// exchange sends one pipeline that carries stmts, on a new stream, and returns a
+// result for each of its requests. It is the one place that chooses the
+// connection.
+func (e *Engine) exchange(ctx context.Context, stmts []engine.Stmt, requests ...hrana.Request) ([]hrana.Result, error) {
+	upload := time.Duration(engine.Size(stmts)) * time.Second / slowestLink
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout+upload)
 	defer cancel()
 	answer, err := e.client.Do(ctx, e.transport, hrana.Pipeline{Requests: requests})
 	if _, refused := errors.AsType[*hrana.Error](err); refused {
@@ -255,7 +263,7 @@ func (e *Engine) blame(ctx context.Context, stmts []engine.Stmt) int {
 	for _, s := range stmts {
 		requests = append(requests, hrana.Batch{Steps: []hrana.Step{{Cond: never, Stmt: hrana.Stmt{SQL: s.SQL}}}})
 	}
-	results, err := e.exchange(ctx, append(requests, hrana.Close{})...)
+	results, err := e.exchange(ctx, nil, append(requests, hrana.Close{})...)
 	if err != nil {
 		return -1
 	}
