@@ -47,8 +47,9 @@ func newApp(sys system) *app {
 	return &app{system: sys, out: bufio.NewWriter(sys.stdout)}
 }
 
-// target is the database to use.
-func (a *app) target() (string, error) {
+// target is the database to use. The default one's folder is made if create is
+// set.
+func (a *app) target(create bool) (string, error) {
 	if a.db != nil {
 		return *a.db, nil
 	}
@@ -58,9 +59,11 @@ func (a *app) target() (string, error) {
 		}
 	}
 	dir := filepath.Join(a.dataHome, "episodic")
-	// What agents did may hold secrets of their users.
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the default database's folder: %w; choose a database with --db", err)
+	if create {
+		// What agents did may hold secrets of their users.
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", fmt.Errorf("make the default database's folder: %w; choose a database with --db", err)
+		}
 	}
 	return filepath.Join(dir, "episodic.db"), nil
 }
@@ -98,7 +101,7 @@ func (a *app) withStore(ctx context.Context, f func(*episodic.Store) error) erro
 }
 
 func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) error) error {
-	target, err := a.target()
+	target, err := a.target(!mustExist)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -17,11 +18,18 @@ func (c *deleteCmd) Run(ctx context.Context, a *app) error {
 		// Find all of them first, so that a mistyped id deletes nothing.
 		var found []*episodic.Episode
 		for _, prefix := range c.IDs {
-			e, err := find(ctx, store, prefix)
+			id, err := resolve(ctx, store, prefix)
 			if err != nil {
 				return fmt.Errorf("nothing deleted: %w", err)
 			}
-			if !slices.ContainsFunc(found, func(f *episodic.Episode) bool { return f.ID == e.ID }) {
+			e, err := store.Episode(ctx, id)
+			if errors.Is(err, episodic.ErrCorrupt) {
+				e, err = &episodic.Episode{ID: id, Description: "(damaged)"}, nil
+			}
+			if err != nil {
+				return fmt.Errorf("nothing deleted: %w", err)
+			}
+			if !slices.ContainsFunc(found, func(f *episodic.Episode) bool { return f.ID == id }) {
 				found = append(found, e)
 			}
 		}

@@ -23,7 +23,7 @@ type importCmd struct {
 func (*importCmd) Help() string {
 	return `An episode that is stored already is left as it is, so importing twice is harmless. Without an id of its own, an episode gets one that follows from its JSON. Bad lines are told on stderr and left out.
 
-Of a transcript, each tool call with its answer becomes a step; info.task.instruction, task, description or the first message says what the task was; reward is 1 for success and 0 for failure; other plain fields become metadata.`
+Of a transcript, each tool call with its answer becomes a step; info.task.instruction, task, description or the first message says what the task was; reward is 1 for success and 0 for failure, and the last words of the assistant are its verdict; other plain fields become metadata. What else was said is not kept.`
 }
 
 func (c *importCmd) Run(ctx context.Context, a *app) error {

@@ -117,6 +117,8 @@ func nextStep(err error) string {
 		return "; see --db and --allow-plaintext in episodic --help"
 	case errors.Is(err, episodic.ErrNotFound):
 		return "; episodic list shows what there is"
+	case errors.Is(err, episodic.ErrCorrupt):
+		return "; episodic delete removes the episode it names"
 	case errors.Is(err, episodic.ErrUnauthorized):
 		return "; set EPISODIC_AUTH_TOKEN to a token of this server"
 	case errors.Is(err, episodic.ErrSchema):

@@ -17,7 +17,11 @@ type showCmd struct {
 
 func (c *showCmd) Run(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
-		e, err := find(ctx, store, c.ID)
+		id, err := resolve(ctx, store, c.ID)
+		if err != nil {
+			return err
+		}
+		e, err := store.Episode(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -29,16 +33,12 @@ func (c *showCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// find returns the episode whose ID begins with prefix.
-func find(ctx context.Context, store *episodic.Store, prefix string) (*episodic.Episode, error) {
-	id, err := episodic.ParseID(prefix)
-	if err != nil {
-		id, err = store.ResolveEpisode(ctx, prefix)
+// resolve returns the ID that begins with prefix; a whole one need not exist.
+func resolve(ctx context.Context, store *episodic.Store, prefix string) (episodic.ID, error) {
+	if id, err := episodic.ParseID(prefix); err == nil {
+		return id, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return store.Episode(ctx, id)
+	return store.ResolveEpisode(ctx, prefix)
 }
 
 const timeLayout = "2006-01-02 15:04:05 UTC"

@@ -11,7 +11,7 @@ type statsCmd struct {
 }
 
 func (c *statsCmd) Run(ctx context.Context, a *app) error {
-	target, err := a.target()
+	target, err := a.target(false)
 	if err != nil {
 		return err
 	}

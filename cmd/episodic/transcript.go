@@ -19,16 +19,22 @@ type message struct {
 	Content    content    `json:"content"`
 	ToolCalls  []toolCall `json:"tool_calls"`
 	ToolCallID string     `json:"tool_call_id"`
+	Name       string     `json:"name"` // of the tool, in its answer
+
+	// The form of a call before tool_calls; answered by the role function.
+	FunctionCall *function `json:"function_call"`
 
 	path string // in the document, for errors
 }
 
 type toolCall struct {
-	ID       string `json:"id"`
-	Function struct {
-		Name      string        `json:"name"`
-		Arguments episodic.JSON `json:"arguments"`
-	} `json:"function"`
+	ID       string   `json:"id"`
+	Function function `json:"function"`
+}
+
+type function struct {
+	Name      string        `json:"name"`
+	Arguments episodic.JSON `json:"arguments"`
 }
 
 // content is a message's text: a string, null, or the parts of type text.
@@ -114,51 +120,63 @@ func takeMessages(fields object) ([]message, error) {
 			return nil, problem(strings.TrimSuffix(m.path+typePath(err), "."), err)
 		}
 		switch m.Role {
-		case "system", "developer", "user", "assistant", "tool":
+		case "system", "developer", "user", "assistant", "tool", "function":
 		default:
-			return nil, invalid(m.path+"role", "is %.60q; it must be one of system, developer, user, assistant, tool", m.Role)
+			return nil, invalid(m.path+"role", "is %.60q; it must be one of system, developer, user, assistant, tool, function", m.Role)
 		}
 	}
 	delete(fields, key)
 	return messages, nil
 }
 
-// transcriptSteps makes a step of each tool call and its answer. An answer
-// belongs to a call of the last assistant message only: ids repeat within
-// transcripts.
+// transcriptSteps makes a step of each tool call and its answer. Ids repeat
+// within transcripts, so an answer belongs to the latest call of its id that is
+// still open. An answer whose call is not there, as where the beginning was cut
+// off, is a step too.
 func transcriptSteps(messages []message) ([]episodic.Step, error) {
 	type waiting struct {
 		id   string
 		step int
+		turn int // the message it was made in
 	}
 	var steps []episodic.Step
-	var calls []waiting // of this turn, not answered yet
+	var calls []waiting // not answered yet
 	for i := range messages {
 		m := &messages[i]
 		switch m.Role {
 		case "assistant":
-			calls = nil
+			if m.FunctionCall != nil {
+				m.ToolCalls = append(m.ToolCalls, toolCall{Function: *m.FunctionCall})
+			}
 			for j, call := range m.ToolCalls {
-				at := fmt.Sprintf("%stool_calls[%d].function", m.path, j)
 				if call.Function.Name == "" {
-					return nil, invalid(at+".name", "is missing")
+					return nil, invalid(fmt.Sprintf("%stool_calls[%d].function.name", m.path, j), "is missing")
 				}
 				step := episodic.Step{Tool: call.Function.Name, Parameters: callParameters(call.Function.Arguments)}
 				if j == 0 && !m.Content.blank() {
 					step.Action = string(m.Content)
 				}
-				calls = append(calls, waiting{call.ID, len(steps)})
+				calls = append(calls, waiting{call.ID, len(steps), i})
 				steps = append(steps, step)
 			}
-		case "tool":
-			// Some programs leave the ids out; then answers come in the order of the calls.
-			at := slices.IndexFunc(calls, func(w waiting) bool { return m.ToolCallID == "" || w.id == m.ToolCallID })
-			if at < 0 {
-				return nil, invalid(m.path+"tool_call_id", "is %.60q, which no open call of the assistant message before it has", m.ToolCallID)
+		case "tool", "function":
+			at := -1
+			for c, w := range calls {
+				if m.ToolCallID != "" && w.id == m.ToolCallID {
+					at = c
+				}
+				// Without ids, answers come in the order of the calls of a turn.
+				if m.ToolCallID == "" && (at < 0 || w.turn > calls[at].turn) && (m.Name == "" || steps[w.step].Tool == m.Name) {
+					at = c
+				}
 			}
 			result := &episodic.Result{Kind: episodic.ResultOutput, Text: string(m.Content)}
 			if strings.HasPrefix(result.Text, "Error") {
 				result.Kind = episodic.ResultError
+			}
+			if at < 0 {
+				steps = append(steps, episodic.Step{Tool: cmp.Or(m.Name, "unknown"), Result: result})
+				continue
 			}
 			steps[calls[at].step].Result = result
 			calls = slices.Delete(calls, at, at+1)

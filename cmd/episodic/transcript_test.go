@@ -110,6 +110,44 @@ func TestTranscriptTimeAndMetadata(t *testing.T) {
 	}
 }
 
+func TestUnusualTranscriptShapes(t *testing.T) {
+	for name, tt := range map[string]struct{ messages, want string }{
+		"parallel calls in two messages": {
+			`{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"a","arguments":"{}"}}]},{"role":"assistant","tool_calls":[{"id":"2","function":{"name":"b","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"A"},{"role":"tool","tool_call_id":"2","content":"B"}`,
+			"a=A b=B",
+		},
+		"a repeated id": {
+			`{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"a","arguments":"{}"}}]},{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"b","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"B"}`,
+			"a b=B",
+		},
+		"functions": {
+			`{"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}},{"role":"function","name":"f","content":"F"}`,
+			"f=F",
+		},
+		"a beginning that was cut off": {
+			`{"role":"tool","tool_call_id":"c9","name":"g","content":"G"},{"role":"tool","tool_call_id":"c8","content":"H"}`,
+			"g=G unknown=H",
+		},
+	} {
+		e, err := parseDocument([]byte(`{"messages":[{"role":"user","content":"x"},`+tt.messages+`]}`), formatAuto, e0)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var got []string
+		for _, s := range e.Steps {
+			text := s.Tool
+			if s.Result != nil {
+				text += "=" + s.Result.Text
+			}
+			got = append(got, text)
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: steps %v, want %s", name, got, tt.want)
+		}
+	}
+}
+
 func TestTranscriptRefusalsNameTheField(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"messages":{}}`: "messages: holds an object, want an array",
@@ -118,7 +156,6 @@ func TestTranscriptRefusalsNameTheField(t *testing.T) {
 		`{"messages":[{"role":5}]}`:                               "messages[0].role: holds a number, want a string",
 		`{"messages":["hi"]}`:                                     "messages[0]: holds a string, want an object",
 		`{"messages":[{"role":"user","content":5}]}`:              "messages[0].content: holds a number, want a string",
-		`{"messages":[{"role":"user","content":"x"},{"role":"tool","tool_call_id":"c9","content":""}]}`:                          `messages[1].tool_call_id: is "c9"`,
 		`{"messages":[{"role":"assistant","content":"x","tool_calls":[{"id":"c","function":{}}]}]}`:                              "messages[0].tool_calls[0].function.name: is missing",
 		`{"messages":[{"role":"user","content":"x"}],"reward":"high"}`:                                                           "reward: holds a string, want a finite number",
 		`{"messages":[{"role":"user","content":"x"}],"created_at":"monday"}`:                                                     `created_at: is "monday"`,

@@ -67,6 +67,9 @@ func TestIdleLaneSendsAtOnceAndBusyLaneGathers(t *testing.T) {
 		if got := fmt.Sprint(s.groups); got != "[[0] [1 2 3 4 5]]" {
 			t.Errorf("groups %s", got)
 		}
+		if l.queue != nil {
+			t.Error("an idle lane keeps its last units alive")
+		}
 	})
 }
 
@@ -164,6 +167,29 @@ func TestCloseSettlesWhatWasAccepted(t *testing.T) {
 		}
 		l.Close()
 	})
+}
+
+func TestWithout(t *testing.T) {
+	var group []*Unit
+	for i := range 6 {
+		group = append(group, &Unit{size: i})
+	}
+	for _, tt := range []struct {
+		n, bad int
+		want   string
+	}{{1, 0, "[[0]]"}, {2, 0, "[[1] [0]]"}, {2, 1, "[[0] [1]]"}, {6, 2, "[[0 1] [3 4 5] [2]]"}} {
+		var got [][]int
+		for _, part := range Without(group[:tt.n], tt.bad) {
+			var sizes []int
+			for _, u := range part {
+				sizes = append(sizes, u.size)
+			}
+			got = append(got, sizes)
+		}
+		if fmt.Sprint(got) != tt.want {
+			t.Errorf("%d without %d: %v, want %s", tt.n, tt.bad, got, tt.want)
+		}
+	}
 }
 
 func TestErrorText(t *testing.T) {
