@@ -16,8 +16,9 @@ import (
 )
 
 const groupClaim = "32 concurrent writers of 4 KB on a libSQL server that is new for each cell and round: each write a request of its own, over kept connections, " +
-	"against `engine.Batch`, which joins them; `Store.PutEpisode` for information. Targets for the joined: at least 8 times the rate and 6000 rows/s, p99 at most 40 ms, " +
-	"no caller sees a locked database, every acknowledged row is stored, and the server then answers a write within 1 s."
+	"against `engine.Batch`, which joins them; and whole episodes by `Store.PutEpisode`, from a Store for each writer, which can join nothing and may wedge the server, against one Store for all, for information. " +
+	"Targets for the joined rows: at least 8 times the rate, 6000 rows/s, p99 at most 40 ms, " +
+	"no caller sees a locked database, everything acknowledged is stored, and the server then answers a write within 1 s."
 
 const (
 	groupWriters = 32
@@ -58,14 +59,17 @@ func group(ctx context.Context, b *bench) error {
 	joined := &target{cell: &cell{name: "engine.Batch"}, table: "rows", open: func(ctx context.Context, url string) (op, func() error, error) {
 		return writeJoined(ctx, url, texts)
 	}}
-	episodes := &target{cell: &cell{name: "Store.PutEpisode"}, table: "episodes", open: func(ctx context.Context, url string) (op, func() error, error) {
+	apart := &target{cell: &cell{name: "PutEpisode, a Store each"}, table: "episodes", open: func(ctx context.Context, url string) (op, func() error, error) {
+		return putApart(ctx, url, pool)
+	}}
+	episodes := &target{cell: &cell{name: "PutEpisode, one Store"}, table: "episodes", open: func(ctx context.Context, url string) (op, func() error, error) {
 		store, err := episodic.Open(ctx, url, nil)
 		if err != nil {
 			return nil, nil, err
 		}
 		return putter(store, pool), store.Close, nil
 	}}
-	targets := []*target{single, joined, episodes}
+	targets := []*target{single, joined, apart, episodes}
 	var cells []*cell
 	for _, t := range targets {
 		t.cell.measure = func(ctx context.Context, window time.Duration) (sample, error) { return t.measure(ctx, b.dir, window) }
@@ -75,13 +79,16 @@ func group(ctx context.Context, b *bench) error {
 		return err
 	}
 
-	table := [][]string{{"", "rows/s", "p50", "p99", "errors", "of them locked", "servers stuck", "against a request each"}}
+	table := [][]string{{"", "a second", "p50", "p99", "errors", "of them locked", "servers stuck", "against not joined"}}
 	for _, t := range targets {
-		c := t.cell
+		c, baseline := t.cell, single.cell
+		if t.table == "episodes" {
+			baseline = apart.cell
+		}
 		errs, locked := c.failures()
 		table = append(table, []string{
 			c.name, digits(c.rate()), ms(c.percentile(0.5)), ms(c.percentile(0.99)), fmt.Sprint(errs), fmt.Sprint(locked),
-			fmt.Sprintf("%d of %d", t.stuck, len(c.rounds)), compare(c, single.cell).String(),
+			fmt.Sprintf("%d of %d", t.stuck, len(c.rounds)), compare(c, baseline).String(),
 		})
 	}
 	b.table(table...)
@@ -139,6 +146,29 @@ func (t *target) measure(ctx context.Context, dir string, window time.Duration) 
 	}
 	server.Kill() // so that nothing waits for an answer that never comes
 	return s, errors.Join(after.Close(), closeWriter())
+}
+
+// putApart stores episodes from a Store for each writer, as if each were a program
+// of its own.
+func putApart(ctx context.Context, url string, pool []*episodic.Episode) (op, func() error, error) {
+	var stores [groupWriters]*episodic.Store
+	var puts [groupWriters]op
+	closeAll := func() (err error) {
+		for _, s := range stores {
+			if s != nil {
+				err = errors.Join(err, s.Close())
+			}
+		}
+		return err
+	}
+	for i := range stores {
+		var err error
+		if stores[i], err = episodic.Open(ctx, url, nil); err != nil {
+			return nil, nil, errors.Join(err, closeAll())
+		}
+		puts[i] = putter(stores[i], pool)
+	}
+	return func(ctx context.Context, caller int) error { return puts[caller](ctx, caller) }, closeAll, nil
 }
 
 // writeSingly is how a program writes that sends what it has when it has it.
