@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 const lineOne = `{"description":"one","steps":[{"action":"x"}]}`
@@ -267,4 +268,40 @@ func sharedData(t *testing.T, name string) string {
 		t.Skipf("needs the shared data beside the checkout: %v", err)
 	}
 	return path
+}
+
+// The same commands on a file and on a server give the same answers.
+func TestFileAndServerAgree(t *testing.T) {
+	source := sharedData(t, "tau-bench-airline.jsonl")
+	queries := []string{"cancel reservation insurance", "upgrade to business class", "book_reservation", "refund delayed flight certificate", "baggage"}
+	var first []string
+	for _, db := range []string{filepath.Join(t.TempDir(), "m.db"), hranatest.Start(t).URL()} {
+		c := newCLI(t)
+		c.env["EPISODIC_DB"] = db
+		for n, want := range []string{"imported 100 episodes, 621 steps; 0 were already there", "imported 0 episodes, 0 steps; 100 were already there"} {
+			if out := c.ok("import", source); !strings.Contains(out, want) {
+				t.Errorf("%s: import %d says %q", db, n+1, out)
+			}
+		}
+		var got []string
+		for _, q := range queries {
+			var ids []string
+			for _, hit := range decode[searchOutput](t, c.ok("search", "--json", q)).Hits {
+				ids = append(ids, hit.Episode.ID.String())
+			}
+			if len(ids) != 10 {
+				t.Errorf("%s: %q finds %d episodes", db, q, len(ids))
+			}
+			slices.Sort(ids) // equal scores have no order
+			got = append(got, fmt.Sprint(ids))
+		}
+		if first == nil {
+			first = got
+		}
+		for i := range queries {
+			if got[i] != first[i] {
+				t.Errorf("%q: the server finds\n%s\nthe file\n%s", queries[i], got[i], first[i])
+			}
+		}
+	}
 }
