@@ -315,7 +315,12 @@ func TestAddEpisodesAddsWhatIsNew(t *testing.T) {
 		added := 0
 		for range 6 {
 			wg.Go(func() {
-				n, err := s.AddEpisodes(t.Context(), all...)
+				own := make([]*Episode, len(all)) // storing fills in fields
+				for i, e := range all {
+					e := *e
+					own[i] = &e
+				}
+				n, err := s.AddEpisodes(t.Context(), own...)
 				if err != nil {
 					t.Errorf("add: %v", err)
 				}
