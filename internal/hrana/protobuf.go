@@ -3,6 +3,7 @@ package hrana
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"net/http"
 	"unicode/utf8"
@@ -232,6 +233,19 @@ func next(msg []byte) (field, []byte, error) {
 	return f, msg[n:], nil
 }
 
+// fields splits a message. An error is the last it yields.
+func fields(msg []byte) iter.Seq2[field, error] {
+	return func(yield func(field, error) bool) {
+		for len(msg) > 0 {
+			f, rest, err := next(msg)
+			if !yield(f, err) || err != nil {
+				return
+			}
+			msg = rest
+		}
+	}
+}
+
 // text returns the field as a string that shares the memory of the message.
 func (f field) text() (string, error) {
 	if !utf8.Valid(f.bytes) {
@@ -244,12 +258,10 @@ func (f field) text() (string, error) {
 // msg, which must not be changed any more.
 func decodeProtobuf(msg []byte, requests []Request) (*Answer, error) {
 	a := &Answer{Results: make([]Result, 0, len(requests))}
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return nil, err
 		}
-		msg = rest
 		switch f.tag {
 		case 1<<3 | delimited:
 			a.Baton = string(f.bytes) // a copy: it outlives the answer
@@ -274,12 +286,10 @@ func decodeProtobuf(msg []byte, requests []Request) (*Answer, error) {
 }
 
 func decodeResult(msg []byte, request Request) (Result, error) {
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return Result{}, err
 		}
-		msg = rest
 		switch f.tag {
 		case 1<<3 | delimited:
 			return decodeResponse(f.bytes, request)
@@ -292,12 +302,10 @@ func decodeResult(msg []byte, request Request) (Result, error) {
 }
 
 func decodeResponse(msg []byte, request Request) (Result, error) {
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return Result{}, err
 		}
-		msg = rest
 		switch r := request.(type) {
 		case Close:
 			if f.tag == 1<<3|delimited {
@@ -324,12 +332,10 @@ func decodeResponse(msg []byte, request Request) (Result, error) {
 // message.
 func within[T any](msg []byte, decode func([]byte) (*T, error)) (*T, error) {
 	var inner []byte
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return nil, err
 		}
-		msg = rest
 		if f.tag == 1<<3|delimited {
 			inner = f.bytes
 		}
@@ -339,12 +345,10 @@ func within[T any](msg []byte, decode func([]byte) (*T, error)) (*T, error) {
 
 func decodeError(msg []byte) (*Error, error) {
 	e := &Error{Status: http.StatusOK}
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return nil, err
 		}
-		msg = rest
 		switch f.tag {
 		case 1<<3 | delimited:
 			e.Message = string(f.bytes)
@@ -357,12 +361,10 @@ func decodeError(msg []byte) (*Error, error) {
 
 func decodeBatchResult(msg []byte, steps int) (*BatchResult, error) {
 	b := &BatchResult{Steps: make([]StepResult, steps)}
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return nil, err
 		}
-		msg = rest
 		if f.tag != 1<<3|delimited && f.tag != 2<<3|delimited {
 			continue
 		}
@@ -387,12 +389,10 @@ func decodeBatchResult(msg []byte, steps int) (*BatchResult, error) {
 
 // decodeEntry decodes one entry of a map; the key 0 may be left out.
 func decodeEntry(msg []byte) (key uint64, value []byte, err error) {
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return 0, nil, err
 		}
-		msg = rest
 		switch f.tag {
 		case 1<<3 | varint:
 			key = f.num
@@ -406,12 +406,10 @@ func decodeEntry(msg []byte) (key uint64, value []byte, err error) {
 func decodeStmtResult(msg []byte) (*StmtResult, error) {
 	r := &StmtResult{}
 	cols := 0
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return nil, err
 		}
-		msg = rest
 		switch f.tag {
 		case 1<<3 | delimited:
 			cols++
@@ -434,12 +432,10 @@ func decodeRow(msg []byte, cols int) ([]any, error) {
 	// Every value takes two bytes or more: a damaged answer cannot make the row
 	// larger than its share of the message.
 	row := make([]any, 0, min(cols, len(msg)/2))
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return nil, err
 		}
-		msg = rest
 		if f.tag != 1<<3|delimited {
 			continue
 		}
@@ -453,12 +449,10 @@ func decodeRow(msg []byte, cols int) ([]any, error) {
 }
 
 func decodeValue(msg []byte) (any, error) {
-	for len(msg) > 0 {
-		f, rest, err := next(msg)
+	for f, err := range fields(msg) {
 		if err != nil {
 			return nil, err
 		}
-		msg = rest
 		switch f.tag {
 		case 1<<3 | delimited:
 			return nil, nil
