@@ -18,8 +18,14 @@ type filterFlags struct {
 	Until    moment   `placeholder:"TIME" help:"Only episodes begun before this time."`
 }
 
-func (f *filterFlags) filter() episodic.EpisodeFilter {
+// filter returns the filter for at most limit episodes, as -n gives it: a limit
+// of 0 would mean the Store's default.
+func (f *filterFlags) filter(limit int) (episodic.EpisodeFilter, error) {
+	if limit < 1 {
+		return episodic.EpisodeFilter{}, invalid("-n", "is %d; it must be 1 or more", limit)
+	}
 	return episodic.EpisodeFilter{
+		Limit:    limit,
 		Domain:   f.Domain,
 		TaskType: episodic.TaskType(f.TaskType),
 		Language: f.Language,
@@ -27,7 +33,7 @@ func (f *filterFlags) filter() episodic.EpisodeFilter {
 		Outcome:  episodic.OutcomeKind(f.Outcome),
 		From:     time.Time(f.Since),
 		To:       time.Time(f.Until),
-	}
+	}, nil
 }
 
 // moment is a time on the command line.

@@ -17,11 +17,11 @@ type listCmd struct {
 
 func (c *listCmd) Run(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
-		f := c.filter()
-		if c.N < 1 {
-			return invalid("-n", "is %d; it must be 1 or more", c.N)
+		f, err := c.filter(c.N)
+		if err != nil {
+			return err
 		}
-		f.Limit, f.Cursor = c.N, c.Cursor
+		f.Cursor = c.Cursor
 		page, err := store.ListEpisodes(ctx, &f)
 		if err != nil {
 			return err

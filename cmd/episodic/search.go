@@ -21,11 +21,10 @@ func (c *searchCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) error {
-	f := c.filter()
-	if c.N < 1 {
-		return invalid("-n", "is %d; it must be 1 or more", c.N)
+	f, err := c.filter(c.N)
+	if err != nil {
+		return err
 	}
-	f.Limit = c.N
 	hits, err := store.Search(ctx, strings.Join(c.Query, " "), &episodic.SearchOptions{Filter: f})
 	if err != nil {
 		return err

@@ -157,6 +157,13 @@ func (l *Lane) withdraw(u *Unit) bool {
 	return true
 }
 
+// Fail settles every unit of a group with the same error.
+func Fail(group []*Unit, err error) {
+	for _, u := range group {
+		u.Results, u.Err = nil, err
+	}
+}
+
 // Without divides a group that failed because of the unit bad: the others, then
 // that one. It comes last because what refused it may be a unit of its own
 // group, whose fate must be known first. The others are two halves, because

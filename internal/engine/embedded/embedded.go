@@ -162,7 +162,7 @@ func (e *Engine) commit(units []*engine.Unit) {
 		e.commits.Add(1)
 		e.batches.Add(uint64(len(units)))
 	case bad < 0 || len(units) == 1:
-		settle(units, err)
+		engine.Fail(units, err)
 	default:
 		for _, part := range engine.Without(units, bad) {
 			e.commit(part)
@@ -206,12 +206,6 @@ func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (bad int, e
 		return -1, classify(err, -1)
 	}
 	return -1, nil
-}
-
-func settle(units []*engine.Unit, err error) {
-	for _, u := range units {
-		u.Results, u.Err = nil, err
-	}
 }
 
 // retryBusy calls f until it is not refused as busy, a few times, with jitter.

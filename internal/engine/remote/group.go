@@ -48,7 +48,7 @@ func (e *Engine) commit(group []*engine.Unit) {
 		return
 	}
 	if err != nil {
-		settle(group, err)
+		engine.Fail(group, err)
 	}
 }
 
@@ -62,15 +62,9 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 			if kind == engine.KindUnknownOutcome {
 				kind = engine.KindUnavailable // nothing of the rest was sent
 			}
-			settle(group[i+1:], &engine.Error{Kind: kind, Stmt: -1, Err: fmt.Errorf("not sent after another batch failed: %w", u.Err)})
+			engine.Fail(group[i+1:], &engine.Error{Kind: kind, Stmt: -1, Err: fmt.Errorf("not sent after another batch failed: %w", u.Err)})
 			return
 		}
-	}
-}
-
-func settle(group []*engine.Unit, err error) {
-	for _, u := range group {
-		u.Results, u.Err = nil, err
 	}
 }
 
