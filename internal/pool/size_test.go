@@ -1,0 +1,213 @@
+package pool
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const ms = time.Millisecond
+
+// resting is a pool of 4 that has known its load for long.
+func resting(change func(*SizeState)) SizeState {
+	s := SizeState{
+		Min: 2, Max: 10, ScaleUpAt: 0.8, ScaleDownAt: 0.3, Open: 4, MaxDials: 4,
+		Service: 20 * ms, DialTime: 60 * ms, SinceGrowth: time.Hour, SinceOverload: time.Hour, Window: SizeWindow,
+	}
+	change(&s)
+	return s
+}
+
+func TestDecide(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		state SizeState
+		want  Decision
+	}{
+		{"nobody waits", resting(func(s *SizeState) {}), Decision{}},
+		{"the queue is shorter than a dial", resting(func(s *SizeState) { s.Waiting = 12 }), Decision{Elided: true, Recheck: 60*ms + 1}},
+		{"the queue outlasts a dial", resting(func(s *SizeState) { s.Waiting = 13 }), Decision{Reason: SizeDemand, Dial: 1, Recheck: 60*ms + 1}},
+		{"it outlasts several", resting(func(s *SizeState) { s.Waiting = 100 }), Decision{Reason: SizeDemand, Dial: 4}},
+		{"somebody waits for longer than a dial", resting(func(s *SizeState) { s.Waiting, s.OldestWait = 1, 61*ms }), Decision{Reason: SizeDemand, Dial: 1}},
+		{"a dial for each is under way", resting(func(s *SizeState) { s.Waiting, s.Dialing, s.OldestWait = 2, 2, time.Second }), Decision{}},
+		{"at Max", resting(func(s *SizeState) { s.Waiting, s.Open, s.Dialing = 100, 8, 2 }), Decision{}},
+		{"up to Max", resting(func(s *SizeState) { s.Waiting, s.Open = 100, 9 }), Decision{Reason: SizeDemand, Dial: 1}},
+		{"no dial is allowed", resting(func(s *SizeState) { s.Waiting, s.MaxDials = 100, 0 }), Decision{}},
+		{"at the start", resting(func(s *SizeState) {
+			s.Waiting, s.Open, s.DialTime, s.Service, s.MaxDials, s.Window = 5, 0, 0, 0, 2, 0
+		}), Decision{Reason: SizeDemand, Dial: 2}},
+		{"the service time is unknown", resting(func(s *SizeState) { s.Waiting, s.Open, s.Service = 1, 1, 0 }), Decision{Elided: true, Recheck: 60*ms + 1}},
+		{"a ping keeps a connection away", resting(func(s *SizeState) { s.Waiting, s.Away = 1, 1 }), Decision{Reason: SizeDemand, Dial: 1}},
+		{"an overload is not over", resting(func(s *SizeState) { s.Waiting, s.SinceOverload = 100, 4*time.Second }), Decision{Recheck: time.Second}},
+		{"an overload is not over, below Min", resting(func(s *SizeState) { s.Waiting, s.Open, s.SinceOverload = 100, 1, 4*time.Second }), Decision{Reason: SizeDemand, Dial: 1, Recheck: time.Second}},
+
+		{"utilisation 0.80", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 3.2, 3.2 }), Decision{Reason: SizeAhead, Dial: 1}},
+		{"utilisation 0.79", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 3.16, 3.16 }), Decision{}},
+		{"utilisation 1", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 4, 4 }), Decision{Reason: SizeAhead, Dial: 2}},
+		{"utilisation 1 without a tick", resting(func(s *SizeState) { s.Busy, s.BusyMax = 4, 4 }), Decision{}},
+		{"utilisation 1 at Max", resting(func(s *SizeState) { s.Tick, s.Open, s.Busy, s.BusyMax = true, 10, 10, 10 }), Decision{}},
+		{"utilisation 1 after an overload", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax, s.SinceOverload = true, 4, 4, 0 }), Decision{}},
+		{"utilisation 0.30", resting(func(s *SizeState) { s.Tick, s.BusyMax = true, 1.2 }), Decision{Reason: SizeShrunk, Close: 1}},
+		{"utilisation 0.31", resting(func(s *SizeState) { s.Tick, s.BusyMax = true, 1.24 }), Decision{}},
+		{"soon after growth", resting(func(s *SizeState) { s.Tick, s.SinceGrowth = true, 1900*ms }), Decision{}},
+		{"too little is known", resting(func(s *SizeState) { s.Tick, s.Window = true, 29 }), Decision{}},
+		{"at Min", resting(func(s *SizeState) { s.Tick, s.Open = true, 2 }), Decision{}},
+		{"never under what is needed", resting(func(s *SizeState) { s.Tick, s.Open, s.BusyMax, s.ScaleDownAt = true, 4, 2.9, 0.75 }), Decision{}},
+
+		{"overload", resting(func(s *SizeState) { s.Overload, s.Open = true, 10 }), Decision{Reason: SizeOverload, Close: 3}},
+		{"overload of few", resting(func(s *SizeState) { s.Overload, s.Open = true, 2 }), Decision{Reason: SizeOverload}},
+		{"overload below Min", resting(func(s *SizeState) { s.Overload, s.Open = true, 1 }), Decision{Reason: SizeOverload}},
+		{"nothing at all", SizeState{Tick: true}, Decision{}},
+	} {
+		if got := Decide(test.state); got != test.want {
+			t.Errorf("%s: %+v, not %+v", test.name, got, test.want)
+		}
+	}
+}
+
+func TestLatencyAloneNeverShrinks(t *testing.T) {
+	for service := ms; service < time.Hour; service *= 3 {
+		for busy := 0.31; busy <= 1; busy += 0.1 {
+			s := resting(func(s *SizeState) { s.Tick, s.Service, s.Busy, s.BusyMax = true, service, 4*busy, 4*busy })
+			if d := Decide(s); d.Close > 0 {
+				t.Errorf("service time %v, busy %v: %+v", service, busy, d)
+			}
+		}
+	}
+}
+
+func TestPoolGrowsAndShrinksWithTheLoad(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, p *Pool[*link], s *peer) {
+		warm(t, p)
+		sleep(time.Minute)
+		load := func(callers int, d time.Duration) {
+			done := make(chan struct{})
+			end := time.Now().Add(d)
+			for range callers {
+				go func() {
+					for time.Now().Before(end) {
+						l, err := p.Acquire(t.Context())
+						if err != nil {
+							t.Error(err)
+							break
+						}
+						time.Sleep(20 * ms)
+						l.Release(nil)
+					}
+					done <- struct{}{}
+				}()
+			}
+			for range callers {
+				<-done
+			}
+		}
+		load(30, 5*time.Second)
+		if st := p.Stats(); st.Open != 10 || st.Peak != 10 || st.UpsDemand == 0 || st.Utilisation < 0.9 || st.Elided == 0 {
+			t.Errorf("%+v", st)
+		}
+		sleep(15 * time.Second)
+		if st := p.Stats(); st.Open != 10 {
+			t.Errorf("shrunk within 30 s: %+v", st)
+		}
+		sleep(time.Minute)
+		st := p.Stats()
+		if st.Open != 2 || st.Downs != 8 || st.ClosedBy[ClosedShrunk] != 8 || st.Target != 2 || st.BusyMax != 0 {
+			t.Errorf("%+v", st)
+		}
+		if st.BusyTime <= 0 || st.ConnTime <= st.BusyTime {
+			t.Errorf("busy %v of %v", st.BusyTime, st.ConnTime)
+		}
+		if n := s.get(func(s *peer) int { return s.dials }); n != 10 {
+			t.Errorf("%d dials", n)
+		}
+		sleep(time.Hour) // a pool at rest does not tick
+		events := p.SizeEvents()
+		if first, last := events[0], events[len(events)-1]; first.Reason != SizeRefilled || last.Reason != SizeAsleep ||
+			!strings.Contains(events[len(events)-2].String(), " shrunk 3 -> 2 (waiting 0 for 0s, service 20ms, dial 60ms, busy 0.00, at most 0.00 in 30 s)") {
+			t.Errorf("%s", events)
+		}
+	})
+}
+
+func TestUtilisationAloneGrowsAhead(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, p *Pool[*link], s *peer) {
+		warm(t, p)
+		leases := mustAcquire(t, p, 2)
+		sleep(1100 * ms)
+		if st := p.Stats(); st.Open != 3 || st.UpsAhead != 1 || st.UpsDemand != 0 {
+			t.Errorf("%+v", st)
+		}
+		releaseAll(leases)
+	})
+}
+
+func TestLongestIdleIsClosedFirst(t *testing.T) {
+	bubble(t, Options{MinConns: 1}, func(t *testing.T, p *Pool[*link], s *peer) {
+		leases := mustAcquire(t, p, 5)
+		for _, l := range leases {
+			l.Release(nil)
+			sleep(10 * ms)
+		}
+		for st := p.Stats(); st.Open > 1; st = p.Stats() {
+			sleep(time.Second)
+		}
+		l := mustAcquire(t, p, 1)[0]
+		if l.Conn() != leases[4].Conn() {
+			t.Errorf("connection %d is left", l.Conn().id)
+		}
+		l.Release(nil)
+	})
+}
+
+func TestOverload(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, p *Pool[*link], s *peer) {
+		leases := mustAcquire(t, p, 10)
+		for range 10 { // refused together: one overload
+			p.Overloaded()
+		}
+		if st := p.Stats(); st.Target != 7 || st.Open != 10 || st.Overloads != 10 {
+			t.Errorf("%+v", st)
+		}
+		for _, l := range leases[:5] {
+			l.Release(nil)
+		}
+		synctest.Wait()
+		if st := p.Stats(); st.Open != 7 || st.InUse != 5 || st.ClosedBy[ClosedOverload] != 3 {
+			t.Errorf("%+v", st)
+		}
+		more := mustAcquire(t, p, 2)
+		begin := time.Now()
+		a := <-acquire(t.Context(), p) // no growth for 5 s
+		if took := time.Since(begin); took < 4*time.Second || took > 6*time.Second {
+			t.Errorf("grew after %v", took)
+		}
+		a.lease.Release(nil)
+		releaseAll(append(more, leases[5:]...))
+		for range 20 {
+			p.Overloaded()
+			sleep(time.Second)
+		}
+		if st := p.Stats(); st.Open != 2 || st.Target != 2 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestSizeEventsAreARing(t *testing.T) {
+	bubble(t, Options{MinConns: 1, MaxConns: 1}, func(t *testing.T, p *Pool[*link], s *peer) {
+		for range SizeEvents + 10 {
+			mustAcquire(t, p, 1)[0].Release(errBroken)
+			sleep(2 * time.Second)
+		}
+		events := p.SizeEvents()
+		if len(events) != SizeEvents {
+			t.Errorf("%d events", len(events))
+		}
+		for i := 1; i < len(events); i++ {
+			if events[i].At.Before(events[i-1].At) {
+				t.Error("not in order")
+			}
+		}
+	})
+}
