@@ -26,7 +26,7 @@ type room struct {
 // rooms is the import table of docs/design.md.
 var rooms = map[string]room{
 	".": {
-		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/schema"},
+		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/schema"},
 		others: []string{"github.com/google/uuid"},
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
@@ -44,8 +44,9 @@ var rooms = map[string]room{
 		why:    "only this room knows the SQLite driver, so that exchanging it is a change in one place",
 	},
 	"internal/engine/remote": {
-		ours: []string{"internal/engine", "internal/hrana"},
-		why:  "only this room repeats requests; the protocol below it knows nothing of our SQL",
+		ours:   []string{"internal/engine", "internal/hrana", "internal/pool"},
+		others: []string{"github.com/failsafe-go/failsafe-go"},
+		why:    "only this room repeats requests; the protocol below it knows nothing of our SQL",
 	},
 	"internal/engine/enginetest": {
 		ours:   []string{"internal/engine"},
@@ -58,6 +59,9 @@ var rooms = map[string]room{
 	},
 	"internal/hrana/hranatest": {
 		why: "the test server speaks to the real program over the network, not through our own code",
+	},
+	"internal/pool": {
+		why: "the pool keeps connections of any kind: it knows no protocol, and nothing that has one",
 	},
 	"internal/schema": {
 		ours: []string{"internal/engine"},

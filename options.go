@@ -1,6 +1,13 @@
 package episodic
 
-import "context"
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/pool"
+)
 
 // Options changes how a Store is opened. Nil and the zero value give the
 // defaults named beside each field.
@@ -24,6 +31,79 @@ type Options struct {
 	// page ends the process. Default: mapped, which is about twice as fast for
 	// concurrent readers.
 	NoMmap bool
+
+	// Pool says how many connections to a server there are, and KeepAlive how idle
+	// ones are watched. Unused for a local file.
+	Pool      Pool
+	KeepAlive KeepAlive
+}
+
+// Pool says how many connections to a libSQL server a Store has. Their number
+// follows the load. A connection carries one request at a time; reads that find
+// none idle travel together on the next free one. The zero value of every field
+// means its default.
+type Pool struct {
+	// MinConns is the number of connections kept from the first call on. Default
+	// 2, or MaxConns if that is less.
+	MinConns int
+	// MaxConns bounds connections and dials under way together. Default 10, or
+	// MinConns if that is more. A server serves 128 requests at once, for all its
+	// clients together.
+	MaxConns int
+	// ScaleUpAt is the utilisation (connections in use / open, weighted by time
+	// over a second) at which the pool grows before anybody waits; it also grows
+	// when the queue would outlast a dial. In (0, 1], default 0.8.
+	ScaleUpAt float64
+	// ScaleDownAt is the utilisation that the busiest second of the last 30 must
+	// not have exceeded for the pool to shrink. In (0, ScaleUpAt), default 0.3.
+	ScaleDownAt float64
+	// MaxWaiters bounds the requests that wait for a connection; one more fails
+	// with a Retryable error. Default 256. Reads that wait together are one.
+	MaxWaiters int
+	// MaxLifetime is the age at which a connection is replaced, less up to 10 % of
+	// jitter. Default 30 min.
+	MaxLifetime time.Duration
+}
+
+// KeepAlive says how idle connections to a libSQL server are watched. A ping is
+// an HTTP request that needs no database: it wakes none and is billed by none.
+// The zero value of every field means its default.
+type KeepAlive struct {
+	// Disabled switches pings in the background off. A stale connection is
+	// validated before it is used all the same.
+	Disabled bool
+	// Interval is the silence after which a connection is pinged, less up to 10 %
+	// of jitter. At least 5 s, default 30 s.
+	Interval time.Duration
+	// StaleAfter is the silence after which a connection is not used before it
+	// has answered a ping. More than Interval; default 60 s, or twice Interval if
+	// that is more.
+	StaleAfter time.Duration
+	// PingTimeout bounds one ping. At most 5 s, default 2 s.
+	PingTimeout time.Duration
+	// IdleShutdown is the time without a call after which pings end and all
+	// connections but one are closed, so that an idle program keeps no server
+	// awake. Default 10 min.
+	IdleShutdown time.Duration
+}
+
+// poolOptions returns what the pool of connections is told. The error is an
+// *InvalidError that names the option.
+func (o *Options) poolOptions() (pool.Options, error) {
+	p := pool.Options{
+		MinConns: o.Pool.MinConns, MaxConns: o.Pool.MaxConns,
+		ScaleUpAt: o.Pool.ScaleUpAt, ScaleDownAt: o.Pool.ScaleDownAt,
+		MaxWaiters: o.Pool.MaxWaiters, MaxLifetime: o.Pool.MaxLifetime,
+		KeepAlive: pool.KeepAlive(o.KeepAlive),
+	}
+	if bad, ok := errors.AsType[*pool.OptionError](p.Validate()); ok {
+		field := bad.Field
+		if !strings.HasPrefix(field, "KeepAlive.") {
+			field = "Pool." + field
+		}
+		return p, invalid(field, "%s", bad.Problem)
+	}
+	return p, nil
 }
 
 // StaticToken returns an Options.AuthToken that always gives the same token.

@@ -37,7 +37,7 @@ func (s *Store) Counts(ctx context.Context) (Counts, error) {
 	return c, nil
 }
 
-// Stats is what a Store has done since it was opened. Every field only grows.
+// Stats is what a Store has done since it was opened. Every number only grows.
 type Stats struct {
 	// Reads and Writes are calls to the database that succeeded; Commits is how
 	// many transactions carried the writes, so Writes/Commits is how many
@@ -45,14 +45,22 @@ type Stats struct {
 	Reads   uint64 `json:"reads"`
 	Writes  uint64 `json:"writes"`
 	Commits uint64 `json:"commits"`
-	// Retries are transactions begun again because another process was writing.
+	// Retries are transactions begun again because another process was writing,
+	// and requests sent again because they or their answers were lost.
 	Retries uint64 `json:"retries"`
-	// Requests are HTTP requests sent; 0 for a local file.
+	// Requests are HTTP requests sent to the database, pings not among them; 0 for
+	// a local file.
 	Requests uint64 `json:"requests"`
+	// Server is what happened on the way to a libSQL server; nil for a local file.
+	Server *ServerStats `json:"server,omitempty"`
 }
 
 // Stats returns what the Store has done since it was opened.
 func (s *Store) Stats() Stats {
 	e := s.engine.Stats()
-	return Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests}
+	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests}
+	if s.server != nil {
+		stats.Server = newServerStats(s.server.ServerStats())
+	}
+	return stats
 }

@@ -16,6 +16,7 @@ import (
 // process or in many, may be open on the same database.
 type Store struct {
 	engine engine.Engine
+	server *remote.Engine // the same as engine; nil if that is a local file
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -44,7 +45,8 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
-	return &Store{engine: e}, nil
+	server, _ := e.(*remote.Engine)
+	return &Store{engine: e, server: server}, nil
 }
 
 func openFailed(t target, err error) error {
@@ -55,6 +57,10 @@ func openFailed(t target, err error) error {
 }
 
 func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, error) {
+	connections, err := opts.poolOptions()
+	if err != nil {
+		return nil, err
+	}
 	if t.path != "" {
 		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NoMmap: opts.NoMmap})
 	}
@@ -62,7 +68,7 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 	if token == nil && t.token != "" {
 		token = StaticToken(t.token)
 	}
-	return remote.Open(remote.Config{URL: t.url, Token: token})
+	return remote.Open(remote.Config{URL: t.url, Token: token, Pool: connections})
 }
 
 // Close waits for calls under way, and frees everything the Store holds. Later

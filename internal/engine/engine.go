@@ -51,6 +51,12 @@ type Engine interface {
 	// The arguments must not be changed after the call, even when it failed.
 	Batch(ctx context.Context, stmts ...Stmt) ([]Result, error)
 
+	// Repeatable is Batch for stmts that may be carried out twice: the second time
+	// changes nothing, and its results or its KindUnique tell the caller as much as
+	// those of the first. When the answer to them is lost they are sent again; only
+	// if that fails too the error is KindUnknownOutcome.
+	Repeatable(ctx context.Context, stmts ...Stmt) ([]Result, error)
+
 	// Stats returns what the engine has done since it was opened.
 	Stats() Stats
 
@@ -64,7 +70,7 @@ type Stats struct {
 	Queries uint64 // Query calls that were answered with rows
 	Batches uint64 // Batch calls that were stored
 	Commits uint64 // transactions committed; Batches/Commits is the mean group
-	Retries uint64 // transactions begun again because the database was busy
+	Retries uint64 // transactions begun again because the database was busy, and requests sent again
 
 	// Requests counts HTTP requests sent; always 0 for a local file.
 	Requests uint64

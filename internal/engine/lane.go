@@ -17,9 +17,12 @@ const (
 )
 
 // Unit is one caller's batch on its way through a Lane. The commit function
-// reads Stmts and sets either Results or Err.
+// sets either Results or Err.
 type Unit struct {
-	Stmts   []Stmt
+	Stmts      []Stmt
+	Repeatable bool // see Engine.Repeatable
+	Lost       bool // for the commit function: the answer to an earlier try was lost
+
 	Results []Result
 	Err     error
 
@@ -51,12 +54,12 @@ func NewLane(commit func([]*Unit)) *Lane {
 }
 
 // Do passes stmts through the lane as one unit and waits for its outcome, as
-// Engine.Batch promises.
-func (l *Lane) Do(ctx context.Context, stmts []Stmt) ([]Result, error) {
+// Engine.Batch or Engine.Repeatable promises.
+func (l *Lane) Do(ctx context.Context, stmts []Stmt, repeatable bool) ([]Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u := &Unit{Stmts: stmts, size: Size(stmts), done: make(chan struct{})}
+	u := &Unit{Stmts: stmts, Repeatable: repeatable, size: Size(stmts), done: make(chan struct{})}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()

@@ -38,7 +38,7 @@ func batch(sql string) []Stmt { return []Stmt{{SQL: sql}} }
 func do(ctx context.Context, l *Lane, sql string) <-chan error {
 	ended := make(chan error, 1)
 	go func() {
-		_, err := l.Do(ctx, batch(sql))
+		_, err := l.Do(ctx, batch(sql), false)
 		ended <- err
 	}()
 	synctest.Wait() // so that calls arrive in order
@@ -119,7 +119,7 @@ func TestCancelledBeforeItsGroupIsNotSent(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, err := l.Do(ctx, batch("fifth")); !errors.Is(err, context.Canceled) {
+		if _, err := l.Do(ctx, batch("fifth"), false); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
 		l.Close()
@@ -162,7 +162,7 @@ func TestCloseSettlesWhatWasAccepted(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		}
-		if _, err := l.Do(t.Context(), batch("c")); !errors.Is(err, ErrClosed) {
+		if _, err := l.Do(t.Context(), batch("c"), false); !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 		l.Close()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -37,6 +38,10 @@ func (p Protocol) String() string { return protocols[p].name }
 // maxAnswer bounds the body of an answer, in bytes. Servers end far below it
 // (10 MB a request).
 const maxAnswer = 256 << 20
+
+// maxPingAnswer bounds how much is read of the answer to a ping, in bytes. Servers
+// send a line of text.
+const maxPingAnswer = 64 << 10
 
 // preallocAnswer bounds, in bytes, what is allocated on the word of a
 // Content-Length header alone.
@@ -68,9 +73,11 @@ func (e *TransportError) Unwrap() error { return e.Err }
 // concurrently.
 type Client struct {
 	endpoints [len(protocols)]*url.URL
+	ping      *url.URL
 	token     func(context.Context) (string, error)
 	protocol  atomic.Uint32 // the Protocol that answered last
 	requests  atomic.Uint64
+	pings     atomic.Uint64
 }
 
 // NewClient returns a client of the database at base, an http or https URL
@@ -91,7 +98,7 @@ func NewClient(base string, token func(context.Context) (string, error)) (*Clien
 	if u.Path == "" {
 		u.Path = "/" // JoinPath would leave the result relative
 	}
-	c := &Client{token: token}
+	c := &Client{token: token, ping: u.JoinPath("/v3")}
 	for p, info := range protocols {
 		c.endpoints[p] = u.JoinPath(info.path)
 	}
@@ -102,9 +109,12 @@ func NewClient(base string, token func(context.Context) (string, error)) (*Clien
 // has not answered yet.
 func (c *Client) Protocol() Protocol { return Protocol(c.protocol.Load()) }
 
-// Requests returns how many HTTP requests were sent, those that only found out
-// which protocol the server speaks included.
+// Requests returns how many HTTP requests were sent with a pipeline, those that
+// only found out which protocol the server speaks included.
 func (c *Client) Requests() uint64 { return c.requests.Load() }
+
+// Pings returns how many pings were sent, those without an answer included.
+func (c *Client) Pings() uint64 { return c.pings.Load() }
 
 // Do sends p through rt and returns the answer, which has a result for each
 // request. A refused pipeline is an *Error, everything else that leaves it
@@ -125,23 +135,58 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 		if err != nil {
 			return nil, &TransportError{Err: fmt.Errorf("encode pipeline: %w", err)}
 		}
-		status, body, err := c.post(ctx, rt, protocol, token, body)
+		r, err := c.post(ctx, rt, protocol, token, body)
 		if err != nil {
 			return nil, err
 		}
-		if status == http.StatusOK {
+		if r.status == http.StatusOK {
 			c.protocol.Store(uint32(protocol))
-			answer, err := decode(protocol, body, p.Requests)
+			answer, err := decode(protocol, r.body, p.Requests)
 			if err != nil {
 				return nil, &TransportError{Sent: true, Err: fmt.Errorf("read pipeline answer: %w", err)}
 			}
 			return answer, nil
 		}
-		if e := refusal(status, body); e != nil {
+		if e := r.refusal(); e != nil {
 			return nil, e
 		}
 	}
 	return nil, &Error{Status: http.StatusNotFound, Message: "no libSQL server at this URL"}
+}
+
+// Ping asks through rt for a page of the server that needs neither a token nor a
+// database, and returns nil if the answer is any below HTTP 500. It shows that
+// the server can be reached, and no more. An answer of 500 and above is an
+// *Error, everything else that leaves the ping without an answer a
+// *TransportError. The connection stays usable if the answer is shorter than
+// 64 KiB.
+func (c *Client) Ping(ctx context.Context, rt http.RoundTripper) error {
+	var sent atomic.Bool
+	count := func() {
+		if !sent.Swap(true) {
+			c.pings.Add(1)
+		}
+	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(w httptrace.WroteRequestInfo) {
+		if w.Err == nil {
+			count()
+		}
+	}})
+	req := (&http.Request{Method: http.MethodGet, URL: c.ping, Header: newHeader()}).WithContext(ctx)
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return &TransportError{Sent: sent.Load(), Err: fmt.Errorf("send ping: %w", err)}
+	}
+	count() // a round tripper may not tell the trace
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPingAnswer))
+	if err != nil {
+		return &TransportError{Sent: true, Err: fmt.Errorf("read ping answer: %w", err)}
+	}
+	if resp.StatusCode >= http.StatusInternalServerError {
+		return newReply(resp, body).refusal()
+	}
+	return nil
 }
 
 func encode(protocol Protocol, p Pipeline) ([]byte, error) {
@@ -158,13 +203,26 @@ func decode(protocol Protocol, body []byte, requests []Request) (*Answer, error)
 	return decodeJSON(body, requests)
 }
 
+// newHeader returns the header that every request has.
+func newHeader() http.Header {
+	return http.Header{"Accept-Encoding": {"identity"}, "User-Agent": {"episodic"}}
+}
+
+// reply is the answer to an HTTP request.
+type reply struct {
+	status      int
+	contentType string
+	body        []byte
+}
+
+func newReply(resp *http.Response, body []byte) *reply {
+	return &reply{resp.StatusCode, resp.Header.Get("Content-Type"), body}
+}
+
 // post makes one HTTP exchange. Every error is a *TransportError.
-func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protocol, token string, body []byte) (int, []byte, error) {
-	header := http.Header{
-		"Content-Type":    {protocols[protocol].contentType},
-		"Accept-Encoding": {"identity"},
-		"User-Agent":      {"episodic"},
-	}
+func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protocol, token string, body []byte) (*reply, error) {
+	header := newHeader()
+	header.Set("Content-Type", protocols[protocol].contentType)
 	if token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
@@ -184,15 +242,15 @@ func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protoc
 		if sent {
 			c.requests.Add(1)
 		}
-		return 0, nil, &TransportError{Sent: sent, Err: fmt.Errorf("send pipeline: %w", err)}
+		return nil, &TransportError{Sent: sent, Err: fmt.Errorf("send pipeline: %w", err)}
 	}
 	c.requests.Add(1)
 	defer resp.Body.Close()
 	answer, err := readAnswer(resp)
 	if err != nil {
-		return 0, nil, &TransportError{Sent: true, Err: fmt.Errorf("read pipeline answer: %w", err)}
+		return nil, &TransportError{Sent: true, Err: fmt.Errorf("read pipeline answer: %w", err)}
 	}
-	return resp.StatusCode, answer, nil
+	return newReply(resp, answer), nil
 }
 
 // readAnswer reads the body to its end, which keeps the connection usable.
@@ -251,21 +309,27 @@ func (b *outgoingBody) Read(p []byte) (int, error) {
 
 func (b *outgoingBody) Close() error { return nil }
 
-// refusal returns why the server refused a pipeline, or nil if it just does not
+// refusal returns why the server refused a request, or nil if it just does not
 // know the path: a 404 without the words of a database.
-func refusal(status int, body []byte) *Error {
+func (r *reply) refusal() *Error {
+	e, fromDatabase := &Error{}, false
 	var in struct{ Error, Message, Code string }
-	isJSON := json.Unmarshal(body, &in) == nil
-	if status == http.StatusNotFound && in.Error == "" {
+	switch {
+	case r.contentType == protocols[V3Protobuf].contentType: // so sqld says that a stream has expired
+		if m, err := decodeError(r.body); err == nil {
+			e, fromDatabase = m, m.Message != ""
+		}
+	case json.Unmarshal(r.body, &in) == nil:
+		e.Code, e.Message = in.Code, cmp.Or(in.Error, in.Message)
+		fromDatabase = in.Error != ""
+	default:
+		e.Message = plainText(r.body)
+	}
+	if r.status == http.StatusNotFound && !fromDatabase {
 		return nil
 	}
-	e := &Error{Status: status, Code: in.Code, Message: cmp.Or(in.Error, in.Message)}
-	if !isJSON {
-		e.Message = plainText(body)
-	}
-	if e.Message == "" {
-		e.Message = http.StatusText(status)
-	}
+	e.Status = r.status
+	e.Message = cmp.Or(e.Message, http.StatusText(r.status))
 	return e
 }
 

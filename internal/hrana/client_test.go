@@ -133,6 +133,62 @@ func TestClientReadsRefusals(t *testing.T) {
 	}
 }
 
+// A server answers in the encoding of the request, but not each refusal.
+func TestClientReadsRefusalsInProtobuf(t *testing.T) {
+	const expired = "\x0a\x28The stream has expired due to inactivity\x12\x0eSTREAM_EXPIRED" // as sqld 0.24 sends it
+	for _, tt := range []struct {
+		status   int
+		body     string
+		want     Error
+		requests uint64
+	}{
+		{400, expired, Error{"STREAM_EXPIRED", "The stream has expired due to inactivity", 400}, 1},
+		{400, expired[:9], Error{"", "Bad Request", 400}, 1},
+		{404, "\x0a\x04gone", Error{"", "gone", 404}, 1},
+		{404, "", Error{"", "no libSQL server at this URL", 404}, 3},
+	} {
+		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			w.WriteHeader(tt.status)
+			_, _ = io.WriteString(w, tt.body)
+		})
+		c := newClient(t, url)
+		_, err := c.Do(t.Context(), rt, closeOnly)
+		if e, ok := errors.AsType[*Error](err); !ok || *e != tt.want || c.Requests() != tt.requests {
+			t.Errorf("%d %q: %d requests, error is %#v, want %#v", tt.status, tt.body, c.Requests(), err, tt.want)
+		}
+	}
+}
+
+func TestStreamGone(t *testing.T) {
+	for _, tt := range []struct {
+		err  Error
+		gone bool
+	}{
+		// sqld
+		{Error{"STREAM_EXPIRED", "The stream has expired due to inactivity", 400}, true},
+		{Error{"", "Received an invalid baton", 400}, true},
+		{Error{"", "Received a baton that has already been used", 400}, true},
+		{Error{"", "Stream for this baton was closed", 400}, false}, // after a Close, when some was run
+		// Turso, by its protocol's description
+		{Error{"STREAM_EXPIRED", "stream expired: idle 31s (limit 30s)", 410}, true},
+		{Error{"STREAM_LOST", "", 410}, true},
+		{Error{"STREAM_NOT_FOUND", "", 404}, true},
+		{Error{"", "stream not found: 1", 404}, true},
+
+		{Error{"", "invalid utf-8 sequence of 1 bytes from index 0", 500}, false},
+		{Error{"", "Received an invalid baton", 500}, false},
+		{Error{"", "no libSQL server at this URL", 404}, false},
+		{Error{"", "Namespace `x` doesn't exist", 404}, false},
+		{Error{"SQLITE_UNKNOWN", "no such table: baton", 200}, false},
+		{Error{"STREAM_EXPIRED", "", 200}, false},
+	} {
+		if got := tt.err.StreamGone(); got != tt.gone {
+			t.Errorf("%v: gone is %v", &tt.err, got)
+		}
+	}
+}
+
 func TestErrorTextHoldsStatusAndCode(t *testing.T) {
 	for want, e := range map[string]*Error{
 		"no such table: t (SQLITE_UNKNOWN)": {"SQLITE_UNKNOWN", "no such table: t", 200},
@@ -258,8 +314,17 @@ func TestClientAsksForTheTokenOncePerPipeline(t *testing.T) {
 	}
 }
 
+// countDials makes rt count its connections.
+func countDials(rt *http.Transport) *int {
+	dials := new(int)
+	rt.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		*dials++
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	return dials
+}
+
 func TestClientReusesConnections(t *testing.T) {
-	dials := 0
 	url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/v3") {
 			http.Error(w, strings.Repeat("x", 100_000), http.StatusNotFound)
@@ -267,17 +332,123 @@ func TestClientReusesConnections(t *testing.T) {
 		}
 		answerClose(t, w, r.URL.Path)
 	})
-	rt.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dials++
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	}
+	dials := countDials(rt)
 	c := newClient(t, url)
 	for range 5 {
 		if _, err := c.Do(t.Context(), rt, closeOnly); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if dials != 1 {
-		t.Errorf("%d dials for %d requests", dials, c.Requests())
+	if *dials != 1 {
+		t.Errorf("%d dials for %d requests", *dials, c.Requests())
+	}
+}
+
+func TestPingTakesAnyAnswerBelow500(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   *Error
+	}{
+		{200, "Hello", nil},
+		{200, strings.Repeat("x", maxPingAnswer-1), nil},
+		{302, "", nil},
+		{401, "", nil},
+		{404, "<html>", nil},
+		{429, `{"error":"later"}`, nil},
+		{500, `{"error":"broken","code":"C"}`, &Error{"C", "broken", 500}},
+		{503, "<html>", &Error{"", "Service Unavailable", 503}},
+	} {
+		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if _, ok := r.Header["Authorization"]; ok || r.Method != http.MethodGet || r.URL.Path != "/base/v3" {
+				t.Errorf("%s %s with header %v", r.Method, r.URL, r.Header)
+			}
+			w.WriteHeader(tt.status)
+			_, _ = io.WriteString(w, tt.body)
+		})
+		dials := countDials(rt)
+		c, err := NewClient(url+"/base", func(context.Context) (string, error) { return "", errors.New("asked for a token") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			err := c.Ping(t.Context(), rt)
+			e, _ := errors.AsType[*Error](err)
+			if (err == nil) != (tt.want == nil) || tt.want != nil && (e == nil || *e != *tt.want) {
+				t.Errorf("%d %.20s: error is %#v, want %#v", tt.status, tt.body, err, tt.want)
+			}
+		}
+		if c.Pings() != 3 || c.Requests() != 0 || *dials != 1 {
+			t.Errorf("%d %.20s: %d pings and %d requests on %d connections", tt.status, tt.body, c.Pings(), c.Requests(), *dials)
+		}
+	}
+}
+
+func TestPingBoundsTheAnswer(t *testing.T) {
+	url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		chunk := make([]byte, maxPingAnswer)
+		for range 1000 { // far more than sockets hold
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+		t.Error("all of the answer was read")
+	})
+	if err := newClient(t, url).Ping(t.Context(), rt); err != nil {
+		t.Error(err)
+	}
+}
+
+// answering answers without telling the trace of a request.
+type answering struct{}
+
+func (answering) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+}
+
+func TestPingWithoutAnAnswer(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	unreachable := "http://" + closed.Addr().String()
+	cut, rt := serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	short, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "half")
+	})
+	waiting, abandon := context.WithCancel(t.Context())
+	silent, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		abandon()
+		<-r.Context().Done()
+	})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+
+	for _, tt := range []struct {
+		name string
+		ctx  context.Context
+		url  string
+		rt   http.RoundTripper
+		sent bool
+		is   error
+	}{
+		{"dial", t.Context(), unreachable, rt, false, syscall.ECONNREFUSED},
+		{"cancelled", gone, silent, rt, false, context.Canceled},
+		{"silence", waiting, silent, rt, true, context.Canceled},
+		{"cut", t.Context(), cut, rt, true, io.EOF},
+		{"short answer", t.Context(), short, rt, true, io.ErrUnexpectedEOF},
+		{"no trace", t.Context(), silent, answering{}, true, nil},
+	} {
+		c := newClient(t, tt.url)
+		err := c.Ping(tt.ctx, tt.rt)
+		e, ok := errors.AsType[*TransportError](err)
+		if !errors.Is(err, tt.is) || tt.is != nil && (!ok || e.Sent != tt.sent) {
+			t.Errorf("%s: error is %#v (%v), want sent %v and %v", tt.name, err, err, tt.sent, tt.is)
+		}
+		if got := c.Pings() == 1; got != tt.sent || c.Requests() != 0 {
+			t.Errorf("%s: %d pings and %d requests counted", tt.name, c.Pings(), c.Requests())
+		}
 	}
 }

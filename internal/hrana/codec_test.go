@@ -59,12 +59,15 @@ func anyCond(depth int) *rapid.Generator[Cond] {
 func anyPipeline() *rapid.Generator[Pipeline] {
 	return rapid.Custom(func(t *rapid.T) Pipeline {
 		p := Pipeline{Baton: rapid.String().Draw(t, "baton")}
+		index := rapid.Uint64().Draw(t, "index")
 		for range rapid.IntRange(1, 4).Draw(t, "requests") {
 			switch rapid.IntRange(0, 2).Draw(t, "request") {
 			case 0:
 				p.Requests = append(p.Requests, Execute{Stmt: anyStmt().Draw(t, "stmt")})
+				p.ReplicationIndex = index
 			case 1:
 				b := Batch{}
+				p.ReplicationIndex = index
 				for range rapid.IntRange(1, 4).Draw(t, "steps") {
 					s := Step{Stmt: anyStmt().Draw(t, "stmt")}
 					if rapid.Bool().Draw(t, "conditional") {
@@ -172,6 +175,14 @@ func (m message) uint(n protowire.Number) uint64 {
 	return v
 }
 
+// optional returns the number of a field that may be left out.
+func (m message) optional(n protowire.Number) uint64 {
+	if !m.has(n) {
+		return 0
+	}
+	return m.uint(n)
+}
+
 func (m message) text(n protowire.Number) string {
 	if !m.has(n) {
 		return ""
@@ -182,20 +193,34 @@ func (m message) text(n protowire.Number) string {
 func parsePipeline(t rapid.TB, msg []byte) Pipeline {
 	m := parse(t, msg)
 	p := Pipeline{Baton: m.text(1)}
+	told := false
+	tell := func(index uint64) {
+		if told && index != p.ReplicationIndex {
+			t.Fatalf("requests with the indexes %d and %d", p.ReplicationIndex, index)
+		}
+		told, p.ReplicationIndex = true, index
+	}
 	for _, r := range m[2] {
 		switch r := parse(t, r); {
 		case r.has(1):
 			p.Requests = append(p.Requests, Close{})
 		case r.has(2):
-			p.Requests = append(p.Requests, Execute{Stmt: parseStmt(t, parse(t, r[2][0])[1][0])})
+			stmt := parse(t, parse(t, r[2][0])[1][0])
+			tell(stmt.optional(6))
+			p.Requests = append(p.Requests, Execute{Stmt: parseStmt(t, stmt)})
 		case r.has(3):
-			b := Batch{}
-			for _, s := range parse(t, parse(t, r[3][0])[1][0])[1] {
+			b, batch := Batch{}, parse(t, parse(t, r[3][0])[1][0])
+			tell(batch.optional(2))
+			for _, s := range batch[1] {
 				step, s := Step{}, parse(t, s)
 				if s.has(1) {
 					step.Cond = parseCond(t, s[1][0])
 				}
-				step.Stmt = parseStmt(t, s[2][0])
+				stmt := parse(t, s[2][0])
+				if stmt.has(6) {
+					t.Fatalf("a step of a batch has index %d", stmt.uint(6))
+				}
+				step.Stmt = parseStmt(t, stmt)
 				b.Steps = append(b.Steps, step)
 			}
 			p.Requests = append(p.Requests, b)
@@ -223,8 +248,7 @@ func parseCond(t rapid.TB, msg []byte) Cond {
 	return Cond{}
 }
 
-func parseStmt(t rapid.TB, msg []byte) Stmt {
-	m := parse(t, msg)
+func parseStmt(t rapid.TB, m message) Stmt {
 	s := Stmt{SQL: m.text(1), Args: []any{}, WantRows: m.uint(5) == 1}
 	for _, v := range m[3] {
 		switch v := parse(t, v); {
@@ -354,7 +378,9 @@ func writeJSONAnswer(t rapid.TB, a *Answer, padded bool) []byte {
 					failed[len(failed)-1] = jsonFailure(s.Err)
 				}
 			}
-			response = object{"type": "batch", "result": object{"step_results": ok, "step_errors": failed}}
+			response = object{"type": "batch", "result": object{
+				"step_results": ok, "step_errors": failed, "replication_index": strconv.FormatUint(r.Batch.ReplicationIndex, 10),
+			}}
 		}
 		results = append(results, object{"type": "ok", "response": response})
 	}
@@ -402,12 +428,49 @@ func TestJSONAnswerRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		requests := anyPipeline().Draw(t, "pipeline").Requests
 		want := anyAnswer(requests).Draw(t, "answer")
+		for _, r := range want.Results {
+			if r.Batch != nil { // protobuf has no place for it
+				r.Batch.ReplicationIndex = rapid.Uint64().Draw(t, "index")
+			}
+		}
 		got, err := decodeJSON(writeJSONAnswer(t, want, rapid.Bool().Draw(t, "padded")), requests)
 		if err != nil {
 			t.Fatal(err)
 		}
 		check(t, got, want)
 	})
+}
+
+func TestJSONIndexes(t *testing.T) {
+	for text, want := range map[string]uint64{
+		`"18446744073709551615"`: math.MaxUint64, `7`: 7, `null`: 0,
+	} {
+		msg := fmt.Sprintf(`{"results":[{"type":"ok","response":{"type":"execute","result":{"replication_index":%[1]s}}},`+
+			`{"type":"ok","response":{"type":"batch","result":{"step_results":[],"replication_index":%[1]s}}}]}`, text)
+		a, err := decodeJSON([]byte(msg), []Request{Execute{}, Batch{}})
+		if err != nil || a.Results[0].Stmt.ReplicationIndex != want || a.Results[1].Batch.ReplicationIndex != want {
+			t.Errorf("%s: decoded %+v, error %v", text, a, err)
+		}
+	}
+}
+
+func TestAnswerTellsItsHighestIndex(t *testing.T) {
+	stmt := func(index uint64) *StmtResult { return &StmtResult{ReplicationIndex: index} }
+	for _, tt := range []struct {
+		name    string
+		results []Result
+		want    uint64
+	}{
+		{"no result", nil, 0},
+		{"none that tells it", []Result{{}, {Err: &Error{}}, {Batch: &BatchResult{Steps: make([]StepResult, 2)}}}, 0},
+		{"statements", []Result{{Stmt: stmt(3)}, {Stmt: stmt(9)}, {Stmt: stmt(4)}, {}}, 9},
+		{"a batch", []Result{{Stmt: stmt(3)}, {Batch: &BatchResult{ReplicationIndex: 5}}}, 5},
+		{"a step", []Result{{Batch: &BatchResult{ReplicationIndex: 5, Steps: []StepResult{{Result: stmt(6)}, {Err: &Error{}}}}}, {Stmt: stmt(3)}}, 6},
+	} {
+		if got := (&Answer{Results: tt.results}).ReplicationIndex(); got != tt.want {
+			t.Errorf("%s: index %d, want %d", tt.name, got, tt.want)
+		}
+	}
 }
 
 func TestJSONOfASmallPipeline(t *testing.T) {
@@ -420,18 +483,20 @@ func TestJSONOfASmallPipeline(t *testing.T) {
 		`{"condition":{"type":"and","conds":[{"type":"ok","step":0},{"type":"not","cond":{"type":"is_autocommit"}}]},` +
 		`"stmt":{"sql":"B","args":[{"type":"null"},{"type":"integer","value":"-1"},{"type":"float","value":1.5},{"type":"text","value":""},{"type":"blob","base64":""}],"want_rows":true}},` +
 		`{"condition":{"type":"and","conds":[]},"stmt":{"sql":"C","want_rows":false}}` +
-		`]}},{"type":"close"}]}` + "\n"
+		`],"replication_index":"7"}},` +
+		`{"type":"execute","stmt":{"sql":"D","want_rows":false,"replication_index":"7"}},{"type":"close"}]}` + "\n"
 	if string(got) != want {
 		t.Errorf("encoded %s\n   want %s", got, want)
 	}
 }
 
-var smallPipeline = Pipeline{Baton: "b", Requests: []Request{
+var smallPipeline = Pipeline{Baton: "b", ReplicationIndex: 7, Requests: []Request{
 	Batch{Steps: []Step{
 		{Stmt: Stmt{SQL: "A<"}},
 		{Cond: And(Ok(0), Not(IsAutocommit())), Stmt: Stmt{SQL: "B", Args: []any{nil, int64(-1), 1.5, "", []byte{}}, WantRows: true}},
 		{Cond: And(), Stmt: Stmt{SQL: "C"}},
 	}},
+	Execute{Stmt{SQL: "D"}},
 	Close{},
 }}
 
@@ -442,7 +507,7 @@ func TestProtobufOfASmallPipeline(t *testing.T) {
 	}
 	// Nested lengths are four bytes: 11 is 8b 80 80 00.
 	want := "0a0162" + // baton
-		"1289818000" + "1a84818000" + "0aff808000" + // request, batch request, batch
+		"128b818000" + "1a86818000" + "0a81818000" + // request, batch request, batch
 		"0a8b808000" + // step
 		"1286808000" + "0a02413c" + "2800" + // A<, no rows
 		"0ad1808000" + // step
@@ -459,6 +524,8 @@ func TestProtobufOfASmallPipeline(t *testing.T) {
 		"0a94808000" + // step
 		"0a85808000" + "2280808000" + // and()
 		"1285808000" + "0a0143" + "2800" +
+		"1007" + // index of the batch
+		"1291808000" + "128c808000" + "0a87808000" + "0a0144" + "2800" + "3007" + // request: execute D, index
 		"1282808000" + "0a00" // request: close
 	if g := fmt.Sprintf("%x", got); g != want {
 		t.Errorf("encoded %s\n   want %s", g, want)
@@ -576,7 +643,7 @@ func fuzz(f *testing.F, decode func([]byte, []Request) (*Answer, error)) {
 
 var fuzzSeeds = []*Answer{
 	{Baton: "b", Results: []Result{{Stmt: &StmtResult{Rows: [][]any{{nil, int64(-5), 2.5, "text", []byte{1}}}, Affected: 3, ReplicationIndex: 9}}}},
-	{BaseURL: "u", Results: []Result{{Batch: &BatchResult{Steps: []StepResult{{Result: &StmtResult{Rows: [][]any{{}}}}, {Err: &Error{Code: "c", Message: "m"}}, {}}}}, {}}},
+	{BaseURL: "u", Results: []Result{{Batch: &BatchResult{ReplicationIndex: 9, Steps: []StepResult{{Result: &StmtResult{Rows: [][]any{{}}}}, {Err: &Error{Code: "c", Message: "m"}}, {}}}}, {}}},
 	{Results: []Result{{Err: &Error{Code: "c", Message: "m"}}}},
 }
 

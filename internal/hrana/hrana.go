@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -92,16 +93,46 @@ type Pipeline struct {
 	// opens a new stream.
 	Baton    string
 	Requests []Request
+	// ReplicationIndex makes every Execute and Batch be answered from a state at
+	// least as new as that which told the index; 0 asks for nothing. A replica
+	// waits until it has come so far, without a limit of its own; a primary does
+	// not look at it. After a crash a primary counts from 1 again, and until a
+	// replica has noticed, a second or so, it may answer from its old state.
+	ReplicationIndex uint64
 }
 
 // Answer is what the server says to a pipeline.
 type Answer struct {
-	// Baton names the stream in the next pipeline, which must be sent to BaseURL
-	// if that is not empty. An empty Baton says that the stream is closed.
-	Baton   string
+	// Baton names the stream in the next pipeline. An empty Baton says that the
+	// stream is closed.
+	Baton string
+	// BaseURL is where the server wants that pipeline; empty means where this one
+	// went. A Client does not follow it.
 	BaseURL string
 	// Results holds one result for each request, in their order.
 	Results []Result
+}
+
+// ReplicationIndex returns the highest index that the results of the answer tell;
+// 0 if none does.
+func (a *Answer) ReplicationIndex() uint64 {
+	var index uint64
+	stmt := func(r *StmtResult) {
+		if r != nil {
+			index = max(index, r.ReplicationIndex)
+		}
+	}
+	for _, r := range a.Results {
+		stmt(r.Stmt)
+		if r.Batch == nil {
+			continue
+		}
+		index = max(index, r.Batch.ReplicationIndex)
+		for _, s := range r.Batch.Steps {
+			stmt(s.Result)
+		}
+	}
+	return index
 }
 
 // Result is the outcome of one request. Err is set if the request failed as a
@@ -124,8 +155,15 @@ type StmtResult struct {
 	ReplicationIndex uint64
 }
 
-// BatchResult is the outcome of a batch: one entry for each of its steps.
-type BatchResult struct{ Steps []StepResult }
+// BatchResult is the outcome of a batch.
+type BatchResult struct {
+	Steps []StepResult // one for each step of the batch
+	// ReplicationIndex is that of the whole batch; its steps tell none. It is 0
+	// over protobuf, whose messages have no place for it: there an Execute that
+	// follows the batch in its pipeline tells the index. A replica answers a
+	// SELECT itself, with its own lower index, but passes PRAGMA user_version on.
+	ReplicationIndex uint64
+}
 
 // StepResult is the outcome of a step. Both fields are nil if its condition did
 // not hold.
@@ -152,6 +190,24 @@ func (e *Error) Error() string {
 		text = fmt.Sprintf("HTTP %d: %s", e.Status, text)
 	}
 	return text
+}
+
+// StreamGone says that the server did not take the pipeline's baton (its stream
+// expired or was closed, the server was restarted, or an earlier pipeline has
+// used the baton), and so has run nothing of the pipeline. If the pipeline was
+// sent before, with the same baton, that attempt may have run.
+func (e *Error) StreamGone() bool {
+	switch e.Code {
+	case "STREAM_EXPIRED", "STREAM_LOST", "STREAM_NOT_FOUND":
+		return e.Status != http.StatusOK
+	}
+	if e.Status != http.StatusBadRequest && e.Status != http.StatusNotFound {
+		return false
+	}
+	// That the "Stream for this baton was closed" is said of a request that comes
+	// after a Close: what comes before it in the pipeline was run.
+	return strings.Contains(e.Message, "baton") && !strings.Contains(e.Message, "was closed") ||
+		strings.Contains(e.Message, "stream not found")
 }
 
 // CheckValue returns nil if every protocol can carry v to the server unchanged,

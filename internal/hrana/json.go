@@ -24,7 +24,8 @@ type (
 		Batch *jsonBatch `json:"batch,omitempty"`
 	}
 	jsonBatch struct {
-		Steps []jsonStep `json:"steps"`
+		Steps            []jsonStep `json:"steps"`
+		ReplicationIndex uint64     `json:"replication_index,omitempty,string"`
 	}
 	jsonStep struct {
 		Condition *jsonCond `json:"condition,omitempty"`
@@ -37,9 +38,10 @@ type (
 		Conds []*jsonCond `json:"conds,omitzero"` // nil is left out, an empty list is not
 	}
 	jsonStmt struct {
-		SQL      string      `json:"sql"`
-		Args     []jsonValue `json:"args,omitempty"`
-		WantRows bool        `json:"want_rows"`
+		SQL              string      `json:"sql"`
+		Args             []jsonValue `json:"args,omitempty"`
+		WantRows         bool        `json:"want_rows"`
+		ReplicationIndex uint64      `json:"replication_index,omitempty,string"`
 	}
 	// jsonValue carries integers as strings, because a JSON number would lose
 	// bits in many decoders.
@@ -57,7 +59,7 @@ func encodeJSON(p Pipeline, v2 bool) ([]byte, error) {
 		out.Baton = &p.Baton
 	}
 	for i, r := range p.Requests {
-		request, err := toJSONRequest(r, v2)
+		request, err := toJSONRequest(r, p.ReplicationIndex, v2)
 		if err != nil {
 			return nil, fmt.Errorf("request %d: %w", i, err)
 		}
@@ -76,13 +78,17 @@ func encodeJSON(p Pipeline, v2 bool) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-func toJSONRequest(r Request, v2 bool) (jsonRequest, error) {
+func toJSONRequest(r Request, index uint64, v2 bool) (jsonRequest, error) {
 	switch r := r.(type) {
 	case Execute:
 		stmt, err := toJSONStmt(r.Stmt)
-		return jsonRequest{Type: "execute", Stmt: stmt}, err
+		if err != nil {
+			return jsonRequest{}, err
+		}
+		stmt.ReplicationIndex = index
+		return jsonRequest{Type: "execute", Stmt: stmt}, nil
 	case Batch:
-		batch := &jsonBatch{Steps: make([]jsonStep, len(r.Steps))}
+		batch := &jsonBatch{Steps: make([]jsonStep, len(r.Steps)), ReplicationIndex: index}
 		for i, s := range r.Steps {
 			stmt, err := toJSONStmt(s.Stmt)
 			if err != nil {
@@ -177,8 +183,9 @@ type (
 		Code    string `json:"code"`
 	}
 	jsonBatchResult struct {
-		StepResults []*jsonStmtResult `json:"step_results"`
-		StepErrors  []*jsonError      `json:"step_errors"`
+		StepResults      []*jsonStmtResult `json:"step_results"`
+		StepErrors       []*jsonError      `json:"step_errors"`
+		ReplicationIndex jsonIndex         `json:"replication_index"`
 	}
 	jsonStmtResult struct {
 		Rows             [][]jsonCell `json:"rows"`
@@ -246,7 +253,7 @@ func (b jsonBatchResult) decode(steps int) (*BatchResult, error) {
 	if len(b.StepResults) > steps || len(b.StepErrors) > steps {
 		return nil, fmt.Errorf("results of more than the %d steps of the batch", steps)
 	}
-	out := &BatchResult{Steps: make([]StepResult, steps)}
+	out := &BatchResult{Steps: make([]StepResult, steps), ReplicationIndex: uint64(b.ReplicationIndex)}
 	for i, r := range b.StepResults {
 		if r != nil {
 			out.Steps[i].Result = r.decode()

@@ -62,7 +62,7 @@ func encodeProtobuf(p Pipeline) ([]byte, error) {
 		e.string(1, p.Baton)
 	}
 	for i, r := range p.Requests {
-		if err := e.request(r); err != nil {
+		if err := e.request(r, p.ReplicationIndex); err != nil {
 			return nil, fmt.Errorf("request %d: %w", i, err)
 		}
 	}
@@ -72,7 +72,7 @@ func encodeProtobuf(p Pipeline) ([]byte, error) {
 	return e.buf, nil
 }
 
-func (e *encoder) request(r Request) error {
+func (e *encoder) request(r Request, index uint64) error {
 	start := e.open(2)
 	defer func() { e.close(start) }()
 	switch r := r.(type) {
@@ -80,7 +80,7 @@ func (e *encoder) request(r Request) error {
 		e.empty(1)
 	case Execute:
 		execute := e.open(2)
-		if err := e.stmt(1, r.Stmt); err != nil {
+		if err := e.stmt(1, r.Stmt, index); err != nil {
 			return err
 		}
 		e.close(execute)
@@ -92,6 +92,7 @@ func (e *encoder) request(r Request) error {
 				return fmt.Errorf("step %d: %w", i, err)
 			}
 		}
+		e.index(2, index)
 		e.close(batch)
 		e.close(request)
 	}
@@ -103,7 +104,7 @@ func (e *encoder) step(s Step) error {
 	if s.Cond.op != condAlways {
 		e.cond(1, s.Cond)
 	}
-	if err := e.stmt(2, s.Stmt); err != nil {
+	if err := e.stmt(2, s.Stmt, 0); err != nil {
 		return err
 	}
 	e.close(start)
@@ -129,7 +130,7 @@ func (e *encoder) cond(field protowire.Number, c Cond) {
 	e.close(start)
 }
 
-func (e *encoder) stmt(field protowire.Number, s Stmt) error {
+func (e *encoder) stmt(field protowire.Number, s Stmt, index uint64) error {
 	start := e.open(field)
 	if !utf8.ValidString(s.SQL) {
 		return fmt.Errorf("statement: %w", errNotUTF8)
@@ -146,8 +147,16 @@ func (e *encoder) stmt(field protowire.Number, s Stmt) error {
 	} else {
 		e.varint(5, 0) // left out it would mean true
 	}
+	e.index(6, index)
 	e.close(start)
 	return nil
+}
+
+// index encodes a replication index to wait for, unless it is 0.
+func (e *encoder) index(field protowire.Number, index uint64) {
+	if index > 0 {
+		e.varint(field, index)
+	}
 }
 
 func (e *encoder) value(v any) {

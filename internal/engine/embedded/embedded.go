@@ -148,7 +148,12 @@ func read(ctx context.Context, c *conn, stmts []engine.Stmt) ([]engine.Result, e
 
 // Batch implements engine.Engine.
 func (e *Engine) Batch(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
-	return e.lane.Do(ctx, stmts)
+	return e.lane.Do(ctx, stmts, false)
+}
+
+// Repeatable implements engine.Engine. The answer of a file is never lost.
+func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	return e.Batch(ctx, stmts...)
 }
 
 // commit is the lane's: it runs on one goroutine, the only user of e.writer.

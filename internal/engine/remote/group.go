@@ -31,11 +31,11 @@ func (*apartError) Error() string { return "group must be committed without one 
 
 // commit settles a group for the write lane.
 func (e *Engine) commit(group []*engine.Unit) {
-	err := e.transact(group)
+	harmless, err := e.transact(group)
 	for try, start := 1, time.Now(); engine.KindOf(err) == engine.KindBusy && try < busyTries && time.Since(start) < busyTime; try++ {
 		time.Sleep(5*time.Millisecond + rand.N(45*time.Millisecond))
 		e.retries.Add(1)
-		err = e.transact(group)
+		harmless, err = e.transact(group)
 	}
 	if apart, ok := errors.AsType[*apartError](err); ok {
 		if apart.unit < 0 {
@@ -47,9 +47,39 @@ func (e *Engine) commit(group []*engine.Unit) {
 		}
 		return
 	}
-	if err != nil {
-		engine.Fail(group, err)
+	if err == nil {
+		return
 	}
+	if repeatable, others := byRepeatable(group); harmless && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
+		// Together they could not be sent again.
+		fail(others, err)
+		e.retries.Add(1)
+		e.commit(repeatable)
+		return
+	}
+	fail(group, err)
+}
+
+// fail settles a group with the error of its last try. A unit that an earlier
+// one may have stored has an unknown outcome whatever came of the last.
+func fail(group []*engine.Unit, err error) {
+	for _, u := range group {
+		u.Results, u.Err = nil, err
+		if kind := engine.KindOf(err); u.Lost && kind != engine.KindUnknownOutcome {
+			u.Err = &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: fmt.Errorf("the answer was lost, and then: %w", err)}
+		}
+	}
+}
+
+func byRepeatable(group []*engine.Unit) (repeatable, others []*engine.Unit) {
+	for _, u := range group {
+		if u.Repeatable {
+			repeatable = append(repeatable, u)
+		} else {
+			others = append(others, u)
+		}
+	}
+	return repeatable, others
 }
 
 // commitEach commits the units of a group one by one. When the server is gone
@@ -62,7 +92,7 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 			if kind == engine.KindUnknownOutcome {
 				kind = engine.KindUnavailable // nothing of the rest was sent
 			}
-			engine.Fail(group[i+1:], &engine.Error{Kind: kind, Stmt: -1, Err: fmt.Errorf("not sent after another batch failed: %w", u.Err)})
+			fail(group[i+1:], &engine.Error{Kind: kind, Stmt: -1, Err: fmt.Errorf("not sent after another batch failed: %w", u.Err)})
 			return
 		}
 	}
@@ -70,24 +100,29 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 
 // transact runs a group as one transaction. A nil error means that every unit
 // is settled; any other that none is, and that it holds for all of them.
-func (e *Engine) transact(group []*engine.Unit) error {
-	var all []engine.Stmt
+// harmless says that the answer was lost in a way after which the repeatable
+// ones may be sent again.
+func (e *Engine) transact(group []*engine.Unit) (harmless bool, err error) {
+	var p *plan
+	_, others := byRepeatable(group)
+	c := &call{write: true, repeatable: len(others) == 0}
 	for _, u := range group {
-		all = append(all, u.Stmts...)
+		c.size += engine.Size(u.Stmts)
 	}
-	p := newPlan(group, e.client.Protocol() != hrana.V2JSON)
-	results, err := e.exchange(context.Background(), all, hrana.Batch{Steps: p.steps}, hrana.Close{})
-	if errors.Is(err, hrana.ErrNeedsV3) { // nothing was sent: the protocol just came out
-		p = newPlan(group, false)
-		results, err = e.exchange(context.Background(), all, hrana.Batch{Steps: p.steps}, hrana.Close{})
+	results, err := e.doEither(context.Background(), c, func(v3 bool) hrana.Request {
+		p = newPlan(group, v3)
+		return hrana.Batch{Steps: p.steps}
+	})
+	for _, u := range group {
+		u.Lost = u.Lost || c.lost
 	}
 	if err != nil {
-		return e.writeError(err, group)
+		return c.harmless, e.writeError(err, group)
 	}
 	if refusal := results[0].Err; refusal != nil {
-		return e.batchError(refusal, group)
+		return false, e.batchError(refusal, group)
 	}
-	return e.settlePlan(p, group, results[0].Batch.Steps)
+	return false, e.settlePlan(p, group, results[0].Batch.Steps)
 }
 
 // A plan is the transaction of a group as the steps of one batch: BEGIN, the

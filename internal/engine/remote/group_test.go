@@ -146,9 +146,20 @@ func script(steps ...string) hranatest.Fault {
 		}
 		results, failures = append(results, result), append(failures, failure)
 	}
-	body := `{"baton":null,"results":[{"type":"ok","response":{"type":"batch","result":{"step_results":[` + strings.Join(results, ",") +
-		`],"step_errors":[` + strings.Join(failures, ",") + `]}}},{"type":"ok","response":{"type":"close"}}]}`
-	return hranatest.Refuse(http.StatusOK, body)
+	return answer(`{"type":"ok","response":{"type":"batch","result":{"step_results":[` + strings.Join(results, ",") +
+		`],"step_errors":[` + strings.Join(failures, ",") + `]}}}`)
+}
+
+// answer answers the one request of a pipeline, and the one to close its stream
+// if it is there.
+func answer(result string) hranatest.Fault {
+	return func(x *hranatest.Exchange) {
+		baton, results := `"b"`, result
+		if strings.Contains(string(x.Body()), `"type":"close"`) {
+			baton, results = "null", result+`,{"type":"ok","response":{"type":"close"}}`
+		}
+		x.Answer(http.StatusOK, nil, []byte(`{"baton":`+baton+`,"results":[`+results+`]}`))
+	}
 }
 
 func TestGroupsThatMeetAScript(t *testing.T) {
@@ -174,7 +185,7 @@ func TestGroupsThatMeetAScript(t *testing.T) {
 		{"failed COMMIT", []hranatest.Fault{script("ok", "ok", "ok", "SQLITE_IOERR: disk I/O error", "")}, engine.KindOther, -1, "disk I/O error", engine.Stats{}},
 		{"COMMIT lost by a replica", []hranatest.Fault{script("ok", "ok", "ok", "PROXY_ERROR: transport error", "")}, engine.KindUnknownOutcome, -1, "transport error", engine.Stats{}},
 		{"COMMIT refused through a replica", []hranatest.Fault{script("ok", "ok", "ok", "PROXY_ERROR: error executing a request on the primary: FOREIGN KEY constraint failed", "ok")}, engine.KindConstraint, -1, "FOREIGN KEY constraint failed", engine.Stats{}},
-		{"refused as a whole", []hranatest.Fault{hranatest.Refuse(200, `{"results":[{"type":"error","error":{"code":"RESPONSE_TOO_LARGE","message":"Response is too large"}},{"type":"ok","response":{"type":"close"}}]}`)}, engine.KindUnknownOutcome, -1, "Response is too large", engine.Stats{}},
+		{"refused as a whole", []hranatest.Fault{answer(`{"type":"error","error":{"code":"RESPONSE_TOO_LARGE","message":"Response is too large"}}`)}, engine.KindUnknownOutcome, -1, "Response is too large", engine.Stats{}},
 		{"damaged answer", []hranatest.Fault{hranatest.Refuse(200, `{"results":[]}`)}, engine.KindUnknownOutcome, -1, "0 results for 2 requests", engine.Stats{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

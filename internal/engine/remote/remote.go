@@ -1,18 +1,20 @@
 // Package remote is the engine over a libSQL server (sqld, Turso).
 //
-// A call is one HTTP request. A Query is one statement, or a batch in a reading
-// transaction; concurrent Batch calls gather in the write lane and travel as
-// one batch that holds a whole transaction with its rollback, so that no lock is
-// held on the server between two requests. A request is a pipeline that opens a
-// stream of its own and closes it again.
+// A call is one HTTP request over a connection of the pool. A Query that finds an
+// idle connection leaves at once; those that find none wait together, and the
+// next free connection takes them all as one batch. Concurrent Batch calls
+// gather in the write lane. Whatever travels together is a whole transaction
+// with its rollback, so that no lock is held on the server between two requests.
 //
-// This is the only place that sends anything twice: a transaction that the
-// server refused as busy, or ran none of because of one unit of its group.
+// A request continues a stream of the server while calls follow one another, and
+// otherwise opens one and closes it again: what is kept alive is connections,
+// never idle streams.
+//
+// This is the only place that sends anything twice, and call.go says when.
 package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -21,44 +23,48 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana"
+	"github.com/episodic-memory/episodic/internal/pool"
 )
 
-const (
-	// readers is how many reading requests run at once. Together with the writer
-	// it stays far below the 128 streams a server gives to all its clients.
-	readers = 8
-	// requestTimeout ends a request whose answer does not come. It lies well
-	// above the 5 s after which a server takes the lock from a hanging writer.
-	// What a large request takes at slowestLink, in bytes a second, is added.
-	requestTimeout = 15 * time.Second
-	slowestLink    = 100_000
-	dialTimeout    = 5 * time.Second
-	idleTimeout    = 90 * time.Second
-	// maxValue is the size of the largest value a server stores, in bytes.
-	maxValue = 5_000_000
-)
+// maxValue is the size of the largest value a server stores, in bytes.
+const maxValue = 5_000_000
 
-// Config says where the database is.
+// Config says where the database is and how to reach it.
 type Config struct {
 	URL   string                                // http or https, without credentials, query and fragment
 	Token func(context.Context) (string, error) // asked before each request; nil sends no token
+	Pool  pool.Options                          // of the connections
 }
 
 // Engine is an engine.Engine over a libSQL server.
 type Engine struct {
-	host      string // host:port, for errors
-	client    *hrana.Client
-	transport *http.Transport
-	lane      *engine.Lane
-	reading   chan struct{} // holds an element for each reading request under way
+	scheme, host string // http or https; host:port
+	client       *hrana.Client
+	transport    *http.Transport
+	pool         *pool.Pool[*http.ClientConn]
+	streams      streams
+	readers      readers
+	lane         *engine.Lane
 
-	queries, batches, commits, retries atomic.Uint64
+	retrier     failsafe.Executor[[]hrana.Result]
+	breaker     circuitbreaker.CircuitBreaker[any]
+	budget      budget
+	lastFailure atomic.Pointer[engine.Error] // that the breaker counted
+	fastestDial atomic.Int64                 // in nanoseconds; others may have waited for a busy machine. 0 is none yet
+	index       atomic.Uint64                // the newest replication index seen; 0 is none
+
+	queries, batches, commits, retries, withheld atomic.Uint64
+
+	closing chan struct{}  // closed when the last call has ended
+	owned   sync.WaitGroup // the engine's goroutines but the lane's and the pool's
 
 	// mu guards closed, and the passage of running from 0 to 1.
 	mu      sync.Mutex
@@ -87,36 +93,25 @@ func Open(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	scheme, _, _ := strings.Cut(cfg.URL, "://")
 	e := &Engine{
+		scheme:    strings.ToLower(scheme),
 		host:      hostPort(cfg.URL),
 		client:    client,
 		transport: newTransport(),
-		reading:   make(chan struct{}, readers),
+		streams:   streams{wake: make(chan struct{}, 1)},
+		readers:   readers{wake: make(chan struct{}, 1), ended: make(chan struct{}, 1)},
+		retrier:   newRetrier(),
+		breaker:   newBreaker(),
+		closing:   make(chan struct{}),
+	}
+	if e.pool, err = pool.New(e.connector(), cfg.Pool); err != nil {
+		return nil, err
 	}
 	e.lane = engine.NewLane(e.commit)
+	e.owned.Go(e.serveReads)
+	e.owned.Go(e.tendStreams)
 	return e, nil
-}
-
-// newTransport speaks HTTP/1.1 only: over HTTP/2 a server takes the namespace
-// from a header that is not there and answers from the wrong database.
-func newTransport() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Protocols:           protocols,
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig:     &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
-		TLSHandshakeTimeout: dialTimeout,
-		// Servers compress every answer if asked, which costs more time than it
-		// saves on any link above 100 Mbit/s.
-		DisableCompression:  true,
-		MaxConnsPerHost:     readers + 1, // the writer never waits for a reader
-		MaxIdleConnsPerHost: readers + 1,
-		IdleConnTimeout:     idleTimeout,
-		WriteBufferSize:     32 << 10,
-		ReadBufferSize:      32 << 10,
-	}
 }
 
 func hostPort(base string) string {
@@ -148,58 +143,24 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Resu
 	if err := check(stmts, readVerbs); err != nil {
 		return nil, err
 	}
-	select {
-	case e.reading <- struct{}{}:
-		defer func() { <-e.reading }()
-	case <-ctx.Done():
+	r := &read{ctx: ctx, stmts: stmts}
+	if l := e.leave(); l != nil {
+		e.answer(ctx, []*read{r}, l, nil)
+		e.readers.done()
+	} else {
+		r.done = make(chan struct{})
+		e.readers.push(r)
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			e.readers.withdraw(r)
+			return nil, ctx.Err()
+		}
+	}
+	if r.err != nil && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	results, err := e.read(ctx, stmts)
-	if err != nil && ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return results, err
-}
-
-// read runs stmts on one snapshot.
-func (e *Engine) read(ctx context.Context, stmts []engine.Stmt) ([]engine.Result, error) {
-	if len(stmts) == 1 && verb(stmts[0].SQL) == "SELECT" {
-		results, err := e.exchange(ctx, stmts, hrana.Execute{Stmt: wire(stmts[0])}, hrana.Close{})
-		if err != nil {
-			return nil, e.requestError(err)
-		}
-		if err := results[0].Err; err != nil {
-			return nil, serverError(err, 0)
-		}
-		e.queries.Add(1)
-		return []engine.Result{result(results[0].Stmt)}, nil
-	}
-
-	// The transaction is rolled back whatever happens: it has nothing to commit,
-	// and what a PRAGMA may write is not stored beside the write lane.
-	steps := []hrana.Step{{Stmt: hrana.Stmt{SQL: "BEGIN"}}}
-	for i, s := range stmts {
-		steps = append(steps, hrana.Step{Cond: hrana.Ok(i), Stmt: wire(s)})
-	}
-	steps = append(steps, hrana.Step{Cond: hrana.Ok(0), Stmt: hrana.Stmt{SQL: "ROLLBACK"}})
-	results, err := e.exchange(ctx, stmts, hrana.Batch{Steps: steps}, hrana.Close{})
-	if err != nil {
-		return nil, e.requestError(err)
-	}
-	if err := results[0].Err; err != nil {
-		return nil, serverError(err, e.blame(ctx, stmts))
-	}
-	out := make([]engine.Result, len(stmts))
-	for i, s := range results[0].Batch.Steps[:len(stmts)+1] {
-		if s.Result == nil {
-			return nil, stepError(s, i-1)
-		}
-		if i > 0 {
-			out[i-1] = result(s.Result)
-		}
-	}
-	e.queries.Add(1)
-	return out, nil
+	return r.results, r.err
 }
 
 // Batch implements engine.Engine.
@@ -207,7 +168,15 @@ func (e *Engine) Batch(ctx context.Context, stmts ...engine.Stmt) ([]engine.Resu
 	if err := check(stmts, nil); err != nil {
 		return nil, err
 	}
-	return e.lane.Do(ctx, stmts)
+	return e.lane.Do(ctx, stmts, false)
+}
+
+// Repeatable implements engine.Engine.
+func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	if err := check(stmts, nil); err != nil {
+		return nil, err
+	}
+	return e.lane.Do(ctx, stmts, true)
 }
 
 // Stats implements engine.Engine.
@@ -221,34 +190,51 @@ func (e *Engine) Stats() engine.Stats {
 	}
 }
 
+// ServerStats is what happened on the way to the server since the engine was
+// opened.
+type ServerStats struct {
+	Protocol   string // that the server answered last
+	Pool       pool.Stats
+	SizeEvents []pool.SizeEvent
+
+	// Streams of the server, as far as answers told. All but the kept ones are
+	// closed or lost.
+	StreamsOpened, StreamsClosed uint64
+	StreamsLost                  uint64 // ended by the server or the network
+	StreamsReused                uint64 // exchanges that went on with a kept stream
+
+	RetriesDenied uint64 // retries not made because there were too many already
+	Withheld      uint64 // requests not sent because the server had been failing
+}
+
+// ServerStats returns what happened since the engine was opened.
+func (e *Engine) ServerStats() ServerStats {
+	return ServerStats{
+		Protocol:      e.client.Protocol().String(),
+		Pool:          e.pool.Stats(),
+		SizeEvents:    e.pool.SizeEvents(),
+		StreamsOpened: e.streams.opened.Load(),
+		StreamsClosed: e.streams.closed.Load(),
+		StreamsLost:   e.streams.lost.Load(),
+		StreamsReused: e.streams.reused.Load(),
+		RetriesDenied: e.budget.denied.Load(),
+		Withheld:      e.withheld.Load(),
+	}
+}
+
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
 	e.mu.Lock()
+	first := !e.closed
 	e.closed = true
 	e.mu.Unlock()
 	e.lane.Close()
 	e.running.Wait()
-	e.transport.CloseIdleConnections()
-	return nil
-}
-
-// exchange sends one pipeline that carries stmts, on a new stream, and returns a
-// result for each of its requests. It is the one place that chooses the
-// connection.
-func (e *Engine) exchange(ctx context.Context, stmts []engine.Stmt, requests ...hrana.Request) ([]hrana.Result, error) {
-	upload := time.Duration(engine.Size(stmts)) * time.Second / slowestLink
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout+upload)
-	defer cancel()
-	answer, err := e.client.Do(ctx, e.transport, hrana.Pipeline{Requests: requests})
-	if _, refused := errors.AsType[*hrana.Error](err); refused {
-		// A server that refuses a request may close the connection behind its
-		// answer, which the next request on it would find out too late.
-		e.transport.CloseIdleConnections()
+	if first {
+		close(e.closing)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return answer.Results, nil
+	e.owned.Wait()
+	return e.pool.Close(context.Background()) // no lease is out
 }
 
 // blame finds the statement that the server cannot parse, after it refused a
@@ -259,11 +245,11 @@ func (e *Engine) blame(ctx context.Context, stmts []engine.Stmt) int {
 		return 0
 	}
 	never := hrana.Not(hrana.And())
-	requests := make([]hrana.Request, 0, len(stmts)+1)
+	requests := make([]hrana.Request, 0, len(stmts))
 	for _, s := range stmts {
 		requests = append(requests, hrana.Batch{Steps: []hrana.Step{{Cond: never, Stmt: hrana.Stmt{SQL: s.SQL}}}})
 	}
-	results, err := e.exchange(ctx, nil, append(requests, hrana.Close{})...)
+	results, err := e.do(ctx, &call{requests: requests})
 	if err != nil {
 		return -1
 	}

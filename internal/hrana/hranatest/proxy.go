@@ -2,7 +2,10 @@ package hranatest
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +28,10 @@ type Proxy struct {
 	hidden   []string
 	delay    time.Duration
 	faults   []Fault
+	pings    []Fault // faults of GET requests
+	always   Fault
+	batons   map[string]struct{} // of the open streams
+	most     int                 // batons there were
 }
 
 // Fault decides what happens to one request. It must end in one of the methods
@@ -43,7 +50,7 @@ type Exchange struct {
 
 // NewProxy starts a proxy to the server at url for the length of a test.
 func NewProxy(t testing.TB, url string) *Proxy {
-	p := &Proxy{to: url, requests: map[string]int{}}
+	p := &Proxy{to: url, requests: map[string]int{}, always: Pass, batons: map[string]struct{}{}}
 	p.front = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
 	p.front.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
@@ -80,11 +87,29 @@ func (p *Proxy) Delay(d time.Duration) {
 }
 
 // Next orders faults for the next requests, one for each; those to hidden paths
-// do not count.
+// and GET requests, which are pings, do not count.
 func (p *Proxy) Next(faults ...Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults = append(p.faults, faults...)
+}
+
+// NextPing is Next for GET requests.
+func (p *Proxy) NextPing(faults ...Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pings = append(p.pings, faults...)
+}
+
+// Always makes f happen to all requests, pings too, for which no other fault is
+// ordered. nil, the default, is Pass.
+func (p *Proxy) Always(f Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.always = f
+	if f == nil {
+		p.always = Pass
+	}
 }
 
 // Requests returns how many requests came in for paths with the prefix.
@@ -107,24 +132,29 @@ func (p *Proxy) Conns() int {
 	return p.conns
 }
 
+// Streams returns how many Hrana streams the server's answers have left open, now
+// and at most. Only pipelines in JSON are looked at, and a stream that times out
+// stays counted until its baton is used.
+func (p *Proxy) Streams() (open, most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.batons), p.most
+}
+
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the client is gone
 	}
-	fault, delay := p.admit(r.URL.Path)
-	if delay > 0 {
-		select {
-		case <-time.After(delay):
-		case <-r.Context().Done():
-			return
-		}
+	fault, delay := p.admit(r.Method, r.URL.Path)
+	x := &Exchange{Path: r.URL.Path, proxy: p, w: w, r: r, body: body}
+	if x.wait(delay) {
+		fault(x)
 	}
-	fault(&Exchange{Path: r.URL.Path, proxy: p, w: w, r: r, body: body})
 }
 
 // admit counts a request and decides what is to happen to it.
-func (p *Proxy) admit(path string) (Fault, time.Duration) {
+func (p *Proxy) admit(method, path string) (Fault, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests[path]++
@@ -133,13 +163,44 @@ func (p *Proxy) admit(path string) (Fault, time.Duration) {
 			return Refuse(http.StatusNotFound, ""), p.delay
 		}
 	}
-	if len(p.faults) == 0 {
-		return Pass, p.delay
+	faults := &p.faults
+	if method == http.MethodGet {
+		faults = &p.pings
 	}
-	fault := p.faults[0]
-	p.faults = p.faults[1:]
+	if len(*faults) == 0 {
+		return p.always, p.delay
+	}
+	fault := (*faults)[0]
+	*faults = (*faults)[1:]
 	return fault, p.delay
 }
+
+// noteStream notes which stream an exchange has left open. The baton of a stream
+// changes with every answer.
+func (p *Proxy) noteStream(request, answer []byte, encoding string) {
+	var plain io.Reader = bytes.NewReader(answer)
+	if encoding == "gzip" {
+		unzip, err := gzip.NewReader(plain)
+		if err != nil {
+			return // the client will find out
+		}
+		plain = unzip
+	}
+	var before, after struct{ Baton string }
+	if json.Unmarshal(request, &before) != nil || json.NewDecoder(plain).Decode(&after) != nil {
+		return // not JSON
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.batons, before.Baton)
+	if after.Baton != "" {
+		p.batons[after.Baton] = struct{}{}
+	}
+	p.most = max(p.most, len(p.batons))
+}
+
+// Body returns the body of the request.
+func (x *Exchange) Body() []byte { return x.body }
 
 // Forward sends the request to the server and returns the answer once it is
 // complete. It settles nothing.
@@ -153,6 +214,9 @@ func (x *Exchange) Forward() (status int, header http.Header, body []byte, err e
 	}
 	defer resp.Body.Close()
 	body, err = io.ReadAll(resp.Body)
+	if err == nil {
+		x.proxy.noteStream(x.body, body, resp.Header.Get("Content-Encoding"))
+	}
 	return resp.StatusCode, resp.Header, body, err
 }
 
@@ -163,6 +227,24 @@ func (x *Exchange) Answer(status int, header http.Header, body []byte) {
 	}
 	x.w.WriteHeader(status)
 	_, _ = x.w.Write(body) // an error means that the client is gone
+}
+
+// flush sends what was written so far.
+func (x *Exchange) flush() {
+	_ = http.NewResponseController(x.w).Flush() // an error means that the client is gone
+}
+
+// wait reports whether the client is still there after d.
+func (x *Exchange) wait(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-x.r.Context().Done():
+		return false
+	}
 }
 
 // Reset settles the exchange by resetting the client's connection.
@@ -193,6 +275,69 @@ func Pass(x *Exchange) {
 func CutAnswer(x *Exchange) {
 	_, _, _, _ = x.Forward() // whatever it was, the client must not know
 	x.Reset()
+}
+
+// CutAnswerAfter lets the server run the request; the client gets the status
+// line, the headers and n bytes of the body, at most 64 KiB, before its connection
+// is reset. An answer with no more than n bytes is complete by then.
+func CutAnswerAfter(n int) Fault {
+	return func(x *Exchange) {
+		if status, header, body, err := x.Forward(); err == nil {
+			x.Answer(status, header, body[:min(n, len(body))])
+			x.flush()
+		}
+		x.Reset()
+	}
+}
+
+// GoAway passes the exchange and closes the connection behind the answer, which
+// says so in a header.
+func GoAway(x *Exchange) {
+	status, header, body, err := x.Forward()
+	if err != nil {
+		x.Reset()
+		return
+	}
+	header.Set("Connection", "close")
+	x.Answer(status, header, body)
+}
+
+// SlowDrip passes the exchange, the headers of the answer at once and its body in
+// 8 pieces over d.
+func SlowDrip(d time.Duration) Fault {
+	const pieces = 8
+	return func(x *Exchange) {
+		status, header, body, err := x.Forward()
+		if err != nil {
+			x.Reset()
+			return
+		}
+		x.Answer(status, header, nil)
+		for i := range pieces {
+			x.flush()
+			if !x.wait(d / pieces) {
+				return
+			}
+			_, _ = x.w.Write(body[len(body)*i/pieces : len(body)*(i+1)/pieces]) // as in Answer
+		}
+	}
+}
+
+// Share makes f happen to percent of the requests, chosen at random but alike
+// for the same seed, and passes the others.
+func Share(percent int, seed uint64, f Fault) Fault {
+	var mu sync.Mutex // guards random
+	random := rand.New(rand.NewPCG(seed, 0))
+	return func(x *Exchange) {
+		mu.Lock()
+		chosen := random.IntN(100) < percent
+		mu.Unlock()
+		if chosen {
+			f(x)
+		} else {
+			Pass(x)
+		}
+	}
 }
 
 // BlackHole takes the request and never answers; the server does not see it.

@@ -1,6 +1,7 @@
 // Package hranatest is for tests and benchmarks only: a real libSQL server as a
-// child process ([Start], [Run]), which can be killed and restarted, and a
-// [Proxy] in front of it that makes faults to order.
+// child process ([Start], [Run]), which can be killed and restarted and have
+// replicas ([StartReplica]), and a [Proxy] in front of it that makes faults to
+// order.
 package hranatest
 
 import (
@@ -41,6 +42,10 @@ func WithArgs(args ...string) Option {
 	return func(s *Server) { s.args = append(s.args, args...) }
 }
 
+// WithReplication makes the server a primary that replicas can follow; see
+// [StartReplica].
+func WithReplication() Option { return func(s *Server) { s.replicated = true } }
+
 // Server is a running libSQL server on the loopback interface.
 type Server struct {
 	program string
@@ -48,6 +53,10 @@ type Server struct {
 	addr    string
 	key     Key
 	args    []string
+
+	replicated  bool
+	replication string  // address for replicas, if replicated
+	primary     *Server // nil for a primary
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has been waited for
@@ -69,6 +78,18 @@ func Start(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
+// StartReplica runs a server that follows primary, which was started
+// WithReplication, for the length of a test. It answers reads from what it has
+// got so far, passes writes on to primary, and finds primary again after a
+// restart of either.
+func StartReplica(t testing.TB, primary *Server, opts ...Option) *Server {
+	t.Helper()
+	if !primary.replicated {
+		t.Fatal("primary was not started WithReplication")
+	}
+	return Start(t, append([]Option{func(s *Server) { s.primary = primary }}, opts...)...)
+}
+
 // Run runs a server whose database is in dir, an existing folder. The caller
 // ends it with Kill. Without a server program the error is ErrNoServer.
 func Run(dir string, opts ...Option) (*Server, error) {
@@ -87,9 +108,12 @@ func Run(dir string, opts ...Option) (*Server, error) {
 			return nil, err
 		}
 	}
-	// Another process may take the free port before the server does.
+	// Another process may take a free port before the server does.
 	for range 5 {
 		if s.addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		if s.replication, err = freeAddr(); err != nil {
 			return nil, err
 		}
 		if err = s.Restart(); err == nil {
@@ -120,6 +144,12 @@ func (s *Server) Restart() error {
 	}
 	if s.key.private != nil {
 		args = append(args, "--auth-jwt-key-file", s.keyFile())
+	}
+	if s.replicated {
+		args = append(args, "--grpc-listen-addr", s.replication)
+	}
+	if s.primary != nil {
+		args = append(args, "--primary-grpc-url", "http://"+s.primary.replication)
 	}
 	s.cmd = exec.Command(s.program, append(args, s.args...)...)
 	s.cmd.Env = append(os.Environ(), "RUST_LOG=error,sqld=info,libsql_server=info", "NO_COLOR=1")

@@ -1,0 +1,302 @@
+package remote
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/hrana"
+)
+
+// Bounds of the reads that travel together. The answer to a batch must stay
+// under the server's 10 MB; one that does not is asked for again in halves.
+const (
+	maxReads     = 128
+	maxReadBytes = 4 << 20 // of their texts and arguments
+)
+
+// A read that finds others under way waits a little for company, at most
+// maxGather: a burst of reads then takes one round trip on two connections.
+//
+// For a server far away, one under way is enough to wait, and the wait is a small
+// part of a round trip (the fastest dial / gatherShare). A server nearby, to
+// which a connection takes less than nearDial, spends more time on a request than
+// on what it asks for: the wait then begins with nearReads under way and ends
+// early when one of them does. It is bounded so that a slow read does not hold
+// up the others.
+const (
+	maxGather   = time.Millisecond
+	gatherShare = 32
+	nearDial    = 2 * time.Millisecond
+	nearReads   = 2
+)
+
+// company returns how many exchanges must be under way for a read to wait for
+// company, and how long.
+func (e *Engine) company() (under int, wait time.Duration) {
+	dial := time.Duration(e.fastestDial.Load())
+	if dial < nearDial {
+		return nearReads, maxGather
+	}
+	return 1, min(maxGather, dial/gatherShare)
+}
+
+// read is one Query call.
+type read struct {
+	ctx     context.Context
+	stmts   []engine.Stmt
+	results []engine.Result
+	err     error
+	done    chan struct{} // closed when results or err is set; nil if nobody else waits for it
+}
+
+func (r *read) settle(results []engine.Result, err error) {
+	r.results, r.err = results, err
+	if r.done != nil {
+		close(r.done)
+	}
+}
+
+// readers is the queue of the reads that found no idle connection. One goroutine
+// acquires connections for it; each takes all that waits.
+type readers struct {
+	wake  chan struct{} // capacity 1: the queue may have become non-empty
+	ended chan struct{} // capacity 1: an exchange has ended
+
+	mu    sync.Mutex
+	queue []*read
+	under int // exchanges under way
+}
+
+// leave returns a lease to a read that may leave at once, nil if it must wait.
+// done must be called after the exchange.
+func (e *Engine) leave() *lease {
+	q := &e.readers
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if limit, _ := e.company(); len(q.queue) > 0 || q.under >= limit {
+		return nil
+	}
+	l := e.pool.TryAcquire()
+	if l != nil {
+		q.under++
+	}
+	return l
+}
+
+func (q *readers) done() {
+	q.mu.Lock()
+	q.under--
+	q.mu.Unlock()
+	signal(q.ended)
+}
+
+// gather lets reads wait for company.
+func (e *Engine) gather(timer *time.Timer) {
+	q := &e.readers
+	limit, wait := e.company()
+	crowded := func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.under >= limit && len(q.queue) < maxReads
+	}
+	timer.Reset(wait)
+	for crowded() {
+		select {
+		case <-q.ended:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (q *readers) push(r *read) {
+	q.mu.Lock()
+	q.queue = append(q.queue, r)
+	q.mu.Unlock()
+	signal(q.wake)
+}
+
+// withdraw removes r if it is still waiting.
+func (q *readers) withdraw(r *read) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, other := range q.queue {
+		if other == r {
+			q.queue = append(q.queue[:i], q.queue[i+1:]...)
+			return
+		}
+	}
+}
+
+func (q *readers) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.queue) == 0
+}
+
+// take removes the next reads in the order of their arrival. If there are any,
+// done must be called after their exchange.
+func (q *readers) take() []*read {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, bytes := 0, 0
+	for ; n < len(q.queue) && n < maxReads; n++ {
+		if bytes += engine.Size(q.queue[n].stmts); n > 0 && bytes > maxReadBytes {
+			break
+		}
+	}
+	batch := append([]*read(nil), q.queue[:n]...)
+	rest := copy(q.queue, q.queue[n:])
+	clear(q.queue[rest:]) // keep nothing alive
+	q.queue = q.queue[:rest]
+	if len(batch) > 0 {
+		q.under++
+	}
+	return batch
+}
+
+// serveReads acquires connections for waiting reads until the engine is closed,
+// which it is not before the last read has its answer.
+func (e *Engine) serveReads() {
+	timer := time.NewTimer(maxGather)
+	defer timer.Stop()
+	for {
+		select {
+		case <-e.readers.wake:
+		case <-e.closing:
+			return
+		}
+		for !e.readers.empty() {
+			e.gather(timer)
+			ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+			l, err := e.acquire(ctx)
+			cancel()
+			batch := e.readers.take()
+			if len(batch) > 0 {
+				e.owned.Go(func() {
+					e.answerTogether(batch, l, err)
+					e.readers.done()
+				})
+			} else if l != nil { // they have all given up
+				l.GiveBack()
+			}
+		}
+	}
+}
+
+// answerTogether settles reads that travel together, until the last of their
+// callers has given up.
+func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var waiting atomic.Int64
+	waiting.Store(int64(len(batch)))
+	for _, r := range batch {
+		stop := context.AfterFunc(r.ctx, func() {
+			if waiting.Add(-1) == 0 {
+				cancel()
+			}
+		})
+		defer stop()
+	}
+	e.answer(ctx, batch, l, failed)
+}
+
+// answer settles reads with one request, over l or as what acquiring it gave.
+// All see the same snapshot.
+func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed error) {
+	c := &call{lease: l, failed: failed}
+	single := len(batch) == 1 && len(batch[0].stmts) == 1 && verb(batch[0].stmts[0].SQL) == "SELECT"
+	results, err := e.doEither(ctx, c, func(v3 bool) hrana.Request {
+		if single {
+			return hrana.Execute{Stmt: wire(batch[0].stmts[0])}
+		}
+		return readBatch(batch, v3)
+	})
+	if err == nil && results[0].Err == nil {
+		if single {
+			e.queries.Add(1)
+			batch[0].settle([]engine.Result{result(results[0].Stmt)}, nil)
+		} else {
+			e.settleReads(ctx, batch, results[0].Batch.Steps)
+		}
+		return
+	}
+	switch {
+	case err != nil:
+		err = e.requestError(err)
+	case len(batch) > 1: // too much for one answer, or one of them cannot be parsed
+		half := len(batch) / 2
+		e.answer(ctx, batch[:half], nil, nil)
+		e.answer(ctx, batch[half:], nil, nil)
+		return
+	default:
+		err = serverError(results[0].Err, e.blame(ctx, batch[0].stmts))
+	}
+	for _, r := range batch {
+		r.settle(nil, err)
+	}
+}
+
+// readBatch is the transaction that carries reads. Those of one caller end with
+// its first failure, which is none of the others' business. It is rolled back
+// whatever happens: it has nothing to commit, and what a PRAGMA may write is not
+// stored beside the write lane.
+func readBatch(batch []*read, v3 bool) hrana.Batch {
+	var inside []hrana.Cond // without it later statements would each have a snapshot of their own
+	if v3 {
+		inside = []hrana.Cond{hrana.Not(hrana.IsAutocommit())}
+	}
+	within := func(step int) hrana.Cond { return hrana.And(append(inside, hrana.Ok(step))...) }
+	steps := []hrana.Step{{Stmt: hrana.Stmt{SQL: "BEGIN"}}}
+	for _, r := range batch {
+		before := 0
+		for _, s := range r.stmts {
+			steps = append(steps, hrana.Step{Cond: within(before), Stmt: wire(s)})
+			before = len(steps) - 1
+		}
+	}
+	return hrana.Batch{Steps: append(steps, hrana.Step{Cond: within(0), Stmt: hrana.Stmt{SQL: "ROLLBACK"}})}
+}
+
+// settleReads gives each read what its steps of a readBatch did.
+func (e *Engine) settleReads(ctx context.Context, batch []*read, steps []hrana.StepResult) {
+	if begin := steps[0]; begin.Result == nil {
+		for _, r := range batch {
+			r.settle(nil, stepError(begin, -1))
+		}
+		return
+	}
+	steps = steps[1:]
+	for _, r := range batch {
+		own := steps[:len(r.stmts)]
+		steps = steps[len(r.stmts):]
+		if own[0] == (hrana.StepResult{}) && len(batch) > 1 {
+			e.answer(ctx, []*read{r}, nil, nil) // the failure of another ended the transaction
+			continue
+		}
+		results := make([]engine.Result, len(own))
+		var err error
+		for i, s := range own {
+			if s.Result == nil {
+				results, err = nil, stepError(s, i)
+				break
+			}
+			results[i] = result(s.Result)
+		}
+		if err == nil {
+			e.queries.Add(1)
+		}
+		r.settle(results, err)
+	}
+}

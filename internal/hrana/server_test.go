@@ -1,0 +1,276 @@
+package hrana
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A session speaks one protocol with a real server.
+type session struct {
+	client *Client
+	rt     *http.Transport
+}
+
+func newSession(t *testing.T, s *hranatest.Server, protocol Protocol) *session {
+	t.Helper()
+	out := &session{newClient(t, s.URL()), &http.Transport{}}
+	out.client.protocol.Store(uint32(protocol))
+	t.Cleanup(out.rt.CloseIdleConnections)
+	return out
+}
+
+// do sends a pipeline of which nothing may fail.
+func (s *session) do(t *testing.T, p Pipeline) *Answer {
+	t.Helper()
+	a, err := s.client.Do(t.Context(), s.rt, p)
+	if err != nil {
+		t.Fatalf("%v: %v", s.client.Protocol(), err)
+	}
+	for i, r := range a.Results {
+		if r.Err != nil {
+			t.Fatalf("%v: result %d: %v", s.client.Protocol(), i, r.Err)
+		}
+		if r.Batch == nil {
+			continue
+		}
+		for j, step := range r.Batch.Steps {
+			if step.Err != nil {
+				t.Fatalf("%v: result %d: step %d: %v", s.client.Protocol(), i, j, step.Err)
+			}
+		}
+	}
+	return a
+}
+
+// once runs a statement on a stream of its own.
+func (s *session) once(t *testing.T, sql string) *Answer {
+	t.Helper()
+	return s.do(t, Pipeline{Requests: append(execute(sql), Close{})})
+}
+
+func execute(sqls ...string) []Request {
+	out := make([]Request, len(sqls), len(sqls)+1)
+	for i, sql := range sqls {
+		out[i] = Execute{Stmt{SQL: sql, WantRows: true}}
+	}
+	return out
+}
+
+const count = "SELECT count(*) FROM t"
+
+// rows counts the rows of t on a stream of its own.
+func (s *session) rows(t *testing.T) int64 {
+	t.Helper()
+	return number(s.once(t, count))
+}
+
+// number returns the integer that the first result of an answer is.
+func number(a *Answer) int64 {
+	if b := a.Results[0].Batch; b != nil {
+		return b.Steps[0].Result.Rows[0][0].(int64)
+	}
+	return a.Results[0].Stmt.Rows[0][0].(int64)
+}
+
+func eachProtocol(t *testing.T, test func(*testing.T, Protocol)) {
+	for protocol := range V2JSON + 1 {
+		t.Run(protocol.String(), func(t *testing.T) { test(t, protocol) })
+	}
+}
+
+func TestABatonKeepsAStream(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		const self = "http://self.example:1"
+		server := hranatest.Start(t, hranatest.WithArgs("--http-self-url", self))
+		s := newSession(t, server, protocol)
+		s.once(t, "CREATE TABLE t(n)")
+
+		first := s.do(t, Pipeline{Requests: execute("BEGIN IMMEDIATE", "INSERT INTO t VALUES(1)")})
+		if first.Baton == "" || first.BaseURL != self {
+			t.Fatalf("baton %q, base URL %q", first.Baton, first.BaseURL)
+		}
+		second := s.do(t, Pipeline{Baton: first.Baton, Requests: execute(count)})
+		if n := number(second); n != 1 {
+			t.Errorf("%d rows in the transaction of the first pipeline, want 1", n)
+		}
+		if n := s.rows(t); n != 0 {
+			t.Errorf("%d rows outside of it, want 0", n)
+		}
+		if second.Baton == "" || second.Baton == first.Baton {
+			t.Fatalf("baton %q after %q", second.Baton, first.Baton)
+		}
+		last := s.do(t, Pipeline{Baton: second.Baton, Requests: []Request{Close{}}})
+		if last.Baton != "" {
+			t.Errorf("baton %q after Close", last.Baton)
+		}
+		if n := s.rows(t); n != 0 {
+			t.Errorf("%d rows after Close, want 0", n)
+		}
+		s.once(t, "INSERT INTO t VALUES(1)") // the write lock is free
+	})
+}
+
+func TestAPipelineIsNotRunWithoutItsStream(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		server := hranatest.Start(t)
+		s := newSession(t, server, protocol)
+		s.once(t, "CREATE TABLE t(n)")
+		open := func() string { return s.do(t, Pipeline{Requests: []Request{selectOne}}).Baton }
+
+		refused := func(name, baton string) {
+			t.Helper()
+			_, err := s.client.Do(t.Context(), s.rt, Pipeline{Baton: baton, Requests: append(execute("INSERT INTO t VALUES(1)"), Close{})})
+			if e, ok := errors.AsType[*Error](err); !ok || !e.StreamGone() {
+				t.Errorf("%s: error is %v", name, err)
+			}
+		}
+
+		refused("unknown", "unknown")
+		used := open()
+		s.do(t, Pipeline{Baton: used, Requests: []Request{selectOne}})
+		refused("used", used)
+		closed := open()
+		s.do(t, Pipeline{Baton: closed, Requests: []Request{Close{}}})
+		refused("closed", closed)
+		lost := open()
+		server.Kill()
+		s.rt.CloseIdleConnections()
+		if err := server.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		refused("lost", lost)
+		if n := s.rows(t); n != 0 {
+			t.Errorf("%d rows of refused pipelines", n)
+		}
+
+		_, err := s.client.Do(t.Context(), s.rt, Pipeline{Requests: append(execute("INSERT INTO t VALUES(1)"), Close{}, selectOne)})
+		if e, ok := errors.AsType[*Error](err); !ok || e.StreamGone() || s.rows(t) != 1 {
+			t.Errorf("request after Close: %d rows, error is %v", s.rows(t), err)
+		}
+	})
+}
+
+func TestPingOfARealServer(t *testing.T) {
+	server := hranatest.Start(t, hranatest.WithKey(hranatest.NewKey()))
+	s := newSession(t, server, V3Protobuf)
+	dials := countDials(s.rt)
+	for range 3 {
+		if err := s.client.Ping(t.Context(), s.rt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.client.Pings() != 3 || *dials != 1 {
+		t.Errorf("%d pings on %d connections", s.client.Pings(), *dials)
+	}
+}
+
+var (
+	selectOne   = Execute{Stmt{SQL: "SELECT 1"}}
+	insertBatch = Batch{Steps: []Step{
+		{Stmt: Stmt{SQL: "BEGIN IMMEDIATE"}}, {Stmt: Stmt{SQL: "INSERT INTO t VALUES(1)"}}, {Stmt: Stmt{SQL: "COMMIT"}},
+	}}
+	countBatch = Batch{Steps: []Step{{Stmt: Stmt{SQL: count, WantRows: true}}}}
+)
+
+func TestServerTellsTheIndexOfAWrite(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		server := hranatest.Start(t, hranatest.WithReplication())
+		s := newSession(t, server, protocol)
+		newest := func() uint64 { return s.once(t, "SELECT 1").ReplicationIndex() }
+		created := s.once(t, "CREATE TABLE t(n)").ReplicationIndex()
+		inserted := s.once(t, "INSERT INTO t VALUES(1)").ReplicationIndex()
+		if created == 0 || inserted <= created {
+			t.Errorf("index %d, then %d", created, inserted)
+		}
+		alone := s.do(t, Pipeline{Requests: []Request{insertBatch, Close{}}}).ReplicationIndex()
+		want := newest()
+		if protocol == V3Protobuf {
+			want = 0
+		}
+		if alone != want {
+			t.Errorf("index of a batch is %d, want %d", alone, want)
+		}
+		for name, s := range map[string]*session{"primary": s, "replica": newSession(t, hranatest.StartReplica(t, server), protocol)} {
+			followed := s.do(t, Pipeline{Requests: []Request{insertBatch, Execute{Stmt{SQL: "PRAGMA user_version"}}, Close{}}})
+			if told, want := followed.ReplicationIndex(), newest(); told < want {
+				t.Errorf("index of a batch sent to the %s is %d, want %d", name, told, want)
+			}
+		}
+	})
+}
+
+func TestAPrimaryDoesNotWaitForAnIndex(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		s := newSession(t, hranatest.Start(t), protocol)
+		s.once(t, "CREATE TABLE t(n)")
+		s.do(t, Pipeline{ReplicationIndex: math.MaxUint64, Requests: []Request{insertBatch, selectOne, Close{}}})
+		if n := s.rows(t); n != 1 {
+			t.Errorf("%d rows, want 1", n)
+		}
+	})
+}
+
+func TestAReplicaAnswersFromTheStateAskedFor(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		server := hranatest.Start(t, hranatest.WithReplication())
+		primary := newSession(t, server, protocol)
+		replica := newSession(t, hranatest.StartReplica(t, server), protocol)
+		primary.once(t, "CREATE TABLE t(n)")
+
+		const rounds = 100
+		rows := int64(0)
+		stale := func(read Request, ask bool) (n int) {
+			for range rounds {
+				written := primary.once(t, "INSERT INTO t VALUES(1)")
+				rows++
+				p := Pipeline{Requests: []Request{read, Close{}}}
+				if ask {
+					p.ReplicationIndex = written.ReplicationIndex()
+				}
+				if number(replica.do(t, p)) != rows {
+					n++
+				}
+			}
+			return n
+		}
+		for _, read := range []Request{execute(count)[0], countBatch} {
+			if n := stale(read, true); n != 0 {
+				t.Errorf("%T: %d of %d answers are older than asked for", read, n, rounds)
+			}
+			n := stale(read, false)
+			if n == 0 {
+				t.Errorf("%T: no answer is old, so the index shows nothing", read)
+			}
+			t.Logf("%T: without an index %d of %d answers are old", read, n, rounds)
+		}
+	})
+}
+
+// What Pipeline.ReplicationIndex warns of: the highest index ever told is not
+// always the newest.
+func TestAPrimaryCountsAnewAfterACrash(t *testing.T) {
+	server := hranatest.Start(t, hranatest.WithReplication())
+	s := newSession(t, server, V3Protobuf)
+	s.once(t, "CREATE TABLE t(n)")
+	before := uint64(0)
+	for range 3 {
+		before = s.once(t, "INSERT INTO t VALUES(1)").ReplicationIndex()
+	}
+	server.Kill()
+	s.rt.CloseIdleConnections()
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	after := s.once(t, "INSERT INTO t VALUES(1)").ReplicationIndex()
+	if n := s.rows(t); after >= before || n != 4 {
+		t.Errorf("index %d after %d, %d rows", after, before, n)
+	}
+}
