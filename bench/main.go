@@ -32,6 +32,10 @@ var scenarios = []scenario{
 	{"group", groupClaim, true, group},
 	{"life", lifeClaim, true, life},
 	{"start", startClaim, false, start},
+	{"latency", latencyClaim, true, latency},
+	{"reads", readsClaim, true, read},
+	{"keepalive", keepaliveClaim, true, keepalive},
+	{"sizing", sizingClaim, true, sizing},
 }
 
 // bench is what the scenarios share.
@@ -130,7 +134,11 @@ next:
 				continue next
 			}
 		}
-		return nil, fmt.Errorf("unknown scenario %q; there are puts, group, life and start", name)
+		var known []string
+		for _, s := range scenarios {
+			known = append(known, s.name)
+		}
+		return nil, fmt.Errorf("unknown scenario %q; there are %s", name, strings.Join(known, ", "))
 	}
 	return chosen, nil
 }
