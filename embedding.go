@@ -64,7 +64,7 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
 	if err := e.validate(); err != nil {
 		return fmt.Errorf("put embedding: %w", err)
 	}
-	r, err := s.engine.Batch(ctx, e.stmts()...)
+	r, err := s.engine.Repeatable(ctx, e.stmts()...)
 	if err != nil {
 		return failed(err, "%s", attempt)
 	}

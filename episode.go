@@ -251,12 +251,34 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 	if err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
-	stmts := w.upsert()
-	if isNew {
-		stmts = w.insert() // costs a third less than looking for what to replace
+	if isNew { // costs a third less than looking for what to replace
+		err = s.insert(ctx, w)
+	} else {
+		_, err = s.engine.Repeatable(ctx, w.upsert()...)
 	}
-	_, err = s.engine.Batch(ctx, stmts...)
 	return failed(err, "put episode %v", e.ID)
+}
+
+// insert stores episodes that must not be there yet. When the engine cannot tell
+// whether it has stored them, or finds them because it has sent them twice,
+// their revision does.
+func (s *Store) insert(ctx context.Context, rows ...*episodeRow) error {
+	var stmts []engine.Stmt
+	for _, w := range rows {
+		stmts = append(stmts, w.insert()...)
+	}
+	_, err := s.engine.Repeatable(ctx, stmts...)
+	if kind := engine.KindOf(err); ctx.Err() == nil && (kind == engine.KindUnique || kind == engine.KindUnknownOutcome) {
+		// All of them are stored or none.
+		stored, lookErr := s.revisions(ctx, rows[:1])
+		if lookErr != nil {
+			return &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: fmt.Errorf("%w; and then: %w", err, lookErr)}
+		}
+		if rev, found := stored[rows[0].id]; found && rev == rows[0].rev {
+			return nil
+		}
+	}
+	return err
 }
 
 // AddEpisodes stores those of the given episodes whose ID is not stored yet and
@@ -273,30 +295,29 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 	// A second round is needed only if another process adds one of them between
 	// the look and the write.
 	for range 3 {
-		var stored map[ID]bool
-		if stored, err = s.whichStored(ctx, rows); err != nil {
+		stored, err := s.revisions(ctx, rows)
+		if err != nil {
 			return 0, failed(err, "add %d episodes", len(episodes))
 		}
-		var stmts []engine.Stmt
-		added = 0
+		var missing []*episodeRow
 		for _, w := range rows {
-			if !stored[w.id] {
-				stored[w.id] = true
-				stmts = append(stmts, w.insert()...)
-				added++
+			if _, found := stored[w.id]; !found {
+				stored[w.id] = w.rev
+				missing = append(missing, w)
 			}
 		}
-		if added == 0 {
+		if len(missing) == 0 {
 			return 0, nil
 		}
-		if _, err = s.engine.Batch(ctx, stmts...); engine.KindOf(err) != engine.KindUnique {
-			break
+		err = s.insert(ctx, missing...)
+		if err == nil {
+			return len(missing), nil
+		}
+		if engine.KindOf(err) != engine.KindUnique {
+			return 0, failed(err, "add %d episodes", len(episodes))
 		}
 	}
-	if err != nil {
-		return 0, failed(err, "add %d episodes", len(episodes))
-	}
-	return added, nil
+	return 0, fmt.Errorf("add %d episodes: %w: others keep adding them", len(episodes), ErrConflict)
 }
 
 // Episode returns the episode with all its steps. Errors: ErrNotFound.
@@ -352,7 +373,7 @@ func (s *Store) Start(ctx context.Context, e *Episode) error {
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	_, err = s.engine.Batch(ctx, w.insert()...)
+	err = s.insert(ctx, w)
 	if engine.KindOf(err) == engine.KindUnique {
 		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
 	}
@@ -373,15 +394,11 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 		return 0, fmt.Errorf("append steps to %v: %w", id, err)
 	}
 	first, err = s.append(ctx, a)
-	if engine.KindOf(err) == engine.KindUnknownOutcome && ctx.Err() == nil {
-		first, err = s.append(ctx, a) // is recognised if it was stored
-	}
 	return first, failed(err, "append steps to %v", id)
 }
 
-// append is safe to repeat with the same a.
 func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error) {
-	r, err := s.engine.Batch(ctx, a.stmts()...)
+	r, err := s.engine.Repeatable(ctx, a.stmts()...)
 	if err != nil {
 		return 0, err
 	}
@@ -398,7 +415,7 @@ func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error)
 	}
 	row := r[0].Rows[0]
 	if before := row[0]; before != nil {
-		return intFrom(before) // this very append was stored by an earlier try
+		return intFrom(before) // this very append was stored when it was sent first
 	}
 	if row[1] != nil {
 		return 0, fmt.Errorf("%w: the episode has ended", ErrConflict)
@@ -449,14 +466,15 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		if err != nil {
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
-		res, err := s.engine.Batch(ctx, w.complete(rec)...)
+		res, err := s.engine.Repeatable(ctx, w.complete(rec)...)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
 		}
 		if res[0].Affected == 1 {
 			return nil
 		}
-		// Somebody appended, completed or deleted since it was read: look again.
+		// Somebody appended, completed or deleted since it was read, or it was sent
+		// twice: look again.
 	}
 	return fmt.Errorf("complete episode %v: %w: others keep changing it", id, ErrConflict)
 }

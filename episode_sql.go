@@ -36,8 +36,8 @@ const (
 	sqlGetRuns = `SELECT first, count, payload FROM (
  SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY first) AS upto
  FROM runs WHERE episode = ` + bySeq + ` AND first >= ?) WHERE upto <= ? OR upto = size ORDER BY first`
-	sqlEpisodeIDs   = `SELECT id FROM episodes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2`
-	sqlWhichEpisode = `SELECT id FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
+	sqlEpisodeIDs = `SELECT id FROM episodes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2`
+	sqlRevisions  = `SELECT id, rev FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
 
 	// A run is added where the episode runs, and where the very same append was
 	// not stored before: its answer may have been lost. A repeated append comes
@@ -375,8 +375,8 @@ func episodeFrom(row []any) (*Episode, cursor, error) {
 	return e, at, nil
 }
 
-// whichStored returns the set of those rows whose episodes exist.
-func (s *Store) whichStored(ctx context.Context, rows []*episodeRow) (map[ID]bool, error) {
+// revisions returns those of the rows' episodes that are stored.
+func (s *Store) revisions(ctx context.Context, rows []*episodeRow) (map[ID]int64, error) {
 	ids := make([]string, len(rows))
 	for i, w := range rows {
 		ids[i] = hex.EncodeToString(w.id.bytes())
@@ -385,17 +385,20 @@ func (s *Store) whichStored(ctx context.Context, rows []*episodeRow) (map[ID]boo
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlWhichEpisode, Args: []any{string(list)}})
+	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlRevisions, Args: []any{string(list)}})
 	if err != nil {
 		return nil, err
 	}
-	stored := make(map[ID]bool, len(r[0].Rows))
+	stored := make(map[ID]int64, len(r[0].Rows))
 	for _, row := range r[0].Rows {
 		id, err := idFrom(row[0])
 		if err != nil {
 			return nil, err
 		}
-		stored[id] = true
+		in := reader{row: row}
+		if stored[id] = in.int(1); in.err != nil {
+			return nil, fmt.Errorf("episode %v: %w: %w", id, ErrCorrupt, in.err)
+		}
 	}
 	return stored, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -580,9 +581,13 @@ type slowEngine struct {
 	stmts []engine.Stmt
 }
 
-func (e *slowEngine) Batch(_ context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+func (e *slowEngine) Repeatable(_ context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
 	e.stmts = stmts
 	return nil, &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: context.DeadlineExceeded}
+}
+
+func (e *slowEngine) Query(context.Context, ...engine.Stmt) ([]engine.Result, error) {
+	return nil, errors.New("not now")
 }
 
 func TestCallersMayReuseTheirStructs(t *testing.T) {
@@ -671,23 +676,76 @@ func TestCompletingAgain(t *testing.T) {
 	}
 }
 
-// The server stores the append, and its answer is lost.
-func TestAppendSurvivesALostAnswer(t *testing.T) {
+// The server does what it is told, and its answers are lost.
+func TestLostAnswers(t *testing.T) {
 	proxy := hranatest.NewProxy(t, hranatest.Start(t).URL())
 	s := open(t, proxy.URL(), nil)
-	e := &Episode{Description: "x"}
+	e, other := &Episode{Description: "x"}, &Episode{Description: "y"}
 	ok(t, s.Start(t.Context(), e))
-	proxy.Next(hranatest.CutAnswer)
-	if first, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "a"}); err != nil || first != 1 {
-		t.Errorf("first is %d, %v", first, err)
+	ok(t, s.Start(t.Context(), other))
+	const all = 3 // tries
+	for _, tt := range []struct {
+		name    string
+		lost    int // answers
+		unknown bool
+		write   func(ctx context.Context) error
+	}{
+		{"append", 2, false, func(ctx context.Context) error {
+			first, err := s.AppendSteps(ctx, e.ID, Step{Tool: "a"})
+			if err == nil && first != 1 {
+				t.Errorf("first is %d", first)
+			}
+			return err
+		}},
+		{"put new", all, false, func(ctx context.Context) error { return s.PutEpisode(ctx, &Episode{Description: "new"}) }},
+		{"put again", 2, false, func(ctx context.Context) error { return s.PutEpisode(ctx, other) }},
+		{"put again", all, true, func(ctx context.Context) error { return s.PutEpisode(ctx, other) }},
+		{"start", all, false, func(ctx context.Context) error { return s.Start(ctx, &Episode{Description: "started"}) }},
+		{"add", 1, false, func(ctx context.Context) error {
+			n, err := s.AddEpisodes(ctx, e, &Episode{Description: "added"}, &Episode{Description: "added too"})
+			if err == nil && n != 2 {
+				t.Errorf("%d were added", n)
+			}
+			return err
+		}},
+		{"tag", 2, false, func(ctx context.Context) error { return s.AddTags(ctx, e.ID, "t") }},
+		{"pattern", 2, false, func(ctx context.Context) error {
+			return s.PutPattern(ctx, &Pattern{ToolSequence: &ToolSequence{Tools: []string{"a"}}})
+		}},
+		{"heuristic", 2, false, func(ctx context.Context) error { return s.PutHeuristic(ctx, &Heuristic{Condition: "c", Action: "a"}) }},
+		{"embedding", 2, false, func(ctx context.Context) error {
+			return s.PutEmbedding(ctx, &Embedding{Kind: ItemEpisode, Item: e.ID, Model: "m", Vector: []float32{1}})
+		}},
+		{"relation", 2, false, func(ctx context.Context) error {
+			return s.PutRelation(ctx, &Relation{From: e.ID, Type: Follows, To: other.ID})
+		}},
+		{"complete", 1, false, func(ctx context.Context) error {
+			return s.Complete(ctx, e.ID, Completion{Outcome: Outcome{Kind: Success}})
+		}},
+		// A second time would find nothing, and could not tell why.
+		{"delete", 1, true, func(ctx context.Context) error { return s.DeleteEpisode(ctx, other.ID) }},
+	} {
+		for range 30 { // calm, so that no breaker opens
+			_, err := s.Counts(t.Context())
+			ok(t, err)
+		}
+		faults := slices.Repeat([]hranatest.Fault{hranatest.CutAnswer}, tt.lost)
+		if tt.name == "add" || tt.name == "complete" {
+			faults = append([]hranatest.Fault{hranatest.Pass}, faults...) // they look first
+		}
+		proxy.Next(faults...)
+		switch err := tt.write(t.Context()); {
+		case !tt.unknown && err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.unknown:
+			wants(t, err, ErrUnknownOutcome, "")
+			if Retryable(err) {
+				t.Errorf("%s: an unknown outcome is called retryable", tt.name)
+			}
+		}
 	}
-	if got, err := s.Episode(t.Context(), e.ID); err != nil || len(got.Steps) != 1 {
-		t.Errorf("%d steps, %v", len(got.Steps), err)
+	if c, err := s.Counts(t.Context()); err != nil || c != (Counts{Episodes: 5, Steps: 1, Patterns: 1, Heuristics: 1, Embeddings: 1, Tags: 1}) {
+		t.Errorf("%+v, %v", c, err)
 	}
-	proxy.Next(hranatest.CutAnswer)
-	err := s.PutEpisode(t.Context(), &Episode{Description: "y"})
-	wants(t, err, ErrUnknownOutcome, "put episode")
-	if Retryable(err) {
-		t.Error("an unknown outcome is called retryable")
-	}
+	wants(t, s.DeleteEpisode(t.Context(), other.ID), ErrNotFound, "")
 }

@@ -69,7 +69,7 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 	if err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
-	_, err = s.engine.Batch(ctx, stmt)
+	_, err = s.engine.Repeatable(ctx, stmt)
 	return failed(err, "put heuristic %v", h.ID)
 }
 

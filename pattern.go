@@ -154,7 +154,7 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 	if err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
-	_, err = s.engine.Batch(ctx, stmt)
+	_, err = s.engine.Repeatable(ctx, stmt)
 	return failed(err, "put pattern %v", p.ID)
 }
 

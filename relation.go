@@ -94,7 +94,7 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
 	if err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
-	res, err := s.engine.Batch(ctx, stmts...)
+	res, err := s.engine.Repeatable(ctx, stmts...)
 	if err != nil {
 		return failed(err, "put %v", r)
 	}
