@@ -49,9 +49,9 @@ type LinkCounts struct {
 	Accepted       int // connections
 	Open           int // now
 	ClosedByClient int
-	ClosedByServer int // or it could not be reached
-	ClosedByLink   int // by a fault or by Close
-	BytesUp        int64
+	ClosedByServer int   // or it could not be reached
+	ClosedByLink   int   // by a fault or by Close
+	BytesUp        int64 // passed on to the server
 	BytesDown      int64 // passed on to the client
 }
 
@@ -177,9 +177,9 @@ func (l *Link) CloseIdle() {
 	}
 }
 
-// IdleClose closes every connection in an orderly way once no byte has passed
-// for d, whether or not something is unanswered. 0, the default, is never. It
-// leaves those in a black hole alone.
+// IdleClose closes every connection in an orderly way once no byte has come from
+// either side for d, whether or not something is unanswered. 0, the default, is
+// never. It leaves those in a black hole alone.
 func (l *Link) IdleClose(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -282,7 +282,7 @@ type linkConn struct {
 	turn    way          // of the last chunk passed, at first none
 	left    int          // bytes of this turn to pass before the cut; negative is all
 	held    int          // chunks that came in and are not passed yet
-	last    time.Time    // when a byte came in or passed, at first when the client did
+	last    time.Time    // when something came in, at first the client
 }
 
 // serve ends when both directions have.
@@ -430,7 +430,6 @@ func (c *linkConn) pass(w way, to *net.TCPConn, x chunk) bool {
 	n, err := to.Write(data)
 	l.mu.Lock()
 	*passed -= int64(len(data) - n)
-	c.last = time.Now()
 	switch {
 	case cut:
 		c.close(&l.counts.ClosedByLink, true)

@@ -81,7 +81,9 @@ func Start(t testing.TB, opts ...Option) *Server {
 // StartReplica runs a server that follows primary, which was started
 // WithReplication, for the length of a test. It answers reads from what it has
 // got so far, passes writes on to primary, and finds primary again after a
-// restart of either.
+// restart of either. But when primary was killed the replica starts over about a
+// second later, and a read that meets this moment fails, now and then also all
+// reads after it until the replica is restarted.
 func StartReplica(t testing.TB, primary *Server, opts ...Option) *Server {
 	t.Helper()
 	if !primary.replicated {

@@ -1,0 +1,117 @@
+package remote
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func newStreams() *streams { return &streams{wake: make(chan struct{}, 1)} }
+
+// exchange plays one exchange that takes a moment and leaves a stream if it may.
+func (s *streams) exchange(now time.Time, name string) (baton string, keep bool) {
+	baton, keep = s.begin(now)
+	left := ""
+	if keep {
+		left = name
+	}
+	s.end(now, left, true)
+	return baton, keep
+}
+
+func TestStreamsAreKeptWhileCallsFollowOneAnother(t *testing.T) {
+	s, now := newStreams(), time.Now()
+	for i := range 10 {
+		baton, keep := s.exchange(now, fmt.Sprint(i))
+		want := ""
+		if i > streamStreak {
+			want = fmt.Sprint(i - 1)
+		}
+		if keep != (i >= streamStreak) || baton != want {
+			t.Errorf("exchange %d: keeps %v, goes on with %q, want %q", i, keep, baton, want)
+		}
+		now = now.Add(streamGap)
+	}
+	// Rare calls never leave a stream, and use up what there is.
+	for i := range 5 {
+		now = now.Add(streamGap + time.Millisecond)
+		baton, keep := s.exchange(now, "rare")
+		if keep || (baton != "") != (i == 0) {
+			t.Errorf("rare exchange %d: keeps %v, goes on with %q", i, keep, baton)
+		}
+	}
+	if batons, next := s.cold(now, true); len(batons) > 0 || next < time.Minute {
+		t.Errorf("%q are left", batons)
+	}
+}
+
+func TestColdStreamsAreClosed(t *testing.T) {
+	s, now := newStreams(), time.Now()
+	s.end(now, "a", true)
+	s.end(now.Add(100*time.Millisecond), "b", true)
+	s.end(now.Add(200*time.Millisecond), "open transaction", false)
+	for _, tt := range []struct {
+		after time.Duration
+		want  string
+		next  time.Duration
+	}{
+		{200 * time.Millisecond, "[open transaction]", streamIdle - 200*time.Millisecond},
+		{streamIdle - 1, "[]", 1},
+		{streamIdle, "[a]", 100 * time.Millisecond},
+		{streamIdle + 100*time.Millisecond, "[b]", time.Hour},
+	} {
+		batons, next := s.cold(now.Add(tt.after), false)
+		if fmt.Sprint(batons) != tt.want || next != tt.next {
+			t.Errorf("after %v: %v, next in %v", tt.after, batons, next)
+		}
+	}
+}
+
+func TestTheLastUsedStreamIsUsedNext(t *testing.T) {
+	s, now := newStreams(), time.Now()
+	s.end(now, "a", true)
+	s.end(now, "b", true)
+	if baton, _ := s.begin(now); baton != "b" {
+		t.Errorf("took %q", baton)
+	}
+	s.forget()
+	if baton, _ := s.begin(now); baton != "" || s.lost.Load() != 2 {
+		t.Errorf("took %q, lost %d", baton, s.lost.Load())
+	}
+	s.refuse()
+	for range 10 {
+		if _, keep := s.exchange(now, "x"); keep {
+			t.Error("a stream is kept that goes on elsewhere")
+		}
+	}
+}
+
+func TestBudget(t *testing.T) {
+	now := time.Now()
+	var b budget
+	granted := func(calls int) (n int) {
+		for range calls {
+			b.earn(now)
+			if b.take(now) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := granted(1000); n < 100 || n > 111 {
+		t.Errorf("%d retries for 1000 calls that fail at once", n)
+	}
+	if b.denied.Load() < 889 {
+		t.Errorf("%d counted as denied", b.denied.Load())
+	}
+	now = now.Add(5 * time.Second)
+	if n := granted(1); n != 1 {
+		t.Error("time earned nothing")
+	}
+	now = now.Add(time.Hour)
+	if n := granted(20); n < 10 || n > 12 {
+		t.Errorf("%d retries at once after an hour", n)
+	}
+	now = now.Add(-time.Hour) // a clock set back takes nothing away
+	b.earn(now)
+}
