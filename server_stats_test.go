@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -101,5 +102,26 @@ func TestStatsOfAServer(t *testing.T) {
 	}
 	if server.Protocol != "Hrana 3 protobuf" || server.StreamsReused == 0 || server.StreamsOpened+server.StreamsReused != stats.Requests {
 		t.Errorf("%+v of %d requests", server, stats.Requests)
+	}
+}
+
+func TestWarm(t *testing.T) {
+	server := hranatest.Start(t)
+	s := open(t, server.URL(), &Options{Pool: Pool{MinConns: 4}})
+	ok(t, s.Warm(t.Context()))
+	if p := s.Stats().Server.Pool; p.Open != 4 {
+		t.Errorf("%d connections are open", p.Open)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	ok(t, s.Close())
+	wants(t, s.Warm(t.Context()), ErrClosed, "warm")
+	ok(t, onFile(t).Warm(t.Context()))
+
+	s = open(t, server.URL(), nil)
+	server.Kill()
+	wants(t, s.Warm(cancelled), context.Canceled, "")
+	if err := s.Warm(t.Context()); !Retryable(err) || !strings.Contains(fmt.Sprint(err), "warm: cannot reach 127.0.0.1:") {
+		t.Errorf("error is %v", err)
 	}
 }

@@ -71,6 +71,16 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 	return remote.Open(remote.Config{URL: t.url, Token: token, Pool: connections})
 }
 
+// Warm opens Pool.MinConns connections to the server ahead of the first call that
+// needs them, and returns when they are open. For a local file it does nothing.
+// Errors: ErrClosed; Retryable errors if the server cannot be reached.
+func (s *Store) Warm(ctx context.Context) error {
+	if s.server == nil {
+		return nil
+	}
+	return failed(s.server.Warm(ctx), "warm")
+}
+
 // Close waits for calls under way, and frees everything the Store holds. Later
 // calls return ErrClosed. Closing twice is harmless.
 func (s *Store) Close() error {

@@ -162,7 +162,7 @@ func TestHelpDocumentsExitCodesAndEnvironment(t *testing.T) {
 	words := func(s string) string { return strings.Join(strings.Fields(s), " ") } // however they are wrapped
 	help := words(c.ok("--help"))
 	for _, want := range []string{"0 done", "1 failed", "2 the command line", "3 no such", "$EPISODIC_DB", "$TURSO_DATABASE_URL",
-		"$EPISODIC_AUTH_TOKEN", "$TURSO_AUTH_TOKEN", "--allow-plaintext", "quickstart", "import", "search", "list", "show", "delete", "stats", "version"} {
+		"$EPISODIC_AUTH_TOKEN", "$TURSO_AUTH_TOKEN", "--allow-plaintext", "quickstart", "import", "search", "list", "show", "delete", "stats", "probe", "version"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("--help lacks %q", want)
 		}

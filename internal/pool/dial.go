@@ -198,6 +198,12 @@ func (p *Pool[C]) connFailed(now time.Duration) {
 	}
 	p.lastFailure = -never
 	p.down = true
+	p.reset()
+}
+
+// reset makes all idle connections stale: each is asked for a sign of life before
+// it is lent again.
+func (p *Pool[C]) reset() {
 	p.gen++
 	p.count.Resets++
 }

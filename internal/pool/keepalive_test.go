@@ -154,7 +154,7 @@ func TestStaleConnectionIsValidatedBeforeItIsLent(t *testing.T) {
 		sleep(time.Second)
 
 		s.set(func(s *peer) { s.pingTime, s.dialTime = time.Hour, time.Second })
-		p.Reset()
+		doubt(p)
 		b := <-acquire(t.Context(), p) // a dial goes on beside the ping
 		if b.err != nil || b.took != s.dialTime {
 			t.Errorf("%+v", b)
@@ -163,11 +163,19 @@ func TestStaleConnectionIsValidatedBeforeItIsLent(t *testing.T) {
 	})
 }
 
+// doubt makes all connections of an older generation, as a network reset does.
+func doubt(p *Pool[*link]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reset()
+	p.settle(p.clock(), caused{})
+}
+
 func TestStaleConnectionIsReplacedIfItDoesNotAnswer(t *testing.T) {
 	bubble(t, Options{MinConns: 1, MaxConns: 1}, func(t *testing.T, p *Pool[*link], s *peer) {
 		warm(t, p)
 		s.set(func(s *peer) { s.pingErr, s.pingTime = errSilent, time.Millisecond })
-		p.Reset()
+		doubt(p)
 		a := <-acquire(t.Context(), p)
 		if a.err != nil || a.took != s.pingTime+s.dialTime {
 			t.Errorf("%+v", a)

@@ -406,17 +406,6 @@ func (p *Pool[C]) ConnDied(c C) {
 	}
 }
 
-// Reset makes all idle connections stale: each is asked for a sign of life
-// before it is lent again. The pool does the same by itself when two connections
-// fail within a second.
-func (p *Pool[C]) Reset() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.gen++
-	p.count.Resets++
-	p.settle(p.clock(), caused{})
-}
-
 // Overloaded says that the server refused something because it has too much to
 // do. The pool gives up 30 % of its connections, at most once a second and not
 // below MinConns, and does not grow for 5 s.

@@ -157,7 +157,7 @@ func (s *schedule) step() {
 	case k < 76:
 		p.Overloaded()
 	case k < 77:
-		p.Reset()
+		doubt(p)
 	case k < 78: // a load that makes the pool grow
 		for range p.opts.MaxConns * 2 {
 			s.acquire()
@@ -342,7 +342,6 @@ func (s *schedule) end() {
 		p.ConnDied(l.Conn())
 		l.Release(nil)
 	}
-	p.Reset()
 	p.Overloaded()
 	if p.TryAcquire() != nil {
 		t.Error("TryAcquire after Close gave a lease")

@@ -147,7 +147,7 @@ type Stats struct {
 	Stale           [StaleReasons]uint64 // connections found stale, by reason
 	Refreshes       uint64               // connections replaced by a new one before or because they went stale
 	RefreshFailures uint64               // of such dials, failed
-	Resets          uint64               // generations: network resets and calls of Reset
+	Resets          uint64               // times the network was taken to have failed
 
 	// What was decided about the size.
 

@@ -87,13 +87,13 @@ type againError struct{ err error }
 func (e *againError) Error() string { return e.err.Error() }
 func (e *againError) Unwrap() error { return e.err }
 
-// doEither carries out c with the request that build makes: with the conditions
+// doEither carries out c with the requests that build makes: with the conditions
 // of Hrana 3, or without if the server does not know them.
-func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) hrana.Request) ([]hrana.Result, error) {
-	c.requests = []hrana.Request{build(e.client.Protocol() != hrana.V2JSON)}
+func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hrana.Request) ([]hrana.Result, error) {
+	c.requests = build(e.client.Protocol() != hrana.V2JSON)
 	results, err := e.do(ctx, c)
 	if errors.Is(err, hrana.ErrNeedsV3) { // nothing was sent: the protocol just came out
-		c.requests = []hrana.Request{build(false)}
+		c.requests = build(false)
 		results, err = e.do(ctx, c)
 	}
 	return results, err

@@ -21,6 +21,11 @@ const (
 	busyTime  = 10 * time.Second
 )
 
+// askIndex makes the server tell how new the database is after a group: over
+// protobuf a batch does not tell. A replica answers a SELECT by itself, which
+// would be too old, but asks its primary about a PRAGMA.
+var askIndex = hrana.Execute{Stmt: hrana.Stmt{SQL: "PRAGMA user_version"}}
+
 // apartError says that nothing of a group of several units was written, because
 // of one of them.
 type apartError struct {
@@ -109,9 +114,13 @@ func (e *Engine) transact(group []*engine.Unit) (harmless bool, err error) {
 	for _, u := range group {
 		c.size += engine.Size(u.Stmts)
 	}
-	results, err := e.doEither(context.Background(), c, func(v3 bool) hrana.Request {
+	results, err := e.doEither(context.Background(), c, func(v3 bool) []hrana.Request {
 		p = newPlan(group, v3)
-		return hrana.Batch{Steps: p.steps}
+		requests := []hrana.Request{hrana.Batch{Steps: p.steps}}
+		if e.client.Protocol() == hrana.V3Protobuf {
+			requests = append(requests, askIndex)
+		}
+		return requests
 	})
 	for _, u := range group {
 		u.Lost = u.Lost || c.lost

@@ -217,11 +217,11 @@ func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
 func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed error) {
 	c := &call{lease: l, failed: failed}
 	single := len(batch) == 1 && len(batch[0].stmts) == 1 && verb(batch[0].stmts[0].SQL) == "SELECT"
-	results, err := e.doEither(ctx, c, func(v3 bool) hrana.Request {
+	results, err := e.doEither(ctx, c, func(v3 bool) []hrana.Request {
 		if single {
-			return hrana.Execute{Stmt: wire(batch[0].stmts[0])}
+			return []hrana.Request{hrana.Execute{Stmt: wire(batch[0].stmts[0])}}
 		}
-		return readBatch(batch, v3)
+		return []hrana.Request{readBatch(batch, v3)}
 	})
 	if err == nil && results[0].Err == nil {
 		if single {

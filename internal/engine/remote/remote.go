@@ -179,6 +179,18 @@ func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine
 	return e.lane.Do(ctx, stmts, true)
 }
 
+// Warm opens the pool's MinConns connections and returns when they are open.
+func (e *Engine) Warm(ctx context.Context) error {
+	err := e.pool.Warm(ctx)
+	switch {
+	case err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return err
+	case errors.Is(err, pool.ErrClosed):
+		return engine.ErrClosed
+	}
+	return e.requestError(&hrana.TransportError{Err: err})
+}
+
 // Stats implements engine.Engine.
 func (e *Engine) Stats() engine.Stats {
 	return engine.Stats{
