@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 type searchOutput struct {
@@ -214,11 +217,51 @@ func TestStats(t *testing.T) {
 	if !strings.HasPrefix(out, `{"episodes":2,"steps":2,"patterns":0,"heuristics":0,"embeddings":0,"relations":0,"tags":2,"store":{"reads":`) {
 		t.Errorf("JSON is %s", out)
 	}
-	human := c.ok("stats")
-	for _, want := range []string{c.env["EPISODIC_DB"], "episodes    2", "steps       2", "tags        2"} {
-		if !strings.Contains(human, want) {
-			t.Errorf("stats printed %q, want %q in it", human, want)
-		}
+	want := "database    " + c.env["EPISODIC_DB"] + `
+episodes    2
+steps       2
+patterns    0
+heuristics  0
+embeddings  0
+relations   0
+tags        2
+`
+	if human := c.ok("stats"); human != want {
+		t.Errorf("stats printed %q, want %q", human, want)
+	}
+}
+
+func TestStatsOfAServer(t *testing.T) {
+	c := newCLI(t)
+	c.env["EPISODIC_DB"] = hranatest.Start(t).URL()
+	c.put(sample(1, "Something"))
+	// The pool dials ahead of the calls, so the numbers are not always the same.
+	want := regexp.MustCompile(`\ntags        2
+
+to the server, by this process:
+requests    [1-9]
+connections [1-9] opened, [1-9] open
+pings       0
+retries     0
+$`)
+	if human := c.ok("stats"); !want.MatchString(human) {
+		t.Errorf("stats printed %q, want %s", human, want)
+	}
+
+	var out bytes.Buffer
+	a := newApp(system{stdout: &out})
+	a.printServer(episodic.Stats{Requests: 12345, Retries: 6, Server: &episodic.ServerStats{
+		RetriesDenied: 2, Pool: episodic.PoolStats{Opened: 4, Open: 3, PingsSent: 70, PingsFailed: 1},
+	}})
+	a.out.Flush()
+	if got, want := out.String(), `
+to the server, by this process:
+requests    12345
+connections 4 opened, 3 open
+pings       70, 1 failed
+retries     6, 2 more denied
+`; got != want {
+		t.Errorf("printed %q, want %q", got, want)
 	}
 }
 

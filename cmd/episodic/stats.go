@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/episodic-memory/episodic"
 )
@@ -37,6 +38,29 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 		} {
 			a.printf("%-11s %d\n", row.name, row.n)
 		}
+		a.printServer(store.Stats())
 		return nil
 	})
+}
+
+// printServer prints what happened on the way to a server; nothing for a local
+// file.
+func (a *app) printServer(s episodic.Stats) {
+	if s.Server == nil {
+		return
+	}
+	p := s.Server.Pool
+	a.printf("\nto the server, by this process:\n")
+	a.printf("requests    %d\n", s.Requests)
+	a.printf("connections %d opened, %d open\n", p.Opened, p.Open)
+	a.printf("pings       %d%s\n", p.PingsSent, also(p.PingsFailed, "failed"))
+	a.printf("retries     %d%s\n", s.Retries, also(s.Server.RetriesDenied, "more denied"))
+}
+
+// also is ", 2 failed", or empty for 0.
+func also(n uint64, what string) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d %s", n, what)
 }
