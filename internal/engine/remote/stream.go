@@ -20,7 +20,7 @@ const (
 	streamGap    = streamIdle / 2
 	streamStreak = 3
 
-	closeTimeout = 5 * time.Second // of closing a stream
+	closeTimeout = 2 * time.Second // of closing a stream
 )
 
 // streams keeps the hot streams of a server: opening one makes the server open
@@ -38,6 +38,7 @@ type streams struct {
 	doomed []string     // not to be used any more
 	ended  time.Time    // when the last exchange ended
 	streak int
+	armed  bool // tendStreams will look again by itself
 	off    bool // the server wants its streams to be continued elsewhere
 }
 
@@ -73,6 +74,10 @@ func (s *streams) end(now time.Time, baton string, clean bool) {
 		return
 	case clean && !s.off:
 		s.idle = append(s.idle, idleStream{baton, now})
+		if s.armed {
+			return
+		}
+		s.armed = true
 	default:
 		s.doomed = append(s.doomed, baton)
 	}
@@ -106,7 +111,7 @@ func (s *streams) cold(now time.Time, all bool) (batons []string, next time.Dura
 		n++
 	}
 	s.idle = s.idle[n:]
-	if len(s.idle) > 0 {
+	if s.armed = len(s.idle) > 0; s.armed {
 		return batons, streamIdle - now.Sub(s.idle[0].since)
 	}
 	return batons, time.Hour
