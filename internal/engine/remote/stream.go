@@ -92,11 +92,15 @@ func (s *streams) forget() {
 	s.idle, s.doomed = nil, nil
 }
 
-// refuse drops all streams and keeps none from now on.
+// refuse has all streams closed and keeps none from now on.
 func (s *streams) refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.off = true
+	for _, stream := range s.idle {
+		s.doomed = append(s.doomed, stream.baton)
+	}
+	s.idle = nil
 }
 
 // cold removes the streams to be closed at that moment, all of them if the
@@ -126,7 +130,7 @@ func (e *Engine) tendStreams() {
 		select {
 		case <-e.streams.wake:
 		case <-timer.C:
-		case <-e.closing:
+		case <-e.life.Done():
 			batons, _ := e.streams.cold(time.Now(), true)
 			var closers sync.WaitGroup
 			for _, baton := range batons {
