@@ -413,6 +413,30 @@ func TestConnectionsClosedAtRandomMoments(t *testing.T) {
 	}
 }
 
+// A connection that the server has closed is never used first, however soon the
+// next call comes.
+func TestConnectionsClosedBetweenCalls(t *testing.T) {
+	r := openRoad(t, pool.Options{})
+	must(t, r.Engine, stmt("CREATE TABLE t(k)"))
+	const calls = 10_000
+	for i := range calls {
+		if rand.N(200) == 0 {
+			r.link.CloseIdle()
+		}
+		if i%10 == 0 {
+			must(t, r.Engine, insert(int64(i)))
+		} else if n := count(t, r.Engine, "SELECT ?", int64(i)); n != int64(i) {
+			t.Fatalf("call %d gave %d", i, n)
+		}
+	}
+	s, l := r.pool.Stats(), r.link.Counts()
+	t.Logf("%d connections closed", l.ClosedByLink)
+	// Repeated is only what waited for a connection that was closed while it was new.
+	if n := r.Stats().Retries; s.FirstUseFailures != 0 || n != s.DialErrors || l.ClosedByLink < 25 {
+		t.Errorf("%d first-use failures and %d retries with %d connections closed: %+v", s.FirstUseFailures, n, l.ClosedByLink, s)
+	}
+}
+
 func TestSilentlyDeadIdleConnections(t *testing.T) {
 	t.Parallel()
 	const conns, interval, timeout = 3, 5 * time.Second, 500 * time.Millisecond
