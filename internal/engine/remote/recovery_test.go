@@ -237,33 +237,42 @@ func TestASlowAnswerInTimeIsWaitedFor(t *testing.T) {
 }
 
 func TestAnIndexThatIsNeverReachedIsForgotten(t *testing.T) {
-	t.Parallel()
-	e, proxy := open(t, hrana.V3JSON)
-	count(t, e, "SELECT 1")
-	const never = 1 << 40
-	e.index.Store(never)
-	proxy.Always(func(x *hranatest.Exchange) {
-		if strings.Contains(string(x.Body()), `"replication_index"`) {
-			x.Hold()
-		} else {
-			hranatest.Pass(x)
-		}
-	})
-	ask := func(d time.Duration) error { // as a Query that finds an idle connection
-		ctx, cancel := context.WithTimeout(t.Context(), d)
-		defer cancel()
-		r := &read{ctx: ctx, stmts: []engine.Stmt{stmt("SELECT 1")}}
-		e.answer(ctx, []*read{r}, nil, nil)
-		return r.err
-	}
-	for i := range 2 {
-		if e.index.Load() != never { // one may be slow for another reason
-			t.Errorf("forgotten after %d reads", i)
-		}
-		wantError(t, ask(patience/2+100*time.Millisecond), engine.KindUnavailable, -1, "no usable answer")
-	}
-	if err := ask(time.Second); err != nil {
-		t.Errorf("read after two in vain: %v", err)
+	for name, answer := range map[string]func(e *Engine, r *read){
+		"alone":    func(e *Engine, r *read) { e.answer(r.ctx, []*read{r}, nil, nil) },
+		"together": func(e *Engine, r *read) { e.answerTogether([]*read{r}, nil, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, proxy := open(t, hrana.V3JSON)
+			count(t, e, "SELECT 1")
+			const never = 1 << 40
+			e.index.Store(never)
+			proxy.Always(func(x *hranatest.Exchange) {
+				if strings.Contains(string(x.Body()), `"replication_index"`) {
+					x.Hold()
+				} else {
+					hranatest.Pass(x)
+				}
+			})
+			ask := func(d time.Duration) error {
+				ctx, cancel := context.WithTimeout(t.Context(), d)
+				defer cancel()
+				r := &read{ctx: ctx, stmts: []engine.Stmt{stmt("SELECT 1")}}
+				answer(e, r)
+				return r.err
+			}
+			for i := range 2 {
+				if e.index.Load() != never { // one may be slow for another reason
+					t.Errorf("forgotten after %d reads", i)
+				}
+				if err := ask(patience/2 + 100*time.Millisecond); engine.KindOf(err) != engine.KindUnavailable {
+					t.Errorf("error is %v", err)
+				}
+			}
+			if err := ask(time.Second); err != nil {
+				t.Errorf("read after two in vain: %v", err)
+			}
+		})
 	}
 }
 
