@@ -236,7 +236,7 @@ func TestWritesWhoseAnswersAreCut(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
-	const calls, callers, patience = 2000, 500, 5 * time.Second
+	const calls, callers, patience = 2000, 8, 5 * time.Second // few, so that hardly any travel together
 	unavailable := hranatest.Refuse(http.StatusServiceUnavailable, "")
 	for _, tt := range []struct {
 		name       string
@@ -931,7 +931,14 @@ func TestCancelledReadsThatTravelTogether(t *testing.T) {
 				}
 			}
 			if all {
-				<-batch.gone
+				eventually(t, "given up", func() bool {
+					select {
+					case <-batch.gone:
+						return true
+					default:
+						return false
+					}
+				})
 				count(t, r.Engine, "SELECT 1")
 				return
 			}
