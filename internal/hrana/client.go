@@ -12,6 +12,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 )
@@ -75,7 +76,9 @@ type Client struct {
 	endpoints [len(protocols)]*url.URL
 	ping      *url.URL
 	token     func(context.Context) (string, error)
-	protocol  atomic.Uint32 // the Protocol that answered last
+	learning  sync.Mutex    // held to change protocol and known
+	protocol  atomic.Uint32 // the Protocol to try first
+	known     atomic.Bool   // it has answered
 	requests  atomic.Uint64
 	pings     atomic.Uint64
 }
@@ -105,8 +108,8 @@ func NewClient(base string, token func(context.Context) (string, error)) (*Clien
 	return c, nil
 }
 
-// Protocol returns the protocol that the server answered last, V3Protobuf if it
-// has not answered yet.
+// Protocol returns the protocol that is tried first: the one that the server
+// answered first, or, if it has not answered yet, the best it may speak.
 func (c *Client) Protocol() Protocol { return Protocol(c.protocol.Load()) }
 
 // Requests returns how many HTTP requests were sent with a pipeline, those that
@@ -140,7 +143,9 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 			return nil, err
 		}
 		if r.status == http.StatusOK {
-			c.protocol.Store(uint32(protocol))
+			if !c.known.Load() {
+				c.learn(protocol, true)
+			}
 			answer, err := decode(protocol, r.body, p.Requests)
 			if err != nil {
 				return nil, &TransportError{Sent: true, Err: fmt.Errorf("read pipeline answer: %w", err)}
@@ -150,11 +155,22 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 		if e := r.refusal(); e != nil {
 			return nil, e
 		}
-		// Remembered, for the server may close the connection behind its answer. If
-		// it knows none at all, something else answered for it.
-		c.protocol.Store(uint32((protocol + 1) % Protocol(len(protocols))))
+		c.learn((protocol+1)%Protocol(len(protocols)), false)
 	}
 	return nil, &Error{Status: http.StatusNotFound, Message: "no libSQL server at this URL"}
+}
+
+// learn remembers which protocol to try first: once and for all the one that was
+// answered. One that was not is left out too, for the server may close the
+// connection behind its answer; but if it knew it before, or knows none at all,
+// something else has answered for it.
+func (c *Client) learn(protocol Protocol, answered bool) {
+	c.learning.Lock()
+	defer c.learning.Unlock()
+	if !c.known.Load() {
+		c.protocol.Store(uint32(protocol))
+		c.known.Store(answered)
+	}
 }
 
 // Ping asks through rt for a page of the server that needs neither a token nor a

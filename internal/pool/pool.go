@@ -444,6 +444,7 @@ func (p *Pool[C]) Warm(ctx context.Context) error {
 	}
 	now := p.clock()
 	p.start(now)
+	p.sweep(now) // the dead do not count
 	if p.load.open >= p.opts.MinConns {
 		p.mu.Unlock()
 		return nil

@@ -32,12 +32,10 @@ const (
 	maxAttempts = 3
 	minPause    = 50 * time.Millisecond
 
-	// The breaker opens when half of at least breakerCalls calls in breakerWindow
-	// failed. After breakerPause one call asks whether the server is back; it is
-	// short so that a server that is back is noticed within a second.
-	breakerShare  = 0.5
+	// The breaker opens when breakerCalls calls in a row have failed, however many
+	// succeeded before. After breakerPause one call asks whether the server is
+	// back; it is short so that a server that is back is noticed within a second.
 	breakerCalls  = 10
-	breakerWindow = 10 * time.Second
 	breakerPause  = 400 * time.Millisecond
 	reviveTimeout = 2 * time.Second
 
@@ -48,7 +46,7 @@ const (
 
 func newBreaker() circuitbreaker.CircuitBreaker[any] {
 	return circuitbreaker.NewBuilder[any]().
-		WithFailureRateThreshold(breakerShare, breakerCalls, breakerWindow).
+		WithFailureThreshold(breakerCalls).
 		WithDelay(breakerPause).
 		WithSuccessThreshold(1).
 		Build()
@@ -58,7 +56,7 @@ func newBreaker() circuitbreaker.CircuitBreaker[any] {
 type call struct {
 	requests []hrana.Request
 	size     int       // of the statements, in bytes
-	deadline time.Time // of the callers; zero is none
+	deadline time.Time // when the last of the callers gives up; zero is never
 	// lease is for the first attempt, which failed is the failure of. If both are
 	// nil it acquires its own, as all further ones do.
 	lease  *lease
@@ -70,6 +68,7 @@ type call struct {
 	// attempt then says nothing about the first. harmless says that the last one
 	// was lost in a way after which a repeatable write may be sent again.
 	lost, harmless bool
+	sent           bool // a request with it has left
 }
 
 // doEither carries out c with the requests that build makes: with the conditions
@@ -92,7 +91,8 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	for attempt := 1; ; attempt++ {
 		results, err := e.attempt(ctx, c, attempt)
 		again := err == nil && !c.write && busy(results) || err != nil && e.again(c, err)
-		if !again || attempt == maxAttempts || ctx.Err() != nil || e.leaving.Load() || !e.budget.take(time.Now()) {
+		hopeless := e.leaving.Load() && silent(err) // Close does not wait for a server that is gone
+		if !again || attempt == maxAttempts || ctx.Err() != nil || hopeless || !e.budget.take(time.Now()) {
 			return results, err
 		}
 		pause := minPause << (attempt - 1)
@@ -101,7 +101,6 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		e.retries.Add(1)
 	}
 }
 
@@ -181,6 +180,11 @@ func busy(results []hrana.Result) bool {
 	return false
 }
 
+// silent reports whether an attempt failed because nothing came from the server.
+func silent(err error) bool {
+	return err != nil && (fateOf(err) == pending || dialFailed(err))
+}
+
 // lateError says that an attempt got no answer in the time it had.
 type lateError struct {
 	host string
@@ -216,17 +220,17 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 	defer cancel()
 	var results []hrana.Result
 	if err == nil {
-		results, err = e.exchange(trying, l, c.requests)
+		results, err = e.exchange(trying, l, c)
 	}
 	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		err = &hrana.TransportError{Sent: true, Err: &lateError{e.host, timeout}}
 	}
-	e.record(err, ctx.Err() != nil)
+	e.record(err, ctx.Err() != nil || timeout < requestTimeout && errors.Is(err, context.DeadlineExceeded))
 	return results, err
 }
 
-// exchange sends the requests over l, or over the next connection if l is nil.
-func (e *Engine) exchange(ctx context.Context, l *lease, requests []hrana.Request) ([]hrana.Result, error) {
+// exchange sends a call over l, or over the next connection if l is nil.
+func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Result, error) {
 	if l == nil {
 		var err error
 		if l, err = e.acquire(ctx); err != nil {
@@ -240,7 +244,7 @@ func (e *Engine) exchange(ctx context.Context, l *lease, requests []hrana.Reques
 		}
 	}
 	baton, keep := e.streams.begin(time.Now())
-	answer, err := e.pipe(ctx, l, baton, keep, requests)
+	answer, err := e.pipe(ctx, l, baton, keep, c)
 	if h := refusalIn(err); h != nil && baton != "" && h.StreamGone() {
 		// Nothing was run. The server has most likely been started anew and knows
 		// none of the other streams either.
@@ -249,7 +253,7 @@ func (e *Engine) exchange(ctx context.Context, l *lease, requests []hrana.Reques
 		if l, err = e.acquire(ctx); err != nil {
 			return nil, err
 		}
-		answer, err = e.pipe(ctx, l, baton, keep, requests)
+		answer, err = e.pipe(ctx, l, baton, keep, c)
 	}
 	if err != nil {
 		if t, ok := errors.AsType[*hrana.TransportError](err); ok && !t.Sent {
@@ -257,24 +261,33 @@ func (e *Engine) exchange(ctx context.Context, l *lease, requests []hrana.Reques
 		} else if baton != "" {
 			e.streams.lost.Add(1)
 		}
+		if keep && fateOf(err) >= lost {
+			e.streams.leak(time.Now())
+		}
 		return nil, err
 	}
 	if answer.BaseURL != "" {
 		e.streams.refuse()
 	}
-	e.streams.end(time.Now(), answer.Baton, settled(requests, answer.Results))
-	return answer.Results[:len(requests)], nil
+	e.streams.end(time.Now(), answer.Baton, settled(c.requests, answer.Results))
+	return answer.Results[:len(c.requests)], nil
 }
 
-// pipe sends one pipeline on a stream.
-func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, requests []hrana.Request) (*hrana.Answer, error) {
+// pipe sends a call on a stream.
+func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c *call) (*hrana.Answer, error) {
 	keep = keep && e.client.Protocol() != hrana.V2JSON // which cannot tell whether a stream is left clean
-	p := hrana.Pipeline{Baton: baton, ReplicationIndex: e.index.Load(), Requests: requests}
+	p := hrana.Pipeline{Baton: baton, ReplicationIndex: e.index.Load(), Requests: c.requests}
 	if !keep {
-		p.Requests = append(requests[:len(requests):len(requests)], hrana.Close{})
+		p.Requests = append(slices.Clip(c.requests), hrana.Close{})
 	}
 	start := time.Now()
 	answer, err := e.deliver(ctx, l, p)
+	if t, failed := errors.AsType[*hrana.TransportError](err); !failed || t.Sent {
+		if c.sent {
+			e.retries.Add(1)
+		}
+		c.sent = true
+	}
 	if err != nil {
 		e.doubtIndex(p.ReplicationIndex, errors.Is(err, context.DeadlineExceeded), time.Since(start))
 		return nil, err
@@ -290,19 +303,28 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, re
 	case answer.Baton == "": // the server has ended it
 		e.streams.lost.Add(1)
 	}
-	e.indexWaits.Store(0)
+	e.trustIndex()
 	e.advance(p.ReplicationIndex, answer.ReplicationIndex())
 	return answer, nil
 }
 
-// doubtIndex forgets the replication index when two calls in a row waited in
-// vain for more than half of patience: a replica of a restored database may never
-// come to it.
+// doubtIndex forgets the replication index when at least two calls in a row have
+// waited in vain, for patience all together: a replica of a restored database may
+// never come to it.
 func (e *Engine) doubtIndex(asked uint64, late bool, waited time.Duration) {
-	if asked > 0 && late && waited > patience/2 && e.indexWaits.Add(1) >= 2 {
-		e.indexWaits.Store(0)
+	if asked == 0 || !late {
+		return
+	}
+	calls, total := e.indexWaits.Add(1), time.Duration(e.indexWaited.Add(int64(waited)))
+	if calls >= 2 && total >= patience {
+		e.trustIndex()
 		e.index.CompareAndSwap(asked, 0)
 	}
+}
+
+func (e *Engine) trustIndex() {
+	e.indexWaits.Store(0)
+	e.indexWaited.Store(0)
 }
 
 // advance remembers the newest state of the database that was seen, which later
@@ -349,7 +371,6 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 // deliver makes one exchange over l and gives it back.
 func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hrana.Answer, error) {
 	conn := &oneConn{conn: l.Conn()}
-	start := time.Now()
 	answer, err := e.client.Do(ctx, conn, p)
 	refusal := refusalIn(err)
 	transport, failed := errors.AsType[*hrana.TransportError](err)
@@ -364,8 +385,6 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hran
 		e.pool.Overloaded()
 	case failed && !transport.Sent && !conn.dead() && conn.InFlight() == 0:
 		l.GiveBack() // nothing was given to it, as without a token
-	case failed && errors.Is(err, context.DeadlineExceeded) && time.Since(start) >= patience:
-		l.Release(fmt.Errorf("%w: %w", pool.ErrSilent, err))
 	case failed && errors.Is(err, context.DeadlineExceeded):
 		l.Release(pool.ErrSilent)
 	case failed && ctx.Err() != nil:
@@ -403,7 +422,7 @@ func (e *Engine) revive(ctx context.Context, l *lease) (*lease, error) {
 
 // record tells the breaker how an attempt ended. It counts what says that the
 // server cannot be reached, and nothing else. gone says that the caller did not
-// wait for the end.
+// wait for the end, or that it was not waited for long.
 func (e *Engine) record(err error, gone bool) {
 	h, f := refusalIn(err), fateOf(err)
 	switch {
@@ -431,7 +450,7 @@ func dialFailed(err error) bool {
 // unasked is the error of a call that the open breaker keeps back.
 func (e *Engine) unasked() error {
 	e.withheld.Add(1)
-	err := errors.New("half of the last calls failed")
+	err := fmt.Errorf("the last %d calls failed", breakerCalls)
 	if last := e.lastFailure.Load(); last != nil {
 		err = last.Err
 	}

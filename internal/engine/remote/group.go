@@ -40,11 +40,11 @@ func (e *Engine) commit(group []*engine.Unit) {
 		fail(group, &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("not sent: %s did not answer before, and the store is closing", e.host)})
 		return
 	}
-	harmless, err := e.transact(group)
+	harmless, gone, err := e.transact(group)
 	for try, start := 1, time.Now(); engine.KindOf(err) == engine.KindBusy && try < busyTries && time.Since(start) < busyTime; try++ {
 		time.Sleep(5*time.Millisecond + rand.N(45*time.Millisecond))
 		e.retries.Add(1)
-		harmless, err = e.transact(group)
+		harmless, gone, err = e.transact(group)
 	}
 	if apart, ok := errors.AsType[*apartError](err); ok {
 		if apart.unit < 0 {
@@ -59,13 +59,10 @@ func (e *Engine) commit(group []*engine.Unit) {
 	if err == nil {
 		return
 	}
-	if kind := engine.KindOf(err); kind == engine.KindUnavailable || kind == engine.KindUnknownOutcome {
-		e.hopeless = e.leaving.Load()
-	}
-	if repeatable, others := byRepeatable(group); harmless && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
+	e.hopeless = gone && e.leaving.Load()
+	if repeatable, others := byRepeatable(group); harmless && !e.hopeless && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
 		// Together they could not be sent again.
 		fail(others, err)
-		e.retries.Add(1)
 		e.commit(repeatable)
 		return
 	}
@@ -114,13 +111,14 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 // transact runs a group as one transaction. A nil error means that every unit
 // is settled; any other that none is, and that it holds for all of them.
 // harmless says that the answer was lost in a way after which the repeatable
-// ones may be sent again.
-func (e *Engine) transact(group []*engine.Unit) (harmless bool, err error) {
+// ones may be sent again, gone that nothing came from the server.
+func (e *Engine) transact(group []*engine.Unit) (harmless, gone bool, err error) {
 	var p *plan
 	_, others := byRepeatable(group)
 	c := &call{write: true, repeatable: len(others) == 0}
 	for _, u := range group {
 		c.size += engine.Size(u.Stmts)
+		c.sent = c.sent || u.Lost
 	}
 	results, err := e.doEither(context.Background(), c, func(v3 bool) []hrana.Request {
 		p = newPlan(group, v3)
@@ -134,12 +132,12 @@ func (e *Engine) transact(group []*engine.Unit) (harmless bool, err error) {
 		u.Lost = u.Lost || c.lost
 	}
 	if err != nil {
-		return c.harmless, e.writeError(err, group)
+		return c.harmless, silent(err), e.writeError(err, group)
 	}
 	if refusal := results[0].Err; refusal != nil {
-		return false, e.batchError(refusal, group)
+		return false, false, e.batchError(refusal, group)
 	}
-	return false, e.settlePlan(p, group, results[0].Batch.Steps)
+	return false, false, e.settlePlan(p, group, results[0].Batch.Steps)
 }
 
 // A plan is the transaction of a group as the steps of one batch: BEGIN, the

@@ -234,11 +234,16 @@ func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
 // All see the same snapshot.
 func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed error) {
 	c := &call{lease: l, failed: failed}
+	patient := false // one of the callers has no deadline
 	for _, r := range batch {
 		c.size += engine.Size(r.stmts)
-		if d, ok := r.ctx.Deadline(); ok && (c.deadline.IsZero() || d.Before(c.deadline)) {
+		d, ok := r.ctx.Deadline()
+		if patient = patient || !ok; d.After(c.deadline) {
 			c.deadline = d
 		}
+	}
+	if patient {
+		c.deadline = time.Time{}
 	}
 	single := len(batch) == 1 && len(batch[0].stmts) == 1 && verb(batch[0].stmts[0].SQL) == "SELECT"
 	results, err := e.doEither(ctx, c, func(v3 bool) []hrana.Request {

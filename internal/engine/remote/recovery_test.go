@@ -208,8 +208,7 @@ func TestProtocolOfAServerThatClosesBehindItsRefusal(t *testing.T) {
 }
 
 func TestProtocolIsAskedForAnewWhereNoneIsKnown(t *testing.T) {
-	e, proxy := open(t, hrana.V3JSON)
-	count(t, e, "SELECT 1")
+	e, proxy := open(t, hrana.V3Protobuf)
 	proxy.Hide("/")
 	_, err := e.Query(t.Context(), stmt("SELECT 1"))
 	wantError(t, err, engine.KindNotFound, -1, "no libSQL server")
@@ -217,6 +216,52 @@ func TestProtocolIsAskedForAnewWhereNoneIsKnown(t *testing.T) {
 	count(t, e, "SELECT 1")
 	if p := e.client.Protocol(); p != hrana.V3Protobuf {
 		t.Errorf("speaks %v", p)
+	}
+	// What answers for the server while it is restarted knows none of its paths.
+	proxy.Next(hranatest.Refuse(http.StatusNotFound, "default backend"), hranatest.Refuse(http.StatusNotFound, "default backend"))
+	for range 3 {
+		count(t, e, "SELECT 1")
+	}
+	if p := e.client.Protocol(); p != hrana.V3Protobuf {
+		t.Errorf("speaks %v after two refusals", p)
+	}
+}
+
+// Close gives up on a server that is gone, not on one that refused something.
+func TestCloseStoresWhatWasAccepted(t *testing.T) {
+	e, proxy := open(t, hrana.V3Protobuf)
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	e.leaving.Store(true)
+	proxy.Next(hranatest.Refuse(http.StatusTooManyRequests, ""))
+	for k := range int64(2) {
+		group := units([]engine.Stmt{insert(k)})
+		e.commit(group)
+		if err := group[0].Err; err != nil {
+			t.Errorf("write %d: %v", k, err)
+		}
+	}
+	if got := keys(t, e); got != "0 1" {
+		t.Errorf("stored are %s", got)
+	}
+}
+
+// A caller in a hurry does not end the read of the patient one it travels with.
+func TestReadsThatTravelTogetherHaveTheLongestDeadline(t *testing.T) {
+	t.Parallel()
+	e, proxy := open(t, hrana.V3Protobuf)
+	count(t, e, "SELECT 1")
+	proxy.Delay(2200 * time.Millisecond)
+	hurried, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	reads := []*read{{ctx: hurried, stmts: []engine.Stmt{stmt("SELECT 1")}}, {ctx: t.Context(), stmts: []engine.Stmt{stmt("SELECT 2")}}}
+	e.answerTogether(reads, nil, nil)
+	for i, r := range reads {
+		if r.err != nil {
+			t.Errorf("read %d: %v", i, r.err)
+		}
+	}
+	if s := e.Stats(); s.Retries != 0 {
+		t.Errorf("%d retries", s.Retries)
 	}
 }
 

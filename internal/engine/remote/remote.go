@@ -59,6 +59,7 @@ type Engine struct {
 	fastestDial atomic.Int64                 // in nanoseconds; others may have waited for a busy machine. 0 is none yet
 	index       atomic.Uint64                // the newest replication index seen; 0 is none
 	indexWaits  atomic.Int64                 // calls in a row that may have waited for it in vain
+	indexWaited atomic.Int64                 // how long, in nanoseconds
 
 	queries, batches, commits, retries, withheld atomic.Uint64
 

@@ -58,6 +58,7 @@ func TestIndexThatAReplicaNeverReaches(t *testing.T) {
 		most  int           // reads that fail
 	}{
 		{patience * 3 / 4, 3},
+		{patience / 5, 7},
 	} {
 		t.Run(tt.limit.String(), func(t *testing.T) {
 			t.Parallel()

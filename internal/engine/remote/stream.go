@@ -20,6 +20,12 @@ const (
 	streamGap    = streamIdle / 2
 	streamStreak = 3
 
+	// When the answer is lost that would have told how to go on with a stream, the
+	// server holds it until it expires. After maxLeaks within leakTime none is kept
+	// until that time is over.
+	maxLeaks = 16
+	leakTime = 10 * time.Second
+
 	closeTimeout = 2 * time.Second // of closing a stream
 )
 
@@ -40,6 +46,8 @@ type streams struct {
 	streak int
 	armed  bool // tendStreams will look again by itself
 	off    bool // the server wants its streams to be continued elsewhere
+	leaks  int
+	leaked time.Time // when the first of leaks was, at most leakTime before the last
 }
 
 type idleStream struct {
@@ -60,7 +68,17 @@ func (s *streams) begin(now time.Time) (baton string, keep bool) {
 		baton = s.idle[n-1].baton
 		s.idle = s.idle[:n-1]
 	}
-	return baton, s.streak > streamStreak && !s.off
+	return baton, s.streak > streamStreak && !s.off && (s.leaks < maxLeaks || now.Sub(s.leaked) > leakTime)
+}
+
+// leak notes that a stream may be open of which nobody knows how to go on.
+func (s *streams) leak(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.leaked) > leakTime {
+		s.leaks, s.leaked = 0, now
+	}
+	s.leaks++
 }
 
 // end is called with the stream that an answer left open, empty if none. One
