@@ -18,32 +18,30 @@ const (
 	maxReadBytes = 4 << 20 // of their texts and arguments
 )
 
-// A read that finds others under way waits a little for company, at most
-// maxGather: a burst of reads then takes one round trip on two connections.
+// A read that finds others under way waits a little for company: a burst of reads
+// then takes one round trip on two connections.
 //
-// For a server far away, one that has just left is enough to wait, and the wait
-// is a small part of a round trip (the fastest dial / gatherShare). A server
+// For a server far away, one that has just left is enough to wait, for farGather:
+// a small part of a round trip, in which the rest of a burst comes. A server
 // nearby, to which a connection takes less than nearDial, spends more time on a
 // request than on what it asks for: the wait then begins with nearReads under way
-// and ends early when one of them does. Those under way for longer than nearSlow
-// do not count: they are slow for another reason.
+// and ends early when one of them does, or after nearGather. Those under way for
+// longer than nearSlow do not count: they are slow for another reason.
 const (
-	maxGather   = time.Millisecond
-	gatherShare = 32
-	nearDial    = 2 * time.Millisecond
-	nearReads   = 2
-	nearSlow    = 5 * time.Millisecond
+	farGather  = 250 * time.Microsecond
+	nearGather = time.Millisecond
+	nearDial   = 2 * time.Millisecond
+	nearReads  = 2
+	nearSlow   = 5 * time.Millisecond
 )
 
 // company returns how many exchanges that began within some time must be under
 // way for a read to wait for company, and how long it waits.
 func (e *Engine) company() (count int, within, wait time.Duration) {
-	dial := time.Duration(e.fastestDial.Load())
-	if dial < nearDial {
-		return nearReads, nearSlow, maxGather
+	if time.Duration(e.fastestDial.Load()) < nearDial {
+		return nearReads, nearSlow, nearGather
 	}
-	wait = min(maxGather, dial/gatherShare)
-	return 1, wait, wait
+	return 1, farGather, farGather
 }
 
 // read is one Query call.
@@ -186,7 +184,7 @@ func (q *readers) take() []*read {
 // serveReads acquires connections for waiting reads until the engine is closed,
 // which it is not before the last read has its answer.
 func (e *Engine) serveReads() {
-	timer := time.NewTimer(maxGather)
+	timer := time.NewTimer(nearGather)
 	defer timer.Stop()
 	for {
 		select {
