@@ -90,7 +90,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	e.budget.earn(time.Now())
 	for attempt := 1; ; attempt++ {
 		results, err := e.attempt(ctx, c, attempt)
-		again := err == nil && !c.write && busy(results) || err != nil && e.again(c, err)
+		again := err == nil && !c.write && busy(results) || err != nil && c.again(err)
 		hopeless := e.leaving.Load() && silent(err) // Close does not wait for a server that is gone
 		if !again || attempt == maxAttempts || ctx.Err() != nil || hopeless || !e.budget.take(time.Now()) {
 			return results, err
@@ -104,8 +104,8 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	}
 }
 
-// again reports whether a call may be made once more after an attempt failed.
-func (e *Engine) again(c *call, err error) bool {
+// again reports whether the call may be made once more after an attempt failed.
+func (c *call) again(err error) bool {
 	f := fateOf(err)
 	c.harmless = f == lost
 	switch {
@@ -374,7 +374,8 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hran
 	answer, err := e.client.Do(ctx, conn, p)
 	refusal := refusalIn(err)
 	transport, failed := errors.AsType[*hrana.TransportError](err)
-	switch overload := refusal != nil && isOverload(refusal); {
+	overload := refusal != nil && isOverload(refusal)
+	switch {
 	case refusal != nil && !overload || conn.closing:
 		// A server that refuses a request may close the connection behind its
 		// answer without a word, which the next request would find out too late.
@@ -382,7 +383,6 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hran
 		l.Release(nil)
 	case overload:
 		l.Release(nil) // a new connection would be one more thing to do for it
-		e.pool.Overloaded()
 	case failed && !transport.Sent && !conn.dead() && conn.InFlight() == 0:
 		l.GiveBack() // nothing was given to it, as without a token
 	case failed && errors.Is(err, context.DeadlineExceeded):
@@ -391,6 +391,9 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hran
 		l.Release(context.Canceled) // the connection is lost, but not to blame
 	default:
 		l.Release(err)
+	}
+	if overload {
+		e.pool.Overloaded()
 	}
 	return answer, err
 }

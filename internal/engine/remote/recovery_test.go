@@ -227,6 +227,18 @@ func TestProtocolIsAskedForAnewWhereNoneIsKnown(t *testing.T) {
 	}
 }
 
+// Overload is one whatever becomes of the connection.
+func TestOverloadIsSeenOnAConnectionThatIsClosed(t *testing.T) {
+	for _, header := range []http.Header{nil, {"Connection": {"close"}}} {
+		e, proxy := open(t, hrana.V3Protobuf)
+		proxy.Next(func(x *hranatest.Exchange) { x.Answer(http.StatusTooManyRequests, header, nil) })
+		count(t, e, "SELECT 1")
+		if s := e.pool.Stats(); s.Overloads != 1 {
+			t.Errorf("%v: %d overloads", header, s.Overloads)
+		}
+	}
+}
+
 // Close gives up on a server that is gone, not on one that refused something.
 func TestCloseStoresWhatWasAccepted(t *testing.T) {
 	e, proxy := open(t, hrana.V3Protobuf)
