@@ -87,6 +87,15 @@ type KeepAlive struct {
 	IdleShutdown time.Duration
 }
 
+// tokenFor returns the callback for the token to t: what the target carries is
+// for want of an AuthToken.
+func (o *Options) tokenFor(t target) func(context.Context) (string, error) {
+	if o.AuthToken == nil && t.token != "" {
+		return StaticToken(t.token)
+	}
+	return o.AuthToken
+}
+
 // poolOptions returns what the pool of connections is told. The error is an
 // *InvalidError that names the option.
 func (o *Options) poolOptions() (pool.Options, error) {

@@ -130,9 +130,6 @@ func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, err
 	if err != nil {
 		return nil, fmt.Errorf("probe: %w", err)
 	}
-	if o.AuthToken == nil && t.token != "" {
-		o.AuthToken = StaticToken(t.token)
-	}
 	r := &ProbeReport{Target: t.String()}
 	if t.path != "" {
 		r.probeFile(ctx, t, &o)
@@ -147,7 +144,7 @@ func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, err
 }
 
 func (r *ProbeReport) probeServer(ctx context.Context, t target, o *Options) {
-	server, failures := remote.Probe(ctx, t.url, o.AuthToken)
+	server, failures := remote.Probe(ctx, t.url, o.tokenFor(t))
 	r.Server = (*ProbedServer)(server)
 	for _, f := range failures {
 		r.Problems = append(r.Problems, ProbeProblem(f))

@@ -64,11 +64,7 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 	if t.path != "" {
 		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NoMmap: opts.NoMmap})
 	}
-	token := opts.AuthToken
-	if token == nil && t.token != "" {
-		token = StaticToken(t.token)
-	}
-	return remote.Open(remote.Config{URL: t.url, Token: token, Pool: connections})
+	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections})
 }
 
 // Warm opens Pool.MinConns connections to the server ahead of the first call that

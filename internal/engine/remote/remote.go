@@ -1,9 +1,9 @@
 // Package remote is the engine over a libSQL server (sqld, Turso).
 //
-// A call is one HTTP request over a connection of the pool. A Query that finds an
-// idle connection leaves at once; those that find none wait together, and the
-// next free connection takes them all as one batch. Concurrent Batch calls
-// gather in the write lane. Whatever travels together is a whole transaction
+// A call is one HTTP request over a connection of the pool. A Query that is alone
+// leaves at once; those that come together, or find no idle connection, travel
+// together as one batch (reads.go). Concurrent Batch calls gather in the write
+// lane. Whatever travels together is a whole transaction
 // with its rollback, so that no lock is held on the server between two requests.
 //
 // A request continues a stream of the server while calls follow one another, and
