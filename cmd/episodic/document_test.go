@@ -83,6 +83,8 @@ func FuzzParseDocument(f *testing.F) {
 		`{"messages":[{"role":"tool","tool_call_id":"x"}]}`,
 		`{"messages":null}`, `{"messages":[null]}`, `{"steps":[null]}`, `{"Steps":[{"x":1}]}`, `{"":0}`, `[]`, `{`, "\xff", `{"messages":[],"created_at":"x"}`,
 		`{"messages":[{"role":"user","content":5}]}`,
+		`{"messages":[{"role":"user","content":"0"},{"role":"tool"}]}`,
+		`{"messages":[{"role":"user","content":"0"},{"role":"assistant","function_call":{"name":"f"}}]}`,
 	} {
 		f.Add([]byte(doc))
 	}
@@ -105,19 +107,26 @@ func FuzzParseDocument(f *testing.F) {
 				Messages, Traj []struct {
 					Role  string            `json:"role"`
 					Calls []json.RawMessage `json:"tool_calls"`
+					Call  *json.RawMessage  `json:"function_call"`
 				}
 			}
 			if err := json.Unmarshal(raw, &doc); err != nil {
 				continue // its keys differ in case only; the parser looks at the exact ones
 			}
-			calls := 0
+			calls, answers := 0, 0 // an answer whose call is not there is a step too
 			for _, m := range append(doc.Messages, doc.Traj...) {
-				if m.Role == "assistant" {
+				switch m.Role {
+				case "assistant":
 					calls += len(m.Calls)
+					if m.Call != nil {
+						calls++
+					}
+				case "tool", "function":
+					answers++
 				}
 			}
-			if len(e.Steps) > calls {
-				t.Fatalf("%d steps of %d calls", len(e.Steps), calls)
+			if len(e.Steps) > calls+answers {
+				t.Fatalf("%d steps of %d calls and %d answers", len(e.Steps), calls, answers)
 			}
 		}
 	})
