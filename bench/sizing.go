@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -414,7 +413,7 @@ func (m *model) state(tick bool) pool.SizeState {
 type trial struct {
 	trace    *trace
 	min, max int
-	door     *door
+	seen     hranatest.LinkCounts // by the server side
 	got      *outcome
 	failed   []error    // of calls
 	stats    pool.Stats // after Close
@@ -498,9 +497,9 @@ func (b *bench) judgeTrials(trials []*trial) {
 			balanced++
 		}
 		dials += t.stats.Dials
-		seen += t.door.total
-		most = max(most, t.door.most)
-		if t.door.most > t.max {
+		seen += t.seen.Accepted
+		most = max(most, t.seen.MostOpen)
+		if t.seen.MostOpen > t.max {
 			over++
 		}
 	}
@@ -512,16 +511,19 @@ func (b *bench) judgeTrials(trials []*trial) {
 
 // run makes the calls of a trace through a new pool.
 func (t *trial) run(ctx context.Context, server string, length time.Duration, calls []call) (err error) {
-	if t.door, err = openDoor(strings.TrimPrefix(server, "http://")); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.door.close()) }()
-	url := "http://" + t.door.addr()
-	client, err := hrana.NewClient(url, nil)
+	link, err := hranatest.NewLink(server)
 	if err != nil {
 		return err
 	}
-	p, err := pool.New(connector(url, t.door.addr()), pool.Options{MinConns: t.min, MaxConns: t.max, MaxWaiters: len(calls)})
+	defer func() {
+		t.seen = link.Counts()
+		link.Close()
+	}()
+	client, err := hrana.NewClient(link.URL(), nil)
+	if err != nil {
+		return err
+	}
+	p, err := pool.New(connector(link.URL()), pool.Options{MinConns: t.min, MaxConns: t.max, MaxWaiters: len(calls)})
 	if err != nil {
 		return err
 	}
@@ -547,8 +549,8 @@ func (t *trial) run(ctx context.Context, server string, length time.Duration, ca
 	return err
 }
 
-func connector(url, addr string) pool.Connector[*http.ClientConn] {
-	transport := &http.Transport{}
+func connector(url string) pool.Connector[*http.ClientConn] {
+	transport, addr := &http.Transport{}, strings.TrimPrefix(url, "http://")
 	return pool.Connector[*http.ClientConn]{
 		Dial: func(ctx context.Context) (*http.ClientConn, error) {
 			begin := time.Now()
@@ -556,7 +558,7 @@ func connector(url, addr string) pool.Connector[*http.ClientConn] {
 			if err != nil {
 				return nil, err
 			}
-			// The door has it by now, and so counts dials under way too.
+			// The link has it by now, and so counts dials under way too.
 			if err := sleep(ctx, dialTime-time.Since(begin)); err != nil {
 				return nil, errors.Join(err, c.Close())
 			}
@@ -634,67 +636,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// door passes connections on to a server and counts them from its side.
-type door struct {
-	listener net.Listener
-	passing  sync.WaitGroup
-
-	mu                sync.Mutex // guards the fields below
-	open, most, total int
-}
-
-func openDoor(server string) (*door, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	d := &door{listener: listener}
-	d.passing.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil { // closed
-				return
-			}
-			d.passing.Go(func() { d.pass(client, server) })
-		}
-	})
-	return d, nil
-}
-
-func (d *door) addr() string { return d.listener.Addr().String() }
-
-func (d *door) count(n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.open += n
-	d.most = max(d.most, d.open)
-	d.total += max(n, 0)
-}
-
-// close waits for the connections, which the clients must end.
-func (d *door) close() error {
-	err := d.listener.Close()
-	d.passing.Wait()
-	return err
-}
-
-// pass copies both ways until one of the sides ends.
-func (d *door) pass(client net.Conn, server string) {
-	d.count(1)
-	defer d.count(-1)
-	defer client.Close()
-	upstream, err := net.Dial("tcp", server)
-	if err != nil {
-		return // the client finds its connection closed
-	}
-	var back sync.WaitGroup
-	back.Go(func() {
-		_, _ = io.Copy(client, upstream)
-		client.Close()
-	})
-	_, _ = io.Copy(upstream, client)
-	upstream.Close()
-	back.Wait()
 }

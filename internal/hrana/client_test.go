@@ -212,18 +212,25 @@ func (n partial) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, syscall.ECONNRESET
 }
 
-func TestTransportErrorSaysWhetherTheRequestWasSent(t *testing.T) {
+// faulty returns the URLs of three servers: one that is not there, one that cuts
+// the connection instead of answering, and one that ends in the middle.
+func faulty(t *testing.T) (unreachable, cut, short string, rt *http.Transport) {
+	t.Helper()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	closed.Close()
-	unreachable := "http://" + closed.Addr().String()
-	cut, rt := serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
-	short, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	cut, rt = serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	short, _ = serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, "half")
 	})
+	return "http://" + closed.Addr().String(), cut, short, rt
+}
+
+func TestTransportErrorSaysWhetherTheRequestWasSent(t *testing.T) {
+	unreachable, cut, short, rt := faulty(t)
 	damaged, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "\xff") })
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -407,17 +414,7 @@ func (answering) RoundTrip(*http.Request) (*http.Response, error) {
 }
 
 func TestPingWithoutAnAnswer(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
-	unreachable := "http://" + closed.Addr().String()
-	cut, rt := serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
-	short, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", "100")
-		_, _ = io.WriteString(w, "half")
-	})
+	unreachable, cut, short, rt := faulty(t)
 	waiting, abandon := context.WithCancel(t.Context())
 	silent, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		abandon()

@@ -3,11 +3,8 @@ package remote
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -433,10 +430,7 @@ func TestCloseSendsNothingAfterALostAnswer(t *testing.T) {
 }
 
 func TestTLSFailuresKeepTheirKind(t *testing.T) {
-	server := httptest.NewUnstartedServer(nil)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains about clients that go away
-	server.StartTLS()
-	defer server.Close()
+	server := untrusted(t)
 	e := openURL(t, server.URL)
 	_, refusal := e.acquire(t.Context())
 	for range 100 { // real ones would wait for the pool, which dials ever more slowly

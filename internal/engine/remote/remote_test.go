@@ -283,11 +283,17 @@ func TestKilledServer(t *testing.T) {
 	}
 }
 
-func TestUnknownHostAndCertificate(t *testing.T) {
+// untrusted starts a server whose certificate nobody has signed.
+func untrusted(t *testing.T) *httptest.Server {
 	server := httptest.NewUnstartedServer(nil)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains about clients that go away
 	server.StartTLS()
-	defer server.Close()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func TestUnknownHostAndCertificate(t *testing.T) {
+	server := untrusted(t)
 	host := strings.TrimPrefix(server.URL, "https://")
 	for url, text := range map[string]string{
 		"http://host.invalid":     "cannot reach host.invalid:80: ",

@@ -48,6 +48,7 @@ type Link struct {
 type LinkCounts struct {
 	Accepted       int // connections
 	Open           int // now
+	MostOpen       int // at once so far
 	ClosedByClient int
 	ClosedByServer int   // or it could not be reached
 	ClosedByLink   int   // by a fault or by Close
@@ -246,6 +247,7 @@ func (l *Link) accept(listener net.Listener) {
 			l.conns[c] = struct{}{}
 			l.counts.Accepted++
 			l.counts.Open++
+			l.counts.MostOpen = max(l.counts.MostOpen, l.counts.Open)
 			l.owned.Go(c.serve)
 		}
 		l.mu.Unlock()
