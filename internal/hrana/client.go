@@ -150,6 +150,9 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 		if e := r.refusal(); e != nil {
 			return nil, e
 		}
+		// Remembered, for the server may close the connection behind its answer. If
+		// it knows none at all, something else answered for it.
+		c.protocol.Store(uint32((protocol + 1) % Protocol(len(protocols))))
 	}
 	return nil, &Error{Status: http.StatusNotFound, Message: "no libSQL server at this URL"}
 }

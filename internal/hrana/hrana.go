@@ -193,9 +193,8 @@ func (e *Error) Error() string {
 }
 
 // StreamGone says that the server did not take the pipeline's baton (its stream
-// expired or was closed, the server was restarted, or an earlier pipeline has
-// used the baton), and so has run nothing of the pipeline. If the pipeline was
-// sent before, with the same baton, that attempt may have run.
+// expired or was closed, or the server was restarted), and so has run nothing of
+// the pipeline.
 func (e *Error) StreamGone() bool {
 	switch e.Code {
 	case "STREAM_EXPIRED", "STREAM_LOST", "STREAM_NOT_FOUND":
@@ -206,8 +205,15 @@ func (e *Error) StreamGone() bool {
 	}
 	// That the "Stream for this baton was closed" is said of a request that comes
 	// after a Close: what comes before it in the pipeline was run.
-	return strings.Contains(e.Message, "baton") && !strings.Contains(e.Message, "was closed") ||
+	return strings.Contains(e.Message, "baton") && !strings.Contains(e.Message, "was closed") && !e.BatonUsed() ||
 		strings.Contains(e.Message, "stream not found")
+}
+
+// BatonUsed says that the server has had a pipeline with this baton before. A
+// client that uses each baton once learns from it that its pipeline was
+// delivered twice, by a gateway perhaps, and may have been run the first time.
+func (e *Error) BatonUsed() bool {
+	return strings.Contains(e.Message, "baton that has already been used")
 }
 
 // CheckValue returns nil if every protocol can carry v to the server unchanged,

@@ -18,9 +18,11 @@ type Lease[C comparable] struct {
 func (l *Lease[C]) Conn() C { return l.conn }
 
 // Release gives the connection back. An err that is not nil marks it as broken:
-// it is closed and never lent again. Unless err is context.Canceled, the server
-// or the network is blamed: two such within a second are taken for a network
-// reset. Only the first call of Release or GiveBack does anything.
+// it is closed and never lent again. Unless err is context.Canceled or ErrSilent
+// itself, the server or the network is blamed: two such within a second are taken
+// for a network reset. If err wraps ErrSilent, no connection is lent any more,
+// before it has answered a ping, that has not been heard of since this lease
+// began. Only the first call of Release or GiveBack does anything.
 func (l *Lease[C]) Release(err error) {
 	if h := l.handle.Swap(nil); h != nil {
 		h.pool.release(h, err)

@@ -39,6 +39,10 @@ import (
 // ErrClosed says that the pool was closed before or during a call.
 var ErrClosed = errors.New("pool is closed")
 
+// ErrSilent is what a lease is released with when nothing came over the
+// connection in the time that its user had.
+var ErrSilent = errors.New("connection is silent")
+
 // SaturatedError says that Acquire was refused because Options.MaxWaiters callers
 // wait already. Nothing was sent.
 type SaturatedError struct {
@@ -301,8 +305,11 @@ func (p *Pool[C]) release(h *handle[C], err error) {
 	p.count.Returned++
 	c.state, c.handle = stateMoving, h
 	if err != nil {
+		if errors.Is(err, ErrSilent) {
+			p.freshAfter = max(p.freshAfter, c.since)
+		}
 		p.retire(c, ClosedBroken)
-		if !errors.Is(err, context.Canceled) { // else its caller is to blame
+		if !errors.Is(err, context.Canceled) && err != ErrSilent { // else its caller is to blame
 			if c.rested {
 				p.count.FirstUseFailures++
 			}

@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/http"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
-	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana"
@@ -25,11 +27,10 @@ const (
 	requestTimeout = 15 * time.Second
 	slowestLink    = 100_000
 
-	// A call is sent at most maxAttempts times, with a pause of minPause to
-	// maxPause, doubling and jittered, in between.
+	// A call is sent at most maxAttempts times, with a pause of about minPause, and
+	// then twice that, in between.
 	maxAttempts = 3
 	minPause    = 50 * time.Millisecond
-	maxPause    = time.Second
 
 	// The breaker opens when half of at least breakerCalls calls in breakerWindow
 	// failed. After breakerPause one call asks whether the server is back; it is
@@ -45,10 +46,19 @@ const (
 	patience = 2 * time.Second
 )
 
+func newBreaker() circuitbreaker.CircuitBreaker[any] {
+	return circuitbreaker.NewBuilder[any]().
+		WithFailureRateThreshold(breakerShare, breakerCalls, breakerWindow).
+		WithDelay(breakerPause).
+		WithSuccessThreshold(1).
+		Build()
+}
+
 // call is one exchange with the server, repeated where that is safe.
 type call struct {
 	requests []hrana.Request
-	size     int // of the statements, in bytes
+	size     int       // of the statements, in bytes
+	deadline time.Time // of the callers; zero is none
 	// lease is for the first attempt, which failed is the failure of. If both are
 	// nil it acquires its own, as all further ones do.
 	lease  *lease
@@ -61,31 +71,6 @@ type call struct {
 	// was lost in a way after which a repeatable write may be sent again.
 	lost, harmless bool
 }
-
-// retrier is made once for each engine.
-func newRetrier() failsafe.Executor[[]hrana.Result] {
-	return failsafe.With(retrypolicy.NewBuilder[[]hrana.Result]().
-		HandleErrorTypes(&againError{}).
-		WithMaxAttempts(maxAttempts).
-		WithBackoff(minPause, maxPause).
-		WithJitterFactor(0.5).
-		ReturnLastFailure().
-		Build())
-}
-
-func newBreaker() circuitbreaker.CircuitBreaker[any] {
-	return circuitbreaker.NewBuilder[any]().
-		WithFailureRateThreshold(breakerShare, breakerCalls, breakerWindow).
-		WithDelay(breakerPause).
-		WithSuccessThreshold(1).
-		Build()
-}
-
-// againError marks the failure of an attempt after which another may be made.
-type againError struct{ err error }
-
-func (e *againError) Error() string { return e.err.Error() }
-func (e *againError) Unwrap() error { return e.err }
 
 // doEither carries out c with the requests that build makes: with the conditions
 // of Hrana 3, or without if the server does not know them.
@@ -100,76 +85,66 @@ func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hr
 }
 
 // do carries out a call. Its error is that of the last attempt as hrana, the
-// pool or the breaker gave it.
+// pool or the breaker gave it; nil if a read met a locked database to the last,
+// as its results tell.
 func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	e.budget.earn(time.Now())
-	var last error
-	results, err := e.retrier.WithContext(ctx).GetWithExecution(func(x failsafe.Execution[[]hrana.Result]) ([]hrana.Result, error) {
-		if x.IsRetry() {
-			if !e.budget.take(time.Now()) {
-				return nil, last
-			}
-			e.retries.Add(1)
+	for attempt := 1; ; attempt++ {
+		results, err := e.attempt(ctx, c, attempt)
+		again := err == nil && !c.write && busy(results) || err != nil && e.again(c, err)
+		if !again || attempt == maxAttempts || ctx.Err() != nil || e.leaving.Load() || !e.budget.take(time.Now()) {
+			return results, err
 		}
-		results, err := e.attempt(ctx, c, x.Attempts())
-		if err == nil && !c.write {
-			err = busy(results)
+		pause := minPause << (attempt - 1)
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		last = err
-		if err != nil && ctx.Err() == nil && e.again(c, err) {
-			return nil, &againError{err}
-		}
-		return results, err
-	})
-	if again, ok := errors.AsType[*againError](err); ok {
-		err = again.err
+		e.retries.Add(1)
 	}
-	return results, err
 }
 
 // again reports whether a call may be made once more after an attempt failed.
 func (e *Engine) again(c *call, err error) bool {
-	c.harmless = false
-	switch fate := fateOf(err); {
-	case fate == untouched || fate == locked:
+	f := fateOf(err)
+	c.harmless = f == lost
+	switch {
+	case f == untouched:
 		return true
-	case fate == refused:
+	case f == refused:
 		return false
-	case !c.write:
-		return true
-	default:
-		c.lost, c.harmless = true, fate == lost
+	case c.write:
+		c.lost = true
 		return c.repeatable && c.harmless
 	}
+	return true
 }
 
 // fate is what became of a request that failed.
 type fate uint8
 
 const (
-	refused   fate = iota // it will not go better another time
+	refused   fate = iota // nothing was changed, and it will not go better another time
 	untouched             // the server has run nothing of it
-	locked                // it met a locked database
 	lost                  // it may have been carried out, and is over
 	pending               // it may have been carried out, or be so later
 )
 
 func fateOf(err error) fate {
-	if h, ok := errors.AsType[*hrana.Error](err); ok {
-		switch h.Status {
-		case http.StatusOK:
-			return locked
-		case http.StatusTooManyRequests:
+	if h := refusalIn(err); h != nil {
+		switch {
+		case h.Status == http.StatusTooManyRequests:
 			return untouched
-		case http.StatusBadGateway, http.StatusServiceUnavailable:
+		case h.BatonUsed(), h.Status == http.StatusBadGateway, h.Status == http.StatusServiceUnavailable:
 			return lost
-		case http.StatusGatewayTimeout:
+		case h.Status == http.StatusRequestTimeout, h.Status == http.StatusGatewayTimeout:
 			return pending
 		}
 		return refused
 	}
 	t, ok := errors.AsType[*hrana.TransportError](err)
-	_, own := errors.AsType[*engine.Error](err) // of the token callback
+	_, own := errors.AsType[*engine.Error](err) // of the token callback, or kept back
 	switch {
 	case !ok, own, isTLSError(err), errors.Is(err, hrana.ErrTooLarge), errors.Is(err, hrana.ErrNeedsV3), errors.Is(err, pool.ErrClosed):
 		return refused
@@ -181,23 +156,43 @@ func fateOf(err error) fate {
 	return lost
 }
 
-// busy returns the failure of a read that met a locked database, if it did.
-func busy(results []hrana.Result) error {
+// refusalIn returns the server's answer to a pipeline if err is that: what
+// failed unsent, or was kept back, may have one for its reason only.
+func refusalIn(err error) *hrana.Error {
+	t, ok := errors.AsType[*hrana.TransportError](err)
+	if _, own := errors.AsType[*engine.Error](err); own || ok && !t.Sent {
+		return nil
+	}
+	h, _ := errors.AsType[*hrana.Error](err)
+	return h
+}
+
+// busy reports whether a read met a locked database.
+func busy(results []hrana.Result) bool {
+	locked := func(err *hrana.Error) bool { return err != nil && kindOf(err.Code, err.Message) == engine.KindBusy }
 	for _, r := range results {
-		if r.Err != nil && kindOf(r.Err.Code, r.Err.Message) == engine.KindBusy {
-			return r.Err
+		if locked(r.Err) {
+			return true
 		}
-		if r.Batch == nil {
-			continue
-		}
-		for _, s := range r.Batch.Steps {
-			if s.Err != nil && kindOf(s.Err.Code, s.Err.Message) == engine.KindBusy {
-				return s.Err
-			}
+		if r.Batch != nil && slices.ContainsFunc(r.Batch.Steps, func(s hrana.StepResult) bool { return locked(s.Err) }) {
+			return true
 		}
 	}
-	return nil
+	return false
 }
+
+// lateError says that an attempt got no answer in the time it had.
+type lateError struct {
+	host string
+	in   time.Duration
+}
+
+func (e *lateError) Error() string {
+	return fmt.Sprintf("no answer from %s in %v", e.host, e.in.Round(time.Millisecond))
+}
+
+// Is makes it the end of a deadline, though not of the caller's.
+func (e *lateError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // attempt makes a call once.
 func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Result, error) {
@@ -210,18 +205,23 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 		return nil, e.unasked()
 	}
 	timeout := requestTimeout + time.Duration(c.size)*time.Second/slowestLink
-	if deadline, ok := ctx.Deadline(); ok && !c.write && attempt < maxAttempts {
-		timeout = min(timeout, time.Until(deadline)*2/3) // some is left for another connection
+	if !c.deadline.IsZero() && attempt < maxAttempts {
+		// Some is left for another connection, if it is enough to tell a silent
+		// server from a slow one.
+		if most := time.Until(c.deadline) * 2 / 3; most >= patience {
+			timeout = min(timeout, most)
+		}
 	}
 	trying, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-
 	var results []hrana.Result
 	if err == nil {
 		results, err = e.exchange(trying, l, c.requests)
 	}
-	hurried := ctx.Err() != nil || timeout < patience && errors.Is(err, context.DeadlineExceeded)
-	e.record(err, hurried)
+	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		err = &hrana.TransportError{Sent: true, Err: &lateError{e.host, timeout}}
+	}
+	e.record(err, ctx.Err() != nil)
 	return results, err
 }
 
@@ -234,13 +234,14 @@ func (e *Engine) exchange(ctx context.Context, l *lease, requests []hrana.Reques
 		}
 	}
 	if e.breaker.IsHalfOpen() {
-		if err := e.revive(ctx, l); err != nil {
+		var err error
+		if l, err = e.revive(ctx, l); err != nil {
 			return nil, err
 		}
 	}
 	baton, keep := e.streams.begin(time.Now())
 	answer, err := e.pipe(ctx, l, baton, keep, requests)
-	if gone, _ := errors.AsType[*hrana.Error](err); gone != nil && baton != "" && gone.StreamGone() {
+	if h := refusalIn(err); h != nil && baton != "" && h.StreamGone() {
 		// Nothing was run. The server has most likely been started anew and knows
 		// none of the other streams either.
 		e.streams.forget()
@@ -251,7 +252,9 @@ func (e *Engine) exchange(ctx context.Context, l *lease, requests []hrana.Reques
 		answer, err = e.pipe(ctx, l, baton, keep, requests)
 	}
 	if err != nil {
-		if baton != "" {
+		if t, ok := errors.AsType[*hrana.TransportError](err); ok && !t.Sent {
+			e.streams.end(time.Now(), baton, true) // the server has not seen it
+		} else if baton != "" {
 			e.streams.lost.Add(1)
 		}
 		return nil, err
@@ -259,7 +262,7 @@ func (e *Engine) exchange(ctx context.Context, l *lease, requests []hrana.Reques
 	if answer.BaseURL != "" {
 		e.streams.refuse()
 	}
-	e.streams.end(time.Now(), answer.Baton, settled(answer.Results))
+	e.streams.end(time.Now(), answer.Baton, settled(requests, answer.Results))
 	return answer.Results[:len(requests)], nil
 }
 
@@ -273,23 +276,33 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, re
 	start := time.Now()
 	answer, err := e.deliver(ctx, l, p)
 	if err != nil {
-		if ctx.Err() != nil && time.Since(start) > patience {
-			// A server that was restored may never come to that index.
-			e.index.CompareAndSwap(p.ReplicationIndex, 0)
-		}
+		e.doubtIndex(p.ReplicationIndex, errors.Is(err, context.DeadlineExceeded), time.Since(start))
 		return nil, err
 	}
-	switch {
-	case baton != "":
-		e.streams.reused.Add(1)
-	default:
+	if baton == "" {
 		e.streams.opened.Add(1)
+	} else {
+		e.streams.reused.Add(1)
 	}
-	if !keep {
+	switch {
+	case !keep:
 		e.streams.closed.Add(1)
+	case answer.Baton == "": // the server has ended it
+		e.streams.lost.Add(1)
 	}
+	e.indexWaits.Store(0)
 	e.advance(p.ReplicationIndex, answer.ReplicationIndex())
 	return answer, nil
+}
+
+// doubtIndex forgets the replication index when two calls in a row waited in
+// vain for more than half of patience: a replica of a restored database may never
+// come to it.
+func (e *Engine) doubtIndex(asked uint64, late bool, waited time.Duration) {
+	if asked > 0 && late && waited > patience/2 && e.indexWaits.Add(1) >= 2 {
+		e.indexWaits.Store(0)
+		e.index.CompareAndSwap(asked, 0)
+	}
 }
 
 // advance remembers the newest state of the database that was seen, which later
@@ -309,14 +322,16 @@ func (e *Engine) advance(asked, told uint64) {
 	}
 }
 
-// settled reports whether no transaction is open behind an answer. The last step
-// of every batch is the ROLLBACK of what is still open.
-func settled(results []hrana.Result) bool {
-	for _, r := range results {
-		if r.Err != nil {
-			return false
+// settled reports whether no transaction is open behind an answer. An Execute
+// begins none, nor does a batch that cannot be parsed; the last step of any other
+// is the ROLLBACK of what is still open.
+func settled(requests []hrana.Request, results []hrana.Result) bool {
+	for i, request := range requests {
+		r := results[i]
+		if _, ok := request.(hrana.Batch); !ok || r.Err != nil && parseCodes[r.Err.Code] {
+			continue
 		}
-		if r.Batch != nil && r.Batch.Steps[len(r.Batch.Steps)-1].Err != nil {
+		if r.Err != nil || r.Batch.Steps[len(r.Batch.Steps)-1].Err != nil {
 			return false
 		}
 	}
@@ -336,23 +351,27 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hran
 	conn := &oneConn{ClientConn: l.Conn()}
 	start := time.Now()
 	answer, err := e.client.Do(ctx, conn, p)
-	refusal, refused := errors.AsType[*hrana.Error](err)
+	refusal := refusalIn(err)
 	transport, failed := errors.AsType[*hrana.TransportError](err)
-	switch {
-	case refused || conn.closing:
+	switch overload := refusal != nil && isOverload(refusal); {
+	case refusal != nil && !overload || conn.closing:
 		// A server that refuses a request may close the connection behind its
 		// answer without a word, which the next request would find out too late.
 		_ = conn.Close() // always nil
 		l.Release(nil)
+	case overload:
+		l.Release(nil) // a new connection would be one more thing to do for it
+		e.pool.Overloaded()
 	case failed && !transport.Sent && !dead(l.Conn()) && l.Conn().InFlight() == 0:
 		l.GiveBack() // nothing was given to it, as without a token
-	case failed && ctx.Err() != nil && time.Since(start) < patience:
+	case failed && errors.Is(err, context.DeadlineExceeded) && time.Since(start) >= patience:
+		l.Release(fmt.Errorf("%w: %w", pool.ErrSilent, err))
+	case failed && errors.Is(err, context.DeadlineExceeded):
+		l.Release(pool.ErrSilent)
+	case failed && ctx.Err() != nil:
 		l.Release(context.Canceled) // the connection is lost, but not to blame
 	default:
 		l.Release(err)
-	}
-	if refused && isOverload(refusal) {
-		e.pool.Overloaded()
 	}
 	return answer, err
 }
@@ -361,32 +380,38 @@ func isOverload(h *hrana.Error) bool {
 	return h.Status == http.StatusTooManyRequests || h.Code == "TRANSACTION_BUSY"
 }
 
-// revive asks for a sign of life before a call is the first after an outage.
-func (e *Engine) revive(ctx context.Context, l *lease) error {
-	ctx, cancel := context.WithTimeout(ctx, reviveTimeout)
+// revive asks for a sign of life before a call is the first after an outage, and
+// closes the breaker when it comes: how long that call itself takes must not
+// keep the others waiting.
+func (e *Engine) revive(ctx context.Context, l *lease) (*lease, error) {
+	ping, cancel := context.WithTimeout(ctx, reviveTimeout)
 	defer cancel()
-	err := e.client.Ping(ctx, l.Conn())
-	if err != nil {
+	conn := &oneConn{ClientConn: l.Conn()}
+	if err := e.client.Ping(ping, conn); err != nil {
 		l.Release(err)
-		return &hrana.TransportError{Err: err} // nothing of the call was sent
+		// Nothing of the call itself was sent.
+		return nil, &hrana.TransportError{Err: fmt.Errorf("ask whether the server is back: %w", err)}
 	}
-	return nil
+	e.breaker.RecordSuccess()
+	if !conn.closing {
+		return l, nil
+	}
+	_ = conn.Close() // always nil
+	l.Release(nil)
+	return e.acquire(ctx)
 }
 
 // record tells the breaker how an attempt ended. It counts what says that the
-// server cannot be reached, and nothing else. hurried says that the caller did
-// not wait long enough to tell.
-func (e *Engine) record(err error, hurried bool) {
-	h, refused := errors.AsType[*hrana.Error](err)
-	_, saturated := errors.AsType[*pool.SaturatedError](err)
-	_, own := errors.AsType[*engine.Error](err)
+// server cannot be reached, and nothing else. gone says that the caller did not
+// wait for the end.
+func (e *Engine) record(err error, gone bool) {
+	h, f := refusalIn(err), fateOf(err)
 	switch {
-	case err == nil:
+	case err == nil, h != nil && h.Status != http.StatusBadGateway && h.Status != http.StatusServiceUnavailable && h.Status != http.StatusGatewayTimeout:
 		e.breaker.RecordSuccess()
-	case refused && h.Status != http.StatusBadGateway && h.Status != http.StatusServiceUnavailable && h.Status != http.StatusGatewayTimeout:
-		e.breaker.RecordSuccess()
-	case hurried || saturated || own || errors.Is(err, pool.ErrClosed) || errors.Is(err, hrana.ErrTooLarge) || errors.Is(err, hrana.ErrNeedsV3):
-		// It says nothing; but the one permit of a half-open breaker must come back.
+	case h == nil && (gone || f == refused || f == untouched && !dialFailed(err)):
+		// It says nothing: the caller left, the failure is our own, or no connection
+		// was free. But the one permit of a half-open breaker must come back.
 		if e.breaker.IsHalfOpen() {
 			e.breaker.RecordFailure()
 		}
@@ -394,6 +419,13 @@ func (e *Engine) record(err error, hurried bool) {
 		e.lastFailure.Store(e.requestError(err))
 		e.breaker.RecordFailure()
 	}
+}
+
+// dialFailed reports whether there is no connection, or none that answers a ping.
+func dialFailed(err error) bool {
+	_, op := errors.AsType[*net.OpError](err)
+	_, dns := errors.AsType[*net.DNSError](err)
+	return op || dns || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // unasked is the error of a call that the open breaker keeps back.

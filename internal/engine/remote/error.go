@@ -12,6 +12,7 @@ import (
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana"
+	"github.com/episodic-memory/episodic/internal/pool"
 )
 
 // serverError translates the failure of a statement, or of a whole batch.
@@ -87,9 +88,9 @@ func (e *Engine) batchError(refusal *hrana.Error, group []*engine.Unit) error {
 // writeError translates the failure of a request that carries a group.
 func (e *Engine) writeError(err error, group []*engine.Unit) error {
 	out := e.requestError(err)
-	if h, ok := errors.AsType[*hrana.Error](err); ok {
+	if h := refusalIn(err); h != nil {
 		switch {
-		case h.Status < 300 || h.Status >= 500 || h.Status == http.StatusRequestTimeout:
+		case h.BatonUsed(), h.Status < 300 || h.Status >= 500 || h.Status == http.StatusRequestTimeout:
 			// A gateway says so too when it has lost the server's answer.
 			out.Kind = engine.KindUnknownOutcome
 		case len(group) > 1 && (h.Status == http.StatusBadRequest || h.Status == http.StatusForbidden):
@@ -106,24 +107,30 @@ func (e *Engine) writeError(err error, group []*engine.Unit) error {
 // reader has lost nothing.
 func (e *Engine) requestError(err error) *engine.Error {
 	out := &engine.Error{Kind: engine.KindUnavailable, Stmt: -1}
-	if own, ok := errors.AsType[*engine.Error](err); ok { // of the token callback
+	if own, ok := errors.AsType[*engine.Error](err); ok { // of the token callback, or kept back
 		return own
 	}
-	if h, ok := errors.AsType[*hrana.Error](err); ok {
+	if h := refusalIn(err); h != nil {
 		return e.refusal(h)
 	}
 	t, _ := errors.AsType[*hrana.TransportError](err)
+	unsent := t != nil && !t.Sent
+	late, _ := errors.AsType[*lateError](err)
+	saturated, _ := errors.AsType[*pool.SaturatedError](err)
 	switch {
 	case errors.Is(err, hrana.ErrTooLarge):
 		out.Kind, out.Err = engine.KindTooLarge, hrana.ErrTooLarge
-	case errors.Is(err, context.DeadlineExceeded):
-		// Not wrapped: it is not the caller's deadline.
-		out.Err = fmt.Errorf("no answer from %s in time (%v, and more for large requests)", e.host, requestTimeout)
 	case isTLSError(err):
 		out.Kind = engine.KindOther // and stays so, however often it is tried
 		out.Err = fmt.Errorf("no secure connection to %s: %w", e.host, cause(err))
-	case t != nil && !t.Sent:
+	case saturated != nil:
+		out.Err = saturated
+	case unsent && errors.Is(err, context.DeadlineExceeded) && !dialFailed(err):
+		out.Err = fmt.Errorf("no connection to %s was free in time", e.host)
+	case unsent:
 		out.Err = fmt.Errorf("cannot reach %s: %w", e.host, cause(err))
+	case late != nil:
+		out.Err = errors.New(late.Error()) // not wrapped: it is not the caller's deadline
 	default:
 		out.Err = fmt.Errorf("no usable answer from %s: %w", e.host, cause(err))
 	}
@@ -144,7 +151,7 @@ func (e *Engine) refusal(h *hrana.Error) *engine.Error {
 	case http.StatusRequestEntityTooLarge:
 		out.Kind = engine.KindTooLarge
 		out.Err = fmt.Errorf("server refused the request: %w", h)
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		out.Kind = engine.KindUnavailable
 		out.Err = fmt.Errorf("server at %s is unavailable: %w", e.host, h)
 	default:

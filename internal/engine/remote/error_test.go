@@ -3,8 +3,8 @@ package remote
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana"
@@ -45,14 +45,14 @@ func TestServerErrors(t *testing.T) {
 
 func TestRequestsWithoutAnAnswer(t *testing.T) {
 	e := &Engine{host: "db:80"}
-	late := fmt.Errorf("send pipeline: %w", context.DeadlineExceeded)
+	late := &lateError{"db:80", 15 * time.Second}
 	for _, tt := range []struct {
 		err         error
 		read, write engine.Kind
 		text        string
 	}{
-		{&hrana.TransportError{Sent: true, Err: late}, engine.KindUnavailable, engine.KindUnknownOutcome, "no answer from db:80 in time (15s"},
-		{&hrana.TransportError{Err: late}, engine.KindUnavailable, engine.KindUnavailable, "no answer from db:80 in time (15s"},
+		{&hrana.TransportError{Sent: true, Err: late}, engine.KindUnavailable, engine.KindUnknownOutcome, "no answer from db:80 in 15s"},
+		{&hrana.TransportError{Err: late}, engine.KindUnavailable, engine.KindUnavailable, "no connection to db:80 was free in time"},
 		{&hrana.TransportError{Sent: true, Err: hrana.ErrTooLarge}, engine.KindTooLarge, engine.KindUnknownOutcome, "message is over 256 MiB"},
 		{&hrana.TransportError{Err: hrana.ErrTooLarge}, engine.KindTooLarge, engine.KindTooLarge, "message is over 256 MiB"},
 	} {

@@ -36,6 +36,10 @@ func (*apartError) Error() string { return "group must be committed without one 
 
 // commit settles a group for the write lane.
 func (e *Engine) commit(group []*engine.Unit) {
+	if e.hopeless {
+		fail(group, &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("not sent: %s did not answer before, and the store is closing", e.host)})
+		return
+	}
 	harmless, err := e.transact(group)
 	for try, start := 1, time.Now(); engine.KindOf(err) == engine.KindBusy && try < busyTries && time.Since(start) < busyTime; try++ {
 		time.Sleep(5*time.Millisecond + rand.N(45*time.Millisecond))
@@ -55,6 +59,9 @@ func (e *Engine) commit(group []*engine.Unit) {
 	if err == nil {
 		return
 	}
+	if kind := engine.KindOf(err); kind == engine.KindUnavailable || kind == engine.KindUnknownOutcome {
+		e.hopeless = e.leaving.Load()
+	}
 	if repeatable, others := byRepeatable(group); harmless && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
 		// Together they could not be sent again.
 		fail(others, err)
@@ -66,11 +73,12 @@ func (e *Engine) commit(group []*engine.Unit) {
 }
 
 // fail settles a group with the error of its last try. A unit that an earlier
-// one may have stored has an unknown outcome whatever came of the last.
+// one may have stored has an unknown outcome whatever came of the last, unless
+// the last found something there already, which may be what the first stored.
 func fail(group []*engine.Unit, err error) {
 	for _, u := range group {
 		u.Results, u.Err = nil, err
-		if kind := engine.KindOf(err); u.Lost && kind != engine.KindUnknownOutcome {
+		if kind := engine.KindOf(err); u.Lost && kind != engine.KindUnknownOutcome && kind != engine.KindUnique {
 			u.Err = &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: fmt.Errorf("the answer was lost, and then: %w", err)}
 		}
 	}
@@ -228,7 +236,7 @@ func (e *Engine) settleUncommitted(p *plan, group []*engine.Unit, steps []hrana.
 		return &apartError{unit}
 	}
 	err.Stmt = stmt
-	group[0].Results, group[0].Err = nil, err
+	fail(group, err)
 	return nil
 }
 

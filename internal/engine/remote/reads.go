@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,27 +21,29 @@ const (
 // A read that finds others under way waits a little for company, at most
 // maxGather: a burst of reads then takes one round trip on two connections.
 //
-// For a server far away, one under way is enough to wait, and the wait is a small
-// part of a round trip (the fastest dial / gatherShare). A server nearby, to
-// which a connection takes less than nearDial, spends more time on a request than
-// on what it asks for: the wait then begins with nearReads under way and ends
-// early when one of them does. It is bounded so that a slow read does not hold
-// up the others.
+// For a server far away, one that has just left is enough to wait, and the wait
+// is a small part of a round trip (the fastest dial / gatherShare). A server
+// nearby, to which a connection takes less than nearDial, spends more time on a
+// request than on what it asks for: the wait then begins with nearReads under way
+// and ends early when one of them does. Those under way for longer than nearSlow
+// do not count: they are slow for another reason.
 const (
 	maxGather   = time.Millisecond
 	gatherShare = 32
 	nearDial    = 2 * time.Millisecond
 	nearReads   = 2
+	nearSlow    = 5 * time.Millisecond
 )
 
-// company returns how many exchanges must be under way for a read to wait for
-// company, and how long.
-func (e *Engine) company() (under int, wait time.Duration) {
+// company returns how many exchanges that began within some time must be under
+// way for a read to wait for company, and how long it waits.
+func (e *Engine) company() (count int, within, wait time.Duration) {
 	dial := time.Duration(e.fastestDial.Load())
 	if dial < nearDial {
-		return nearReads, maxGather
+		return nearReads, nearSlow, maxGather
 	}
-	return 1, min(maxGather, dial/gatherShare)
+	wait = min(maxGather, dial/gatherShare)
+	return 1, wait, wait
 }
 
 // read is one Query call.
@@ -49,6 +52,7 @@ type read struct {
 	stmts   []engine.Stmt
 	results []engine.Result
 	err     error
+	left    time.Time     // when its exchange began
 	done    chan struct{} // closed when results or err is set; nil if nobody else waits for it
 }
 
@@ -67,28 +71,41 @@ type readers struct {
 
 	mu    sync.Mutex
 	queue []*read
-	under int // exchanges under way
+	under []time.Time // when the exchanges under way began
 }
 
 // leave returns a lease to a read that may leave at once, nil if it must wait.
 // done must be called after the exchange.
-func (e *Engine) leave() *lease {
+func (e *Engine) leave(r *read) *lease {
 	q := &e.readers
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if limit, _ := e.company(); len(q.queue) > 0 || q.under >= limit {
+	r.left = time.Now()
+	if count, within, _ := e.company(); len(q.queue) > 0 || q.young(r.left, within) >= count {
 		return nil
 	}
 	l := e.pool.TryAcquire()
 	if l != nil {
-		q.under++
+		q.under = append(q.under, r.left)
 	}
 	return l
 }
 
-func (q *readers) done() {
+// young counts the exchanges under way that began within some time.
+func (q *readers) young(now time.Time, within time.Duration) (n int) {
+	for _, began := range q.under {
+		if now.Sub(began) < within {
+			n++
+		}
+	}
+	return n
+}
+
+// done is called when the exchange that began then has ended.
+func (q *readers) done(began time.Time) {
 	q.mu.Lock()
-	q.under--
+	i := slices.Index(q.under, began)
+	q.under = slices.Delete(q.under, i, i+1)
 	q.mu.Unlock()
 	signal(q.ended)
 }
@@ -96,11 +113,11 @@ func (q *readers) done() {
 // gather lets reads wait for company.
 func (e *Engine) gather(timer *time.Timer) {
 	q := &e.readers
-	limit, wait := e.company()
+	count, within, wait := e.company()
 	crowded := func() bool {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		return q.under >= limit && len(q.queue) < maxReads
+		return q.young(time.Now(), within) >= count && len(q.queue) < maxReads
 	}
 	timer.Reset(wait)
 	for crowded() {
@@ -160,7 +177,8 @@ func (q *readers) take() []*read {
 	clear(q.queue[rest:]) // keep nothing alive
 	q.queue = q.queue[:rest]
 	if len(batch) > 0 {
-		q.under++
+		batch[0].left = time.Now()
+		q.under = append(q.under, batch[0].left)
 	}
 	return batch
 }
@@ -173,19 +191,19 @@ func (e *Engine) serveReads() {
 	for {
 		select {
 		case <-e.readers.wake:
-		case <-e.closing:
+		case <-e.life.Done():
 			return
 		}
 		for !e.readers.empty() {
 			e.gather(timer)
-			ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+			ctx, cancel := context.WithTimeout(e.life, requestTimeout)
 			l, err := e.acquire(ctx)
 			cancel()
 			batch := e.readers.take()
 			if len(batch) > 0 {
 				e.owned.Go(func() {
 					e.answerTogether(batch, l, err)
-					e.readers.done()
+					e.readers.done(batch[0].left)
 				})
 			} else if l != nil { // they have all given up
 				l.GiveBack()
@@ -216,6 +234,12 @@ func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
 // All see the same snapshot.
 func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed error) {
 	c := &call{lease: l, failed: failed}
+	for _, r := range batch {
+		c.size += engine.Size(r.stmts)
+		if d, ok := r.ctx.Deadline(); ok && (c.deadline.IsZero() || d.Before(c.deadline)) {
+			c.deadline = d
+		}
+	}
 	single := len(batch) == 1 && len(batch[0].stmts) == 1 && verb(batch[0].stmts[0].SQL) == "SELECT"
 	results, err := e.doEither(ctx, c, func(v3 bool) []hrana.Request {
 		if single {
@@ -278,11 +302,12 @@ func (e *Engine) settleReads(ctx context.Context, batch []*read, steps []hrana.S
 		return
 	}
 	steps = steps[1:]
+	var rest []*read // the failure of another ended the transaction
 	for _, r := range batch {
 		own := steps[:len(r.stmts)]
 		steps = steps[len(r.stmts):]
 		if own[0] == (hrana.StepResult{}) && len(batch) > 1 {
-			e.answer(ctx, []*read{r}, nil, nil) // the failure of another ended the transaction
+			rest = append(rest, r)
 			continue
 		}
 		results := make([]engine.Result, len(own))
@@ -298,5 +323,8 @@ func (e *Engine) settleReads(ctx context.Context, batch []*read, steps []hrana.S
 			e.queries.Add(1)
 		}
 		r.settle(results, err)
+	}
+	if len(rest) > 0 {
+		e.answer(ctx, rest, nil, nil)
 	}
 }

@@ -26,7 +26,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -54,17 +53,20 @@ type Engine struct {
 	readers      readers
 	lane         *engine.Lane
 
-	retrier     failsafe.Executor[[]hrana.Result]
 	breaker     circuitbreaker.CircuitBreaker[any]
 	budget      budget
 	lastFailure atomic.Pointer[engine.Error] // that the breaker counted
 	fastestDial atomic.Int64                 // in nanoseconds; others may have waited for a busy machine. 0 is none yet
 	index       atomic.Uint64                // the newest replication index seen; 0 is none
+	indexWaits  atomic.Int64                 // calls in a row that may have waited for it in vain
 
 	queries, batches, commits, retries, withheld atomic.Uint64
 
-	closing chan struct{}  // closed when the last call has ended
-	owned   sync.WaitGroup // the engine's goroutines but the lane's and the pool's
+	leaving  atomic.Bool     // Close was called
+	hopeless bool            // leaving, and the server does not answer; of the lane's goroutine
+	life     context.Context // ends when the last call has
+	end      context.CancelFunc
+	owned    sync.WaitGroup // the engine's goroutines but the lane's and the pool's
 
 	// mu guards closed, and the passage of running from 0 to 1.
 	mu      sync.Mutex
@@ -101,10 +103,9 @@ func Open(cfg Config) (*Engine, error) {
 		transport: newTransport(),
 		streams:   streams{wake: make(chan struct{}, 1)},
 		readers:   readers{wake: make(chan struct{}, 1), ended: make(chan struct{}, 1)},
-		retrier:   newRetrier(),
 		breaker:   newBreaker(),
-		closing:   make(chan struct{}),
 	}
+	e.life, e.end = context.WithCancel(context.Background())
 	if e.pool, err = pool.New(e.connector(), cfg.Pool); err != nil {
 		return nil, err
 	}
@@ -143,10 +144,13 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Resu
 	if err := check(stmts, readVerbs); err != nil {
 		return nil, err
 	}
+	if e.breaker.IsOpen() && e.breaker.RemainingDelay() > 0 {
+		return nil, e.unasked() // rather than wait for a connection first
+	}
 	r := &read{ctx: ctx, stmts: stmts}
-	if l := e.leave(); l != nil {
+	if l := e.leave(r); l != nil {
 		e.answer(ctx, []*read{r}, l, nil)
-		e.readers.done()
+		e.readers.done(r.left)
 	} else {
 		r.done = make(chan struct{})
 		e.readers.push(r)
@@ -237,14 +241,12 @@ func (e *Engine) ServerStats() ServerStats {
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
 	e.mu.Lock()
-	first := !e.closed
 	e.closed = true
 	e.mu.Unlock()
+	e.leaving.Store(true)
 	e.lane.Close()
 	e.running.Wait()
-	if first {
-		close(e.closing)
-	}
+	e.end()
 	e.owned.Wait()
 	return e.pool.Close(context.Background()) // no lease is out
 }

@@ -240,7 +240,7 @@ func TestGatewayErrors(t *testing.T) {
 	}{
 		{302, engine.KindOther, engine.KindOther, 1, 1, "server refused the request: HTTP 302: Found"},
 		{400, engine.KindOther, engine.KindOther, 1, 1, "server refused the request: HTTP 400: Bad Request"},
-		{408, engine.KindOther, engine.KindUnknownOutcome, 1, 1, "HTTP 408: Request Timeout"},
+		{408, engine.KindUnavailable, engine.KindUnknownOutcome, 3, 1, "is unavailable: HTTP 408: Request Timeout"},
 		{413, engine.KindTooLarge, engine.KindTooLarge, 1, 1, "HTTP 413: Request Entity Too Large"},
 		{429, engine.KindUnavailable, engine.KindUnavailable, 3, 3, "is unavailable: HTTP 429: Too Many Requests"},
 		{500, engine.KindOther, engine.KindUnknownOutcome, 1, 1, "server refused the request: HTTP 500: Internal Server Error"},

@@ -20,7 +20,7 @@ const (
 	streamGap    = streamIdle / 2
 	streamStreak = 3
 
-	closeTimeout = 5 * time.Second // of closing a stream
+	closeTimeout = 2 * time.Second // of closing a stream
 )
 
 // streams keeps the hot streams of a server: opening one makes the server open
@@ -38,6 +38,7 @@ type streams struct {
 	doomed []string     // not to be used any more
 	ended  time.Time    // when the last exchange ended
 	streak int
+	armed  bool // tendStreams will look again by itself
 	off    bool // the server wants its streams to be continued elsewhere
 }
 
@@ -73,6 +74,10 @@ func (s *streams) end(now time.Time, baton string, clean bool) {
 		return
 	case clean && !s.off:
 		s.idle = append(s.idle, idleStream{baton, now})
+		if s.armed {
+			return
+		}
+		s.armed = true
 	default:
 		s.doomed = append(s.doomed, baton)
 	}
@@ -87,11 +92,15 @@ func (s *streams) forget() {
 	s.idle, s.doomed = nil, nil
 }
 
-// refuse drops all streams and keeps none from now on.
+// refuse has all streams closed and keeps none from now on.
 func (s *streams) refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.off = true
+	for _, stream := range s.idle {
+		s.doomed = append(s.doomed, stream.baton)
+	}
+	s.idle = nil
 }
 
 // cold removes the streams to be closed at that moment, all of them if the
@@ -106,7 +115,7 @@ func (s *streams) cold(now time.Time, all bool) (batons []string, next time.Dura
 		n++
 	}
 	s.idle = s.idle[n:]
-	if len(s.idle) > 0 {
+	if s.armed = len(s.idle) > 0; s.armed {
 		return batons, streamIdle - now.Sub(s.idle[0].since)
 	}
 	return batons, time.Hour
@@ -121,7 +130,7 @@ func (e *Engine) tendStreams() {
 		select {
 		case <-e.streams.wake:
 		case <-timer.C:
-		case <-e.closing:
+		case <-e.life.Done():
 			batons, _ := e.streams.cold(time.Now(), true)
 			var closers sync.WaitGroup
 			for _, baton := range batons {
