@@ -60,6 +60,13 @@ func (d *Decoder) Learn(dict *Dictionary) error {
 	return nil
 }
 
+// Knows reports whether the Decoder can read frames made with the dictionary.
+func (d *Decoder) Knows(id uint32) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return id == builtinID || d.dicts[id] != nil
+}
+
 // Decode appends the plain bytes of the frame to dst. It allocates only if dst
 // lacks the capacity for 16 bytes more than these. After an error dst is
 // returned as it was. Errors: ErrDamaged, *UnknownDictionaryError,

@@ -123,6 +123,12 @@ func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
 	return h, binary.LittleEndian.Uint32(rest), rest[4:], nil
 }
 
+// Prefix returns what all frames of this codec and dictionary (0: none) begin
+// with, and no others.
+func Prefix(c Codec, dictionary uint32) []byte {
+	return binary.AppendUvarint([]byte{frameVersion, wireOf[c]}, uint64(dictionary))
+}
+
 func appendHeader(dst []byte, h Header, sum uint32) []byte {
 	dst = append(dst, frameVersion, wireOf[h.Codec])
 	dst = binary.AppendUvarint(dst, uint64(h.Dictionary))
