@@ -109,15 +109,22 @@ func (d *dictionaries) inBackground() {
 	d.looking = true
 	d.wait.Go(func() {
 		_, err := d.trainDue(d.ctx)
+		if err != nil && d.ctx.Err() == nil {
+			d.failed(err)
+		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.looking = false
 		d.firstIsOver()
-		if err != nil && d.ctx.Err() == nil {
-			d.failures++
-			d.lastFailure = err.Error()
-		}
 	})
+}
+
+// failed counts what nobody can be told.
+func (d *dictionaries) failed(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failures++
+	d.lastFailure = err.Error()
 }
 
 // look adopts the dictionaries that are to be written with, and returns for what
@@ -133,7 +140,11 @@ func (d *dictionaries) look(ctx context.Context) (due [payloadKinds]int64, err e
 		return due, err
 	}
 	for k, a := range active {
-		if err := d.adopt(ctx, payloadKind(k), a, seen.Add(useFor)); err != nil {
+		err := d.adopt(ctx, payloadKind(k), a, seen.Add(useFor))
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			d.failed(err) // what is in use stays in use, until there is another one
+		case err != nil:
 			return due, err
 		}
 	}
@@ -270,7 +281,7 @@ func (d *dictionaries) train(ctx context.Context, k payloadKind, items int64) (T
 		}
 		row := &dictionaryRow{kind: k, items: items, samples: len(samples), ratio: t.After, dictionary: dict}
 		insert := row.insert(id, time.Now())
-		r, err := d.engine.Repeatable(ctx, insert)
+		_, err = d.engine.Repeatable(ctx, insert)
 		if engine.KindOf(err) == engine.KindUnique {
 			continue // another process took the id
 		}
@@ -280,16 +291,15 @@ func (d *dictionaries) train(ctx context.Context, k payloadKind, items int64) (T
 		if dict == nil {
 			return t, nil
 		}
-		_, err = d.look(ctx)
-		if used := d.packer.kinds[k].use.Load().dictionary; err == nil && used != id {
-			t.Reason = fmt.Sprintf("another process has just trained dictionary %d", used)
-		} else if err == nil {
+		if _, err = d.look(ctx); err != nil {
+			return t, err
+		}
+		if used := d.packer.kinds[k].use.Load().dictionary; used == id {
 			t.Dictionary = id
+		} else {
+			t.Reason = fmt.Sprintf("meanwhile another process has trained, and dictionary %d is used", used)
 		}
-		if r[0].Affected == 0 && t.Dictionary == 0 && t.Reason == "" {
-			t.Reason = "another process has just trained one"
-		}
-		return t, err
+		return t, nil
 	}
 	return t, errors.New("every id that was tried is taken")
 }

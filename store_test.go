@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if crashWriter() {
+	if crashWriter() || crashTrainer() {
 		return
 	}
 	goleak.VerifyTestMain(m)
