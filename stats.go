@@ -121,6 +121,9 @@ type Savings struct {
 	SamplePayloads int64 `json:"sample_payloads"`
 	SampleStored   int64 `json:"sample_stored_bytes"`
 	SamplePlain    int64 `json:"sample_plain_bytes"`
+	// Dictionaries are those that the database holds, and what they take besides.
+	Dictionaries    int64 `json:"dictionaries"`
+	DictionaryBytes int64 `json:"dictionary_bytes"`
 }
 
 // Savings says how many bytes the payloads of the database take, whoever wrote
@@ -128,7 +131,7 @@ type Savings struct {
 // them tells.
 func (s *Store) Savings(ctx context.Context) (Savings, error) {
 	const head = 20 // bytes: what a frame says about itself
-	var stmts []engine.Stmt
+	stmts := []engine.Stmt{{SQL: "SELECT count(*), coalesce(sum(length(content)), 0) FROM dictionaries WHERE length(content) > 0"}}
 	for _, t := range payloadTables {
 		order := strings.Join(t.keys, " DESC, ") + " DESC"
 		stmts = append(stmts,
@@ -139,12 +142,16 @@ func (s *Store) Savings(ctx context.Context) (Savings, error) {
 	if err != nil {
 		return Savings{}, failed(err, "count savings")
 	}
-	var v Savings
+	dictionaries := reader{row: r[0].Rows[0]}
+	v := Savings{Dictionaries: dictionaries.int(0), DictionaryBytes: dictionaries.int(1)}
+	if dictionaries.err != nil {
+		return Savings{}, fmt.Errorf("count savings: %w: %w", ErrCorrupt, dictionaries.err)
+	}
 	for i := range payloadTables {
-		in := reader{row: r[2*i].Rows[0]}
+		in := reader{row: r[1+2*i].Rows[0]}
 		v.Payloads += in.int(0)
 		v.StoredBytes += in.int(1)
-		for _, row := range r[2*i+1].Rows {
+		for _, row := range r[2+2*i].Rows {
 			in := reader{row: row, err: in.err}
 			size, begin := in.int(0), column[[]byte](&in, 1)
 			if in.err != nil {

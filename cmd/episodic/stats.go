@@ -60,6 +60,9 @@ func (a *app) printSavings(s episodic.Savings) {
 		of += fmt.Sprintf(", by the newest %d", s.SamplePayloads)
 	}
 	a.printf("payloads    %d in %s, %.0f %% %s\n", s.Payloads, size(s.StoredBytes), 100*float64(s.SampleStored)/float64(s.SamplePlain), of)
+	if s.Dictionaries > 0 {
+		a.printf("besides     %s in %s\n", dictionaries(s.Dictionaries), size(s.DictionaryBytes))
+	}
 }
 
 // printServer prints what happened on the way to a server; nothing for a local
