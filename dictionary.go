@@ -225,8 +225,8 @@ type Training struct {
 }
 
 // TrainDictionaries trains dictionaries if it is time to: for episodes, and for
-// patterns with heuristics and relations, when there are 20, 200 or 2,000 of
-// them. A new one is stored, and used from then on, if it makes what it was not
+// patterns with heuristics and relations, when there are 20, 60, 200, 600 or
+// 2,000 of them. A new one is stored, and used from then on, if it makes what it was not
 // made from at least 3 % smaller. It returns the attempts, which are none if it
 // is not time. Stores that stay open do the same in the background; a program
 // that ends soon calls this at its end. Errors: Retryable ones; the context's.

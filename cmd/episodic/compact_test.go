@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
@@ -64,5 +69,57 @@ func TestSize(t *testing.T) {
 		if got := size(n); got != want {
 			t.Errorf("%d is %q, want %q", n, got, want)
 		}
+	}
+}
+
+// What the Store makes of real trajectories of tasks that it has not seen, and of
+// the very first ones.
+func TestRealTrajectoriesGetSmall(t *testing.T) {
+	text, err := os.ReadFile(sharedData(t, "tau-bench-airline.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(t.TempDir(), "m.db")
+	// put stores the tasks that which chooses, and returns stored and plain bytes.
+	put := func(which func(task int) bool, train bool) float64 {
+		store, err := episodic.Open(t.Context(), target, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		for line := range bytes.Lines(text) {
+			var source struct {
+				Task int `json:"task_id"`
+			}
+			if err := json.Unmarshal(line, &source); err != nil {
+				t.Fatal(err)
+			}
+			if !which(source.Task) {
+				continue
+			}
+			e, err := parseDocument(line, formatOpenAI, time.Now())
+			if err == nil {
+				err = store.PutEpisode(t.Context(), e)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if train {
+			if trained, err := store.TrainDictionaries(t.Context()); err != nil {
+				t.Fatal(trained, err)
+			}
+		}
+		s := store.Stats().Compression.Episodes
+		t.Logf("%+v", s)
+		return float64(s.StoredBytes) / float64(s.PlainBytes)
+	}
+	test := func(task int) bool { return task%5 == 0 }
+	if first := put(func(task int) bool { return task == 1 }, false); first > 0.45 {
+		t.Errorf("the first episodes take %.3f of their size", first)
+	}
+	put(func(task int) bool { return !test(task) }, true)
+	if ratio := put(test, false); ratio > 0.15 {
+		t.Errorf("episodes of other tasks take %.3f of their size", ratio)
 	}
 }
