@@ -1,10 +1,10 @@
 package episodic
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/codec"
@@ -21,8 +21,10 @@ type Compaction struct {
 	Rewritten int64 `json:"rewritten"`
 	Before    int64 `json:"before_bytes"`
 	After     int64 `json:"after_bytes"`
-	// Damaged is how many could not be read, and were left as they are.
-	Damaged int64 `json:"damaged"`
+	// Damaged is how many could not be read, and were left as they are; Damage says
+	// which row was the first, and why.
+	Damaged int64  `json:"damaged"`
+	Damage  string `json:"damage,omitempty"`
 	// Retired is how many dictionaries nobody writes with any more. Forgotten is
 	// how many, retired a week ago or longer, no payload needs; their content is
 	// gone.
@@ -48,6 +50,7 @@ type compactor struct {
 	progress func(done, all int64)
 	done     Compaction
 	looked   int64
+	ids      [payloadKinds]uint32 // of the dictionaries in use
 	begins   [payloadKinds][]byte // of the frames that are as they should be
 }
 
@@ -100,11 +103,10 @@ func (c *compactor) encoder(ctx context.Context, k payloadKind) (*codec.Encoder,
 	}
 	o := c.packer.codecOptions(dict)
 	o.Level = codec.Best
-	id := uint32(0)
 	if dict != nil {
-		id = dict.ID()
+		c.ids[k] = dict.ID()
 	}
-	c.begins[k] = codec.Prefix(o.Codec, id)
+	c.begins[k] = codec.Prefix(o.Codec, c.ids[k])
 	return codec.NewEncoder(o)
 }
 
@@ -123,7 +125,9 @@ func (c *compactor) table(ctx context.Context, t *payloadTable, enc *codec.Encod
 			payload, err := c.again(ctx, t.kind, enc, row[len(row)-1])
 			switch {
 			case errors.Is(err, ErrCorrupt):
-				c.done.Damaged++
+				if c.done.Damaged++; c.done.Damaged == 1 {
+					c.done.Damage = fmt.Sprintf("%s %s: %v", t.table, strings.Trim(fmt.Sprint(after), "[]"), err)
+				}
 			case err != nil:
 				return err
 			case payload != nil:
@@ -161,9 +165,10 @@ func (c *compactor) again(ctx context.Context, k payloadKind, enc *codec.Encoder
 	}
 	stored := column.([]byte)
 	payload := packed(enc, append([]byte{formatJSON}, text...))
+	// Those who use no dictionaries let others' be.
 	leaves := false
-	if h, err := codec.Inspect(stored); err == nil {
-		leaves = h.Dictionary >= codec.MinTrainedID && !bytes.HasPrefix(stored, c.begins[k])
+	if h, err := codec.Inspect(stored); err == nil && c.packer.trains(k) {
+		leaves = h.Dictionary >= codec.MinTrainedID && h.Dictionary != c.ids[k]
 	}
 	if len(payload) < len(stored) || leaves {
 		return payload, nil

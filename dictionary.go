@@ -19,7 +19,7 @@ const (
 	lookEvery = 3 * time.Minute
 	// useFor is how long after a look a dictionary may be written with: it may have
 	// been retired since.
-	useFor = 10 * time.Minute
+	useFor = 24 * time.Hour
 	// forgetAfter is how long after it was retired a dictionary that no row needs
 	// is kept, in case a writer uses it still: far longer than useFor and any call.
 	forgetAfter = 7 * 24 * time.Hour
@@ -161,7 +161,7 @@ func (d *dictionaries) adopt(ctx context.Context, k payloadKind, a activeDiction
 		return nil
 	case a.id == 0:
 		if !use.until.IsZero() {
-			p.kinds[k].use.Store(p.builtin())
+			p.kinds[k].use.Store(p.builtin)
 		}
 		return nil
 	case a.id == use.dictionary:

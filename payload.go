@@ -70,6 +70,7 @@ func encodePayload(field string, v any) ([]byte, error) {
 type packer struct {
 	options Compression
 	decoder *codec.Decoder
+	builtin *encoding // what every Store can read
 	kinds   [payloadKinds]packing
 	// before is called before a payload is packed. It may change the encoders.
 	before func(payloadKind)
@@ -92,8 +93,8 @@ type encoding struct {
 	*codec.Encoder
 	dictionary uint32 // 0: none
 	ratio      float64
-	// until is when the encoder must not be used any more unless somebody has seen
-	// since that its dictionary is not retired; zero: for ever.
+	// until is when the encoder must not be used any more, unless it has been seen
+	// since then that its dictionary is not retired; zero: never.
 	until time.Time
 }
 
@@ -104,9 +105,10 @@ func newPacker(o Compression) *packer {
 		options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1),
 		before: func(payloadKind) {},
 	}
+	p.builtin = p.encoding(codec.Builtin(), 0, time.Time{})
 	for k := range payloadKinds {
 		if p.compresses(k) {
-			p.kinds[k].use.Store(p.builtin())
+			p.kinds[k].use.Store(p.builtin)
 		}
 	}
 	return p
@@ -129,8 +131,6 @@ func (p *packer) codecOptions(d *codec.Dictionary) codec.Options {
 	}
 	return o
 }
-
-func (p *packer) builtin() *encoding { return p.encoding(codec.Builtin(), 0, time.Time{}) }
 
 func (p *packer) encoding(d *codec.Dictionary, ratio float64, until time.Time) *encoding {
 	o := p.codecOptions(d)
@@ -162,8 +162,7 @@ func (p *packer) pack(k payloadKind, payload []byte) []byte {
 	out := payload
 	if use := kind.use.Load(); use != nil {
 		if !use.until.IsZero() && time.Now().After(use.until) {
-			use = p.builtin()
-			kind.use.Store(use)
+			use = p.builtin
 		}
 		start := time.Now()
 		out = packed(use.Encoder, payload)

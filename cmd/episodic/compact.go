@@ -50,7 +50,7 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 			a.printf("%s retired, %d forgotten\n", dictionaries(done.Retired), done.Forgotten)
 		}
 		if done.Damaged > 0 {
-			a.complain("%s could not be read, and are left as they are", count(int(done.Damaged), "payload"))
+			a.complain("%s could not be read; the first: %s", count(int(done.Damaged), "payload"), done.Damage)
 			return errReported
 		}
 		return nil
