@@ -169,7 +169,7 @@ func TestStreamGone(t *testing.T) {
 		{Error{"STREAM_EXPIRED", "The stream has expired due to inactivity", 400}, true},
 		{Error{"", "Received an invalid baton", 400}, true},
 		{Error{"", "Received a baton that has already been used", 400}, false}, // by a copy of this very pipeline, perhaps
-		{Error{"", "Stream for this baton was closed", 400}, false}, // after a Close, when some was run
+		{Error{"", "Stream for this baton was closed", 400}, false},            // after a Close, when some was run
 		// Turso, by its protocol's description
 		{Error{"STREAM_EXPIRED", "stream expired: idle 31s (limit 30s)", 410}, true},
 		{Error{"STREAM_LOST", "", 410}, true},

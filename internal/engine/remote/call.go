@@ -348,7 +348,7 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 
 // deliver makes one exchange over l and gives it back.
 func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hrana.Answer, error) {
-	conn := &oneConn{ClientConn: l.Conn()}
+	conn := &oneConn{conn: l.Conn()}
 	start := time.Now()
 	answer, err := e.client.Do(ctx, conn, p)
 	refusal := refusalIn(err)
@@ -362,7 +362,7 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hran
 	case overload:
 		l.Release(nil) // a new connection would be one more thing to do for it
 		e.pool.Overloaded()
-	case failed && !transport.Sent && !dead(l.Conn()) && l.Conn().InFlight() == 0:
+	case failed && !transport.Sent && !conn.dead() && conn.InFlight() == 0:
 		l.GiveBack() // nothing was given to it, as without a token
 	case failed && errors.Is(err, context.DeadlineExceeded) && time.Since(start) >= patience:
 		l.Release(fmt.Errorf("%w: %w", pool.ErrSilent, err))
@@ -386,7 +386,7 @@ func isOverload(h *hrana.Error) bool {
 func (e *Engine) revive(ctx context.Context, l *lease) (*lease, error) {
 	ping, cancel := context.WithTimeout(ctx, reviveTimeout)
 	defer cancel()
-	conn := &oneConn{ClientConn: l.Conn()}
+	conn := &oneConn{conn: l.Conn()}
 	if err := e.client.Ping(ping, conn); err != nil {
 		l.Release(err)
 		// Nothing of the call itself was sent.

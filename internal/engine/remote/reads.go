@@ -215,14 +215,14 @@ func (e *Engine) serveReads() {
 // answerTogether settles reads that travel together, until the last of their
 // callers has given up.
 func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	var waiting atomic.Int64
 	waiting.Store(int64(len(batch)))
 	for _, r := range batch {
 		stop := context.AfterFunc(r.ctx, func() {
 			if waiting.Add(-1) == 0 {
-				cancel()
+				cancel(r.ctx.Err()) // the end of a deadline says something about the server
 			}
 		})
 		defer stop()

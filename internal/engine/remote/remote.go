@@ -48,7 +48,7 @@ type Engine struct {
 	scheme, host string // http or https; host:port
 	client       *hrana.Client
 	transport    *http.Transport
-	pool         *pool.Pool[*http.ClientConn]
+	pool         *pool.Pool[*conn]
 	streams      streams
 	readers      readers
 	lane         *engine.Lane
