@@ -247,7 +247,7 @@ func (c *check) verdicts(r *Reward, f *Reflection, applied []AppliedPattern) {
 // It sets the fields of e that storing fills in. Errors: ErrInvalid.
 func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 	isNew := e.ID.IsZero()
-	w, err := newEpisodeRow(e)
+	w, err := newEpisodeRow(s.packer, e)
 	if err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
@@ -288,7 +288,7 @@ func (s *Store) insert(ctx context.Context, rows ...*episodeRow) error {
 func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added int, err error) {
 	rows := make([]*episodeRow, len(episodes))
 	for i, e := range episodes {
-		if rows[i], err = newEpisodeRow(e); err != nil {
+		if rows[i], err = newEpisodeRow(s.packer, e); err != nil {
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
 		}
 	}
@@ -369,7 +369,7 @@ func (s *Store) Start(ctx context.Context, e *Episode) error {
 	if e.Outcome.Kind != "" {
 		return fmt.Errorf("start episode: %w", invalid("outcome", "is set; an episode that has ended is stored with PutEpisode"))
 	}
-	w, err := newEpisodeRow(e)
+	w, err := newEpisodeRow(s.packer, e)
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
@@ -389,7 +389,7 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 	if len(steps) == 0 {
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
 	}
-	a, err := newAppend(id, steps, time.Now())
+	a, err := newAppend(s.packer, id, steps, time.Now())
 	if err != nil {
 		return 0, fmt.Errorf("append steps to %v: %w", id, err)
 	}
@@ -449,7 +449,7 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		return fmt.Errorf("complete episode %v: %w", id, invalid("outcome.kind", "is empty; it must be one of success, partial_success, failure, abstained"))
 	}
 	for range 10 {
-		e, rec, err := s.loadSome(ctx, id)
+		e, rec, err := s.loadSome(ctx, id, readAtOnce)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
 		}
@@ -462,7 +462,7 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		if !rec.whole {
 			e.Steps, e.StepCount = nil, 0 // too large to be worth folding
 		}
-		w, err := done.applyTo(e)
+		w, err := done.applyTo(s.packer, e)
 		if err != nil {
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
@@ -480,7 +480,7 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 }
 
 // applyTo returns the row of the episode that ends so.
-func (done *Completion) applyTo(e *Episode) (*episodeRow, error) {
+func (done *Completion) applyTo(p *packer, e *Episode) (*episodeRow, error) {
 	// With a zero End, storing sets it to now, or to a Start that another machine's
 	// clock put ahead of ours.
 	e.End, e.Outcome = done.End, done.Outcome
@@ -497,7 +497,7 @@ func (done *Completion) applyTo(e *Episode) (*episodeRow, error) {
 		}
 		e.Metadata[k] = v
 	}
-	return newEpisodeRow(e)
+	return newEpisodeRow(p, e)
 }
 
 // storedIn reports whether an ended episode has all that the completion says.

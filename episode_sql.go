@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -93,11 +94,11 @@ type episodeRow struct {
 	words   [4]any // columns of the search table
 }
 
-func newEpisodeRow(e *Episode) (*episodeRow, error) {
+func newEpisodeRow(p *packer, e *Episode) (*episodeRow, error) {
 	if err := e.prepare(time.Now()); err != nil {
 		return nil, err
 	}
-	payload, err := encodePayload("episode", &episodePayload{
+	payload, err := p.encode(episodePayloads, "episode", &episodePayload{
 		Description: e.Description, Framework: e.Context.Framework, Complexity: e.Context.Complexity, Outcome: e.Outcome,
 		Reward: e.Reward, Reflection: e.Reflection, AppliedPatterns: e.AppliedPatterns, Metadata: e.Metadata,
 	})
@@ -105,7 +106,7 @@ func newEpisodeRow(e *Episode) (*episodeRow, error) {
 		return nil, err
 	}
 	w := &episodeRow{id: e.ID, payload: payload, rev: rand.Int64(), steps: len(e.Steps)}
-	if w.runs, err = encodeRuns(e.Steps, 1); err != nil {
+	if w.runs, err = encodeRuns(p, e.Steps, 1); err != nil {
 		return nil, err
 	}
 	tags := unique(e.Context.Tags)
@@ -136,32 +137,32 @@ func unique(list []string) []string {
 
 // encodeRuns cuts steps into runs that a row can hold, the first step being
 // number first.
-func encodeRuns(steps []Step, first int) ([]run, error) {
+func encodeRuns(p *packer, steps []Step, first int) ([]run, error) {
 	var runs []run
 	total := 0
 	for i, s := range steps {
 		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
 		s.Time = whole(s.Time)
-		p, err := encodePayload(field, &s)
+		step, err := encodePayload(field, &s)
 		if err != nil {
 			return nil, err
 		}
-		if total += len(p); total > maxEpisode {
+		if total += len(step); total > maxEpisode {
 			return nil, invalid(field, "brings the steps over %d bytes; append them to a started episode in several calls", maxEpisode)
 		}
 		last := len(runs) - 1
-		if last < 0 || len(runs[last].payload)+len(p) > runTarget {
+		if last < 0 || len(runs[last].payload)+len(step) > runTarget {
 			runs = append(runs, run{first: first + i, payload: []byte{formatJSON, '['}})
 			last++
 		} else {
 			runs[last].payload = append(runs[last].payload, ',')
 		}
-		runs[last].payload = append(runs[last].payload, p[1:]...)
+		runs[last].payload = append(runs[last].payload, step[1:]...)
 		runs[last].count++
 	}
 	for i := range runs {
-		runs[i].payload = append(runs[i].payload, ']')
+		runs[i].payload = p.pack(episodePayloads, append(runs[i].payload, ']'))
 	}
 	return runs, nil
 }
@@ -212,7 +213,7 @@ type appendRow struct {
 	words   string
 }
 
-func newAppend(id ID, steps []Step, now time.Time) (*appendRow, error) {
+func newAppend(p *packer, id ID, steps []Step, now time.Time) (*appendRow, error) {
 	first := steps[0].Number
 	c := &check{}
 	c.notNegative("steps[0].number", int64(first))
@@ -229,7 +230,7 @@ func newAppend(id ID, steps []Step, now time.Time) (*appendRow, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	runs, err := encodeRuns(steps, first)
+	runs, err := encodeRuns(p, steps, first)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +254,7 @@ func (a *appendRow) stmts() []engine.Stmt {
 // load reads an episode with its steps, in one round trip unless the steps are
 // larger than one answer may be.
 func (s *Store) load(ctx context.Context, id ID) (*Episode, error) {
-	e, _, err := s.loadSome(ctx, id)
+	e, _, err := s.loadSome(ctx, id, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +263,7 @@ func (s *Store) load(ctx context.Context, id ID) (*Episode, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := e.addRuns(r[0].Rows); err != nil {
+		if err := s.packer.addRuns(ctx, e, r[0].Rows, math.MaxInt); err != nil {
 			return nil, err
 		}
 	}
@@ -281,8 +282,9 @@ type recorded struct {
 	whole bool // all steps were read
 }
 
-// loadSome reads an episode with as many of its steps as one answer may carry.
-func (s *Store) loadSome(ctx context.Context, id ID) (*Episode, recorded, error) {
+// loadSome reads an episode with as many of its steps as one answer may carry,
+// but none after so many bytes of them, not compressed.
+func (s *Store) loadSome(ctx context.Context, id ID, most int) (*Episode, recorded, error) {
 	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}}, runsFrom(id, 1))
 	if err != nil {
 		return nil, recorded{}, err
@@ -291,12 +293,12 @@ func (s *Store) loadSome(ctx context.Context, id ID) (*Episode, recorded, error)
 		return nil, recorded{}, ErrNotFound
 	}
 	row := r[0].Rows[0]
-	e, _, err := episodeFrom(row)
+	e, _, err := s.packer.episodeFrom(ctx, row)
 	if err != nil {
 		return nil, recorded{}, err
 	}
 	if runs := r[1].Rows; e.StepCount > 0 || len(runs) > 0 {
-		if err := e.addRuns(runs); err != nil {
+		if err := s.packer.addRuns(ctx, e, runs, most); err != nil {
 			return nil, recorded{}, err
 		}
 	}
@@ -305,41 +307,47 @@ func (s *Store) loadSome(ctx context.Context, id ID) (*Episode, recorded, error)
 	return e, rec, in.err
 }
 
-// addRuns adds the steps of some rows of runs, which must be the next.
-func (e *Episode) addRuns(rows [][]any) error {
+// addRuns adds the steps of some rows of runs, which must be the next, until
+// they have so many bytes.
+func (p *packer) addRuns(ctx context.Context, e *Episode, rows [][]any, most int) error {
 	if len(rows) == 0 {
 		return fmt.Errorf("episode %v: %w: %d of its %d steps are missing", e.ID, ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount)
 	}
 	for _, row := range rows {
-		if err := e.addRun(row); err != nil {
+		if most <= 0 {
+			break
+		}
+		plain, err := p.addRun(ctx, e, row)
+		if err != nil {
 			return err
 		}
+		most -= plain
 	}
 	return nil
 }
 
-func (e *Episode) addRun(row []any) error {
+func (p *packer) addRun(ctx context.Context, e *Episode, row []any) (plain int, err error) {
 	first, err1 := intFrom(row[0])
 	count, err2 := intFrom(row[1])
 	if err := errors.Join(err1, err2); err != nil {
-		return fmt.Errorf("episode %v: runs: %w", e.ID, err)
+		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
 	}
 	var steps []Step
-	if err := decodePayload(row[2], &steps); err != nil {
-		return fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
+	if plain, err = p.decodeSized(ctx, row[2], &steps); err != nil {
+		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
 	}
 	if first != len(e.Steps)+1 || count != len(steps) {
-		return fmt.Errorf("episode %v: %w: %d steps stored from number %d, want %d from %d", e.ID, ErrCorrupt, len(steps), first, count, len(e.Steps)+1)
+		return 0, fmt.Errorf("episode %v: %w: %d steps stored from number %d, want %d from %d", e.ID, ErrCorrupt, len(steps), first, count, len(e.Steps)+1)
 	}
 	for i, s := range steps {
 		s.Number = first + i
 		e.Steps = append(e.Steps, s)
 	}
-	return nil
+	return plain, nil
 }
 
 // episodeFrom reads a row of episodeColumns.
-func episodeFrom(row []any) (*Episode, cursor, error) {
+func (pk *packer) episodeFrom(ctx context.Context, row []any) (*Episode, cursor, error) {
 	var at cursor
 	id, err := idFrom(row[1])
 	if err != nil {
@@ -349,7 +357,7 @@ func episodeFrom(row []any) (*Episode, cursor, error) {
 		return nil, cursor{}, fmt.Errorf("episode %v: %w", id, err)
 	}
 	var p episodePayload
-	if err := decodePayload(row[9], &p); err != nil {
+	if err := pk.decode(ctx, row[9], &p); err != nil {
 		return damaged(err)
 	}
 	e := &Episode{

@@ -231,7 +231,7 @@ func TestRepeatedAppendIsStoredOnce(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		e := &Episode{Description: "x"}
 		ok(t, s.Start(t.Context(), e))
-		a, err := newAppend(e.ID, []Step{{Tool: "zebra"}, {Tool: "b"}}, time.Now())
+		a, err := newAppend(s.packer, e.ID, []Step{{Tool: "zebra"}, {Tool: "b"}}, time.Now())
 		ok(t, err)
 		for range 3 {
 			if first, err := s.append(t.Context(), a); err != nil || first != 1 {
@@ -592,7 +592,7 @@ func (e *slowEngine) Query(context.Context, ...engine.Stmt) ([]engine.Result, er
 
 func TestCallersMayReuseTheirStructs(t *testing.T) {
 	slow := &slowEngine{}
-	s := &Store{engine: slow}
+	s := newStore(slow, Compression{Dictionaries: Off})
 	e := &Episode{Description: "x", Steps: []Step{{Tool: "a"}}, Context: Context{Tags: []string{"t"}}}
 	p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"a"}}}
 	h := &Heuristic{Condition: "c", Action: "a"}
@@ -620,10 +620,10 @@ func TestCompleteDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		e := &Episode{Description: "old", Steps: []Step{{Tool: "a"}, {Tool: "b"}}}
 		ok(t, s.PutEpisode(t.Context(), e))
-		read, rec, err := s.loadSome(t.Context(), e.ID)
+		read, rec, err := s.loadSome(t.Context(), e.ID, readAtOnce)
 		ok(t, err)
 		done := &Completion{Outcome: Outcome{Kind: Success}}
-		w, err := done.applyTo(read)
+		w, err := done.applyTo(s.packer, read)
 		ok(t, err)
 		ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "old", Steps: []Step{{Tool: "c"}, {Tool: "d"}}}))
 		r, err := s.engine.Batch(t.Context(), w.complete(rec)...)

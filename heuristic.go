@@ -65,7 +65,7 @@ type HeuristicFilter struct {
 // PutHeuristic stores a heuristic: it creates it, or replaces the stored one
 // with the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
 func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
-	stmt, err := heuristicUpsert(h)
+	stmt, err := s.packer.heuristicUpsert(h)
 	if err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
@@ -75,7 +75,7 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 
 // Heuristic returns the heuristic. Errors: ErrNotFound.
 func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
-	h, err := getOne(ctx, s, sqlGetHeuristic, id, heuristicFrom)
+	h, err := getOne(ctx, s, sqlGetHeuristic, id, s.packer.heuristicFrom)
 	return h, failed(err, "get heuristic %v", id)
 }
 
@@ -93,7 +93,7 @@ func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter) (*Page[*
 	if f.MinConfidence > 0 {
 		w.and("confidence >= ?", f.MinConfidence)
 	}
-	page, err := newestFirst(ctx, s, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, heuristicFrom)
+	page, err := newestFirst(ctx, s, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, s.packer.heuristicFrom)
 	return page, failed(err, "list heuristics")
 }
 

@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -18,21 +19,21 @@ const (
 // storedHeuristic is a Heuristic without what has a column of its own.
 type storedHeuristic Heuristic
 
-func heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
+func (pk *packer) heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
 	if err := h.prepare(time.Now()); err != nil {
 		return engine.Stmt{}, err
 	}
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(h.Updated)
-	payload, err := encodePayload("heuristic", &stored)
+	payload, err := pk.encode(patternPayloads, "heuristic", &stored)
 	return engine.Stmt{SQL: sqlUpsertHeuristic, Args: []any{h.ID.bytes(), h.Confidence, micros(h.Created), payload}}, err
 }
 
 // heuristicFrom reads a row of heuristicColumns.
-func heuristicFrom(row []any) (*Heuristic, cursor, error) {
+func (pk *packer) heuristicFrom(ctx context.Context, row []any) (*Heuristic, cursor, error) {
 	var h storedHeuristic
-	id, at, err := itemFrom(row, &h)
+	id, at, err := pk.itemFrom(ctx, row, &h)
 	if err != nil {
 		return nil, at, fmt.Errorf("heuristic %w", err)
 	}

@@ -54,6 +54,6 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter) (*Page[*Epis
 	if err != nil {
 		return nil, failed(err, "list episodes")
 	}
-	page, err := newestFirst(ctx, s, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, episodeFrom)
+	page, err := newestFirst(ctx, s, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, s.packer.episodeFrom)
 	return page, failed(err, "list episodes")
 }

@@ -150,7 +150,7 @@ type PatternFilter struct {
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
 // the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
 func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
-	stmt, err := patternUpsert(p)
+	stmt, err := s.packer.patternUpsert(p)
 	if err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
@@ -160,7 +160,7 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 
 // Pattern returns the pattern. Errors: ErrNotFound.
 func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
-	p, err := getOne(ctx, s, sqlGetPattern, id, patternFrom)
+	p, err := getOne(ctx, s, sqlGetPattern, id, s.packer.patternFrom)
 	return p, failed(err, "get pattern %v", id)
 }
 
@@ -182,7 +182,7 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter) (*Page[*Patt
 	if f.MinSuccessRate > 0 {
 		w.and("success_rate >= ?", f.MinSuccessRate)
 	}
-	page, err := newestFirst(ctx, s, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, patternFrom)
+	page, err := newestFirst(ctx, s, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, s.packer.patternFrom)
 	return page, failed(err, "list patterns")
 }
 

@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 // storedPattern is a Pattern without what has a column of its own.
 type storedPattern Pattern
 
-func patternUpsert(p *Pattern) (engine.Stmt, error) {
+func (pk *packer) patternUpsert(p *Pattern) (engine.Stmt, error) {
 	if err := p.prepare(time.Now()); err != nil {
 		return engine.Stmt{}, err
 	}
@@ -27,16 +28,16 @@ func patternUpsert(p *Pattern) (engine.Stmt, error) {
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
-	payload, err := encodePayload("pattern", &stored)
+	payload, err := pk.encode(patternPayloads, "pattern", &stored)
 	return engine.Stmt{SQL: sqlUpsertPattern, Args: []any{
 		p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), payload,
 	}}, err
 }
 
 // patternFrom reads a row of patternColumns.
-func patternFrom(row []any) (*Pattern, cursor, error) {
+func (pk *packer) patternFrom(ctx context.Context, row []any) (*Pattern, cursor, error) {
 	var p storedPattern
-	id, at, err := itemFrom(row, &p)
+	id, at, err := pk.itemFrom(ctx, row, &p)
 	if err != nil {
 		return nil, at, fmt.Errorf("pattern %w", err)
 	}

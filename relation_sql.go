@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -31,11 +32,11 @@ type storedRelation struct {
 
 // relationUpsert returns a look at what could refuse the relation, and the
 // conditional write itself.
-func relationUpsert(r *Relation) ([]engine.Stmt, error) {
+func (p *packer) relationUpsert(r *Relation) ([]engine.Stmt, error) {
 	if err := r.prepare(time.Now()); err != nil {
 		return nil, err
 	}
-	payload, err := encodePayload("relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
+	payload, err := p.encode(patternPayloads, "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func relationUpsert(r *Relation) ([]engine.Stmt, error) {
 }
 
 // relationFrom reads a row of sqlRelations.
-func relationFrom(row []any) (*Relation, error) {
+func (p *packer) relationFrom(ctx context.Context, row []any) (*Relation, error) {
 	from, err := idFrom(row[0])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -63,10 +64,10 @@ func relationFrom(row []any) (*Relation, error) {
 	if in.err != nil {
 		return nil, fmt.Errorf("%v: %w: %w", r, ErrCorrupt, in.err)
 	}
-	var p storedRelation
-	if err := decodePayload(row[4], &p); err != nil {
+	var stored storedRelation
+	if err := p.decode(ctx, row[4], &stored); err != nil {
 		return nil, fmt.Errorf("%v: %w", r, err)
 	}
-	r.Reason, r.Priority, r.By, r.Metadata = p.Reason, p.Priority, p.By, p.Metadata
+	r.Reason, r.Priority, r.By, r.Metadata = stored.Reason, stored.Priority, stored.By, stored.Metadata
 	return r, nil
 }

@@ -92,7 +92,7 @@ func (w *where) andText(cond, value string) {
 // newestFirst runs a paged SELECT over a table with the columns seq and timeCol,
 // and reads each row with from.
 func newestFirst[T any](ctx context.Context, s *Store, columns, table, timeCol string, w where, limit int, after string,
-	from func(row []any) (T, cursor, error)) (*Page[T], error) {
+	from func(context.Context, []any) (T, cursor, error)) (*Page[T], error) {
 	if limit < 0 || limit > maxLimit {
 		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", limit, maxLimit, defaultLimit)
 	}
@@ -124,7 +124,7 @@ func newestFirst[T any](ctx context.Context, s *Store, columns, table, timeCol s
 			if i == limit {
 				break
 			}
-			item, at, err := from(row)
+			item, at, err := from(ctx, row)
 			if err != nil {
 				return nil, err
 			}
@@ -148,7 +148,7 @@ func (s *Store) delete(ctx context.Context, noun, sql string, id ID) error {
 
 // itemFrom reads a row of the columns seq, id, created_us, payload; the payload
 // goes into v. Its error begins with the item's id.
-func itemFrom(row []any, v any) (ID, cursor, error) {
+func (p *packer) itemFrom(ctx context.Context, row []any, v any) (ID, cursor, error) {
 	id, err := idFrom(row[1])
 	if err != nil {
 		return id, cursor{}, fmt.Errorf("%v: %w: %w", row[0], ErrCorrupt, err)
@@ -158,14 +158,14 @@ func itemFrom(row []any, v any) (ID, cursor, error) {
 	if in.err != nil {
 		return id, at, fmt.Errorf("%v: %w: %w", id, ErrCorrupt, in.err)
 	}
-	if err := decodePayload(row[3], v); err != nil {
+	if err := p.decode(ctx, row[3], v); err != nil {
 		return id, at, fmt.Errorf("%v: %w", id, err)
 	}
 	return id, at, nil
 }
 
 // getOne runs a SELECT by id and reads its row with from.
-func getOne[T any](ctx context.Context, s *Store, sql string, id ID, from func(row []any) (T, cursor, error)) (item T, err error) {
+func getOne[T any](ctx context.Context, s *Store, sql string, id ID, from func(context.Context, []any) (T, cursor, error)) (item T, err error) {
 	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
 	if err != nil {
 		return item, err
@@ -173,6 +173,6 @@ func getOne[T any](ctx context.Context, s *Store, sql string, id ID, from func(r
 	if len(r[0].Rows) == 0 {
 		return item, ErrNotFound
 	}
-	item, _, err = from(r[0].Rows[0])
+	item, _, err = from(ctx, r[0].Rows[0])
 	return item, err
 }

@@ -69,7 +69,7 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 			return nil, failed(err, "search")
 		}
 		for _, row := range r[0].Rows {
-			hit, err := hitFrom(row)
+			hit, err := s.packer.hitFrom(ctx, row)
 			if err != nil {
 				return nil, failed(err, "search")
 			}
@@ -82,8 +82,8 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 	return hits, nil
 }
 
-func hitFrom(row []any) (Hit, error) {
-	e, _, err := episodeFrom(row)
+func (p *packer) hitFrom(ctx context.Context, row []any) (Hit, error) {
+	e, _, err := p.episodeFrom(ctx, row)
 	if err != nil {
 		return Hit{}, err
 	}

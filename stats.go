@@ -3,7 +3,10 @@ package episodic
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
+	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
@@ -37,7 +40,8 @@ func (s *Store) Counts(ctx context.Context) (Counts, error) {
 	return c, nil
 }
 
-// Stats is what a Store has done since it was opened. Every number only grows.
+// Stats is what a Store has done since it was opened. Every number only grows,
+// except those that describe the dictionary in use.
 type Stats struct {
 	// Reads and Writes are calls to the database that succeeded; Commits is how
 	// many transactions carried the writes, so Writes/Commits is how many
@@ -53,6 +57,35 @@ type Stats struct {
 	Requests uint64 `json:"requests"`
 	// Server is what happened on the way to a libSQL server; nil for a local file.
 	Server *ServerStats `json:"server,omitempty"`
+
+	Compression CompressionStats `json:"compression"`
+}
+
+// CompressionStats is what a Store has compressed, and how its dictionaries fare.
+type CompressionStats struct {
+	Episodes PayloadStats `json:"episodes"` // and runs of steps
+	Patterns PayloadStats `json:"patterns"` // and heuristics and relations
+	// Trainings are attempts to train a dictionary that came to an end, whether
+	// its result is used or not. Failures are looks for a dictionary and trainings
+	// in the background that failed; they hurt no call. LastFailure says why.
+	Trainings   uint64 `json:"trainings"`
+	Failures    uint64 `json:"failures"`
+	LastFailure string `json:"last_failure,omitempty"`
+}
+
+// PayloadStats is what a Store did with payloads of a kind before it sent them,
+// those of writes that failed included.
+type PayloadStats struct {
+	Payloads    uint64 `json:"payloads"`
+	PlainBytes  uint64 `json:"plain_bytes"`
+	StoredBytes uint64 `json:"stored_bytes"`
+	Skipped     uint64 `json:"skipped"` // left as they are: too short, switched off, or not made smaller
+	// Time is what compressing took, in nanoseconds in JSON.
+	Time time.Duration `json:"time"`
+	// Dictionary is the one in use, 0 for none; below 256 it is built in. Ratio is
+	// what it made of payloads that it was not trained with; 0 if it is built in.
+	Dictionary uint32  `json:"dictionary"`
+	Ratio      float64 `json:"ratio,omitempty"`
 }
 
 // Stats returns what the Store has done since it was opened.
@@ -62,5 +95,79 @@ func (s *Store) Stats() Stats {
 	if s.server != nil {
 		stats.Server = newServerStats(s.server.ServerStats())
 	}
+	stats.Compression = s.dictionaries.stats()
+	stats.Compression.Episodes = s.packer.kinds[episodePayloads].stats()
+	stats.Compression.Patterns = s.packer.kinds[patternPayloads].stats()
 	return stats
+}
+
+func (p *packing) stats() PayloadStats {
+	s := PayloadStats{
+		Payloads: p.payloads.Load(), PlainBytes: p.plain.Load(), StoredBytes: p.stored.Load(), Skipped: p.skipped.Load(),
+		Time: time.Duration(p.time.Load()),
+	}
+	if use := p.use.Load(); use != nil {
+		s.Dictionary, s.Ratio = use.dictionary, use.ratio
+	}
+	return s
+}
+
+// Savings is how small what the database holds is. See Store.Savings.
+type Savings struct {
+	Payloads    int64 `json:"payloads"`
+	StoredBytes int64 `json:"stored_bytes"`
+	// The newest payloads, at most 1,000 of each table, and how long they are
+	// stored and plain. If they are all there are, the sums are exact.
+	SamplePayloads int64 `json:"sample_payloads"`
+	SampleStored   int64 `json:"sample_stored_bytes"`
+	SamplePlain    int64 `json:"sample_plain_bytes"`
+	// Dictionaries are those that the database holds, and what they take besides.
+	Dictionaries    int64 `json:"dictionaries"`
+	DictionaryBytes int64 `json:"dictionary_bytes"`
+}
+
+// Savings says how many bytes the payloads of the database take, whoever wrote
+// them, and how many they would take without compression, as far as a sample of
+// them tells.
+func (s *Store) Savings(ctx context.Context) (Savings, error) {
+	const head = 20 // bytes: what a frame says about itself
+	stmts := []engine.Stmt{{SQL: "SELECT count(*), coalesce(sum(length(content)), 0) FROM dictionaries WHERE length(content) > 0"}}
+	for _, t := range payloadTables {
+		order := strings.Join(t.keys, " DESC, ") + " DESC"
+		stmts = append(stmts,
+			engine.Stmt{SQL: "SELECT count(*), coalesce(sum(length(payload)), 0) FROM " + t.table},
+			engine.Stmt{SQL: fmt.Sprintf("SELECT length(payload), substr(payload, 1, %d) FROM %s ORDER BY %s LIMIT 1000", head, t.table, order)})
+	}
+	r, err := s.engine.Query(ctx, stmts...)
+	if err != nil {
+		return Savings{}, failed(err, "count savings")
+	}
+	dictionaries := reader{row: r[0].Rows[0]}
+	v := Savings{Dictionaries: dictionaries.int(0), DictionaryBytes: dictionaries.int(1)}
+	if dictionaries.err != nil {
+		return Savings{}, fmt.Errorf("count savings: %w: %w", ErrCorrupt, dictionaries.err)
+	}
+	for i := range payloadTables {
+		in := reader{row: r[1+2*i].Rows[0]}
+		v.Payloads += in.int(0)
+		v.StoredBytes += in.int(1)
+		for _, row := range r[2+2*i].Rows {
+			in := reader{row: row, err: in.err}
+			size, begin := in.int(0), column[[]byte](&in, 1)
+			if in.err != nil {
+				return Savings{}, fmt.Errorf("count savings: %w: %w", ErrCorrupt, in.err)
+			}
+			plain := size
+			if len(begin) > 0 && begin[0] == formatFrame {
+				// A damaged frame saves nothing.
+				if h, err := codec.Inspect(begin); err == nil {
+					plain = h.PlainSize + 1
+				}
+			}
+			v.SamplePayloads++
+			v.SampleStored += size
+			v.SamplePlain += plain
+		}
+	}
+	return v, nil
 }

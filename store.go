@@ -17,6 +17,9 @@ import (
 type Store struct {
 	engine engine.Engine
 	server *remote.Engine // the same as engine; nil if that is a local file
+
+	packer       *packer
+	dictionaries *dictionaries
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -34,6 +37,9 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
+	if err := opts.Compression.validate(); err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
 	t, err := parseTarget(target, opts.AllowPlaintext)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
@@ -45,8 +51,15 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
+	return newStore(e, opts.Compression), nil
+}
+
+// newStore returns a Store on a database that has been migrated. The options have
+// been checked.
+func newStore(e engine.Engine, o Compression) *Store {
 	server, _ := e.(*remote.Engine)
-	return &Store{engine: e, server: server}, nil
+	p := newPacker(o)
+	return &Store{engine: e, server: server, packer: p, dictionaries: newDictionaries(e, p, server == nil)}
 }
 
 func openFailed(t target, err error) error {
@@ -80,6 +93,7 @@ func (s *Store) Warm(ctx context.Context) error {
 // Close waits for calls under way, and frees everything the Store holds. Later
 // calls return ErrClosed. Closing twice is harmless.
 func (s *Store) Close() error {
+	s.dictionaries.close()
 	if err := s.engine.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}

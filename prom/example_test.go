@@ -56,5 +56,5 @@ func ExampleNewCollector() {
 	// Output:
 	// # HELP episodic_writes_total Calls that wrote to the database and succeeded.
 	// # TYPE episodic_writes_total counter
-	// episodic_writes_total{store="agent"} 3
+	// episodic_writes_total{store="agent"} 4
 }

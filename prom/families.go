@@ -9,7 +9,11 @@ func families(s episodic.Stats) []family {
 		one("writes_total", "Calls that wrote to the database and succeeded.", s.Writes),
 		one("commits_total", "Transactions that carried the writes.", s.Commits),
 		one("retries_total", "Transactions begun again and requests sent again.", s.Retries),
+		one("compression_trainings_total", "Trainings of a dictionary that came to an end.", s.Compression.Trainings),
+		one("compression_failures_total", "Looks for a dictionary and trainings in the background that failed.", s.Compression.Failures),
 	}
+	all = append(all, payloadFamilies("compression_episodes_", "episodes and steps", &s.Compression.Episodes)...)
+	all = append(all, payloadFamilies("compression_patterns_", "patterns, heuristics and relations", &s.Compression.Patterns)...)
 	if s.Server == nil {
 		return all
 	}
@@ -24,6 +28,18 @@ func families(s episodic.Stats) []family {
 		one("streams_lost_total", "Streams that the server or the network ended.", s.Server.StreamsLost),
 	)
 	return append(all, poolFamilies(&s.Server.Pool)...)
+}
+
+func payloadFamilies(prefix, what string, p *episodic.PayloadStats) []family {
+	return []family{
+		one(prefix+"payloads_total", "Payloads of "+what+" made ready to be sent.", p.Payloads),
+		one(prefix+"plain_bytes_total", "Bytes of payloads of "+what+" before they were compressed.", p.PlainBytes),
+		one(prefix+"stored_bytes_total", "Bytes of payloads of "+what+" as they were sent.", p.StoredBytes),
+		one(prefix+"skipped_total", "Payloads of "+what+" left as they are.", p.Skipped),
+		one(prefix+"seconds_total", "Time that compressing "+what+" took.", p.Time.Seconds()),
+		one(prefix+"dictionary", "The id of the dictionary in use for "+what+", 0 for none.", p.Dictionary),
+		one(prefix+"ratio", "What the dictionary in use made of "+what+" that it was not trained with, 0 if it is built in.", p.Ratio),
+	}
 }
 
 func poolFamilies(p *episodic.PoolStats) []family {
@@ -83,7 +99,7 @@ func poolFamilies(p *episodic.PoolStats) []family {
 	}
 }
 
-func one[N int | uint64 | float64](name, help string, n N) family {
+func one[N int | uint32 | uint64 | float64](name, help string, n N) family {
 	return family{name: name, help: help, number: float64(n)}
 }
 

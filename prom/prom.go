@@ -4,12 +4,13 @@
 //	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 //
 // All names begin with episodic_, those of the pool of connections to a server
-// with episodic_pool_. Each is a field of [episodic.Stats],
-// [episodic.ServerStats] or [episodic.PoolStats], where it is described; times
-// are in seconds. A Store on a local file has reads, writes, commits and retries.
+// with episodic_pool_, those of compression with episodic_compression_. Each is a
+// field of [episodic.Stats], [episodic.ServerStats], [episodic.PoolStats] or
+// [episodic.CompressionStats], where it is described; times are in seconds. A
+// Store on a local file has reads, writes, commits, retries and compression.
 //
-// Fields of PoolStats that Prometheus can work out are left out, and Events,
-// which it cannot hold:
+// Fields of PoolStats that Prometheus can work out are left out, and Events and
+// LastFailure, which it cannot hold:
 //
 //	Open         sum without (state) (episodic_pool_connections)
 //	Closed       sum without (reason) (episodic_pool_connections_closed_total)

@@ -72,23 +72,25 @@ var leftOut = []string{"pool_open", "pool_closed_total", "pool_utilisation", "po
 
 // renamed are the metrics that are not called as their field is in JSON.
 var renamed = map[string]string{
-	"withheld_total":         "requests_withheld_total",
-	"pool_idle":              `pool_connections{state="idle"}`,
-	"pool_in_use":            `pool_connections{state="in_use"}`,
-	"pool_pinging":           `pool_connections{state="pinging"}`,
-	"pool_target":            "pool_connections_target",
-	"pool_peak":              "pool_connections_peak",
-	"pool_busy_max":          "pool_connections_busy_max",
-	"pool_dialing":           "pool_dials_in_flight",
-	"pool_waiting":           "pool_calls_waiting",
-	"pool_opened_total":      "pool_connections_opened_total",
-	"pool_closed_by_total":   "pool_connections_closed_total",
-	"pool_stale_total":       "pool_connections_stale_total",
-	"pool_wait_times":        "pool_wait_seconds",
-	"pool_dial_times":        "pool_dial_seconds",
-	"pool_ping_times":        "pool_ping_seconds",
-	"pool_conn_time_seconds": "pool_connections_open_seconds_total",
-	"pool_busy_time_seconds": "pool_connections_in_use_seconds_total",
+	"compression_episodes_time_seconds": "compression_episodes_seconds_total",
+	"compression_patterns_time_seconds": "compression_patterns_seconds_total",
+	"withheld_total":                    "requests_withheld_total",
+	"pool_idle":                         `pool_connections{state="idle"}`,
+	"pool_in_use":                       `pool_connections{state="in_use"}`,
+	"pool_pinging":                      `pool_connections{state="pinging"}`,
+	"pool_target":                       "pool_connections_target",
+	"pool_peak":                         "pool_connections_peak",
+	"pool_busy_max":                     "pool_connections_busy_max",
+	"pool_dialing":                      "pool_dials_in_flight",
+	"pool_waiting":                      "pool_calls_waiting",
+	"pool_opened_total":                 "pool_connections_opened_total",
+	"pool_closed_by_total":              "pool_connections_closed_total",
+	"pool_stale_total":                  "pool_connections_stale_total",
+	"pool_wait_times":                   "pool_wait_seconds",
+	"pool_dial_times":                   "pool_dial_seconds",
+	"pool_ping_times":                   "pool_ping_seconds",
+	"pool_conn_time_seconds":            "pool_connections_open_seconds_total",
+	"pool_busy_time_seconds":            "pool_connections_in_use_seconds_total",
 }
 
 // wanted is what a scrape must give for the struct v: a metric for every field.
@@ -130,7 +132,16 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 				upTo += f.Buckets[i]
 				set("", fmt.Sprint("_bucket", bound.Seconds()), float64(upTo))
 			}
+		case uint32:
+			set("", "", float64(f))
+		case episodic.CompressionStats:
+			wanted(t, reflect.ValueOf(f), "compression_", want)
+		case episodic.PayloadStats:
+			wanted(t, reflect.ValueOf(f), name+"_", want)
 		case string:
+			if name == "compression_last_failure" {
+				continue
+			}
 			want[fmt.Sprintf("server_info{protocol=%q}", f)] = 1
 		case *episodic.ServerStats:
 			if f == nil {
@@ -189,7 +200,7 @@ func fill(v reflect.Value, next *int64) {
 	case reflect.Int, reflect.Int64:
 		*next++
 		v.SetInt(*next)
-	case reflect.Uint64:
+	case reflect.Uint32, reflect.Uint64:
 		*next++
 		v.SetUint(uint64(*next))
 	case reflect.Float64:

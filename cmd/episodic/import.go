@@ -34,7 +34,9 @@ func (c *importCmd) Run(ctx context.Context, a *app) error {
 				return err
 			}
 		}
-		return im.finish()
+		err := im.finish()
+		im.train(ctx)
+		return err
 	})
 }
 
@@ -80,7 +82,7 @@ func (im *importer) file(ctx context.Context, name string) error {
 		return nil
 	}
 	defer r.Close()
-	im.progress = newProgress(im.stderr, name, size)
+	im.progress = newProgress(im.stderr, name, size, true)
 	defer im.progress.done()
 	return im.records(ctx, name, io.TeeReader(r, im.progress))
 }
@@ -212,6 +214,20 @@ func (im *importer) badFile(err error) {
 
 // short keeps a reason that quotes the input readable.
 func short(reason string) string { return cut(oneLine(reason), 500) }
+
+// train makes a dictionary of what was imported, if it is time to: the process
+// ends before the Store would in the background. What was imported is stored
+// whatever becomes of it.
+func (im *importer) train(ctx context.Context) {
+	if im.episodes == 0 {
+		return
+	}
+	trained, err := im.store.TrainDictionaries(ctx)
+	im.printTrained(trained)
+	if err != nil {
+		im.complain("%v; episodic compact tries again", err)
+	}
+}
 
 // finish says what was imported.
 func (im *importer) finish() error {

@@ -1,5 +1,6 @@
 // Command episodic keeps and finds the episodes of AI agents: import, search,
-// list, show, delete, stats, probe. Run it with --help, or begin with quickstart.
+// list, show, delete, stats, compact, probe. Run it with --help, or begin with
+// quickstart.
 package main
 
 import (
@@ -40,6 +41,7 @@ type commands struct {
 	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`
 	Delete     deleteCmd     `cmd:"" help:"Delete episodes."`
 	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
+	Compact    compactCmd    `cmd:"" help:"Compress again, better, what is stored."`
 	Probe      probeCmd      `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }

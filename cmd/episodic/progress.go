@@ -7,21 +7,22 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress shows how much of a file has been read, if stderr is a terminal. A
-// nil progress shows nothing.
+// progress shows how much of a file has been read, or of something else been
+// done, if stderr is a terminal. A nil progress shows nothing.
 type progress struct {
 	bar *progressbar.ProgressBar
 }
 
-// newProgress begins to show a file's progress. A negative size is unknown.
-func newProgress(stderr io.Writer, name string, size int64) *progress {
+// newProgress begins to show a progress to size, in bytes or just a number. A
+// negative size is unknown.
+func newProgress(stderr io.Writer, name string, size int64, bytes bool) *progress {
 	if !isTerminal(stderr) || size == 0 {
 		return nil
 	}
 	return &progress{progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(stderr),
 		progressbar.OptionSetDescription(cut(oneLine(name), 40)),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionShowBytes(bytes),
 		progressbar.OptionSetWidth(20),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
@@ -35,6 +36,13 @@ func (p *progress) Write(b []byte) (int, error) {
 		_ = p.bar.Add(len(b))
 	}
 	return len(b), nil
+}
+
+// set shows that so much is done.
+func (p *progress) set(n int64) {
+	if p != nil {
+		_ = p.bar.Set64(n)
+	}
 }
 
 // clear makes room for a line on stderr.

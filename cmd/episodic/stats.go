@@ -21,12 +21,17 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
+		saved, err := store.Savings(ctx)
+		if err != nil {
+			return err
+		}
 		if c.JSON {
 			return a.printJSON(struct {
 				episodic.Counts
-				Store    episodic.Stats `json:"store"`
-				Database string         `json:"database"`
-			}{n, store.Stats(), shownTarget(target)})
+				Savings  episodic.Savings `json:"savings"`
+				Store    episodic.Stats   `json:"store"`
+				Database string           `json:"database"`
+			}{n, saved, store.Stats(), shownTarget(target)})
 		}
 		a.printf("database    %s\n", plain(shownTarget(target)))
 		for _, row := range []struct {
@@ -38,9 +43,26 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 		} {
 			a.printf("%-11s %d\n", row.name, row.n)
 		}
+		a.printSavings(saved)
 		a.printServer(store.Stats())
 		return nil
 	})
+}
+
+// printSavings prints how small the payloads are. Their plain length is known of
+// those that were sampled.
+func (a *app) printSavings(s episodic.Savings) {
+	if s.SamplePlain == 0 {
+		return
+	}
+	of := "of what they take plain"
+	if s.SamplePayloads < s.Payloads {
+		of += fmt.Sprintf(", by the newest %d", s.SamplePayloads)
+	}
+	a.printf("payloads    %d in %s, %.0f %% %s\n", s.Payloads, size(s.StoredBytes), 100*float64(s.SampleStored)/float64(s.SamplePlain), of)
+	if s.Dictionaries > 0 {
+		a.printf("besides     %s in %s\n", dictionaries(s.Dictionaries), size(s.DictionaryBytes))
+	}
 }
 
 // printServer prints what happened on the way to a server; nothing for a local

@@ -43,7 +43,7 @@ func TestMigrateTwiceChangesNothing(t *testing.T) {
 		if err := Migrate(t.Context(), e, true); err != nil {
 			t.Fatal(err)
 		}
-		if v, err := version(t.Context(), e); err != nil || v != 1 {
+		if v, err := version(t.Context(), e); err != nil || v != 2 {
 			t.Fatalf("version %d, %v", v, err)
 		}
 	}

@@ -1,0 +1,620 @@
+package episodic
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+// settings are all that a database may be written with.
+var settings = []Compression{
+	{},
+	{Threshold: 1, Level: LevelFast},
+	{Threshold: 1, Level: LevelBest, Patterns: Off},
+	{Threshold: 1, Codec: LZ4},
+	{Threshold: 1, Codec: Gzip, Level: LevelBest},
+	{Threshold: 1, Codec: Gzip, Dictionaries: Off, Episodes: Off},
+	{Threshold: 1, Dictionaries: Off},
+	{Codec: Uncompressed},
+	{Threshold: -1},
+	{Episodes: Off, Patterns: Off},
+}
+
+func openAll(t *testing.T, target string) []*Store {
+	var stores []*Store
+	for _, c := range settings {
+		stores = append(stores, open(t, target, &Options{Compression: c}))
+	}
+	return stores
+}
+
+// Each noun is written by one Store and read by all others, which are open on the
+// same database all the time.
+func TestEverySettingReadsEveryOther(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		stores := openAll(t, target)
+		ctx := t.Context()
+		rapid.Check(t, func(t *rapid.T) {
+			writer := rapid.SampledFrom(stores).Draw(t, "writer")
+			reader := rapid.SampledFrom(stores).Draw(t, "reader")
+			e := anyEpisode.Draw(t, "episode")
+			e.Description += strings.Repeat(" and so on", rapid.IntRange(0, 200).Draw(t, "more"))
+			fine := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			fine(writer.PutEpisode(ctx, e))
+			got, err := reader.Episode(ctx, e.ID)
+			fine(err)
+			same(t, got, e)
+			p := &Pattern{ID: NewID(), Description: e.Description, Metadata: e.Metadata, ErrorRecovery: &ErrorRecovery{Error: "x", Steps: []string{"again"}}}
+			fine(writer.PutPattern(ctx, p))
+			gotPattern, err := reader.Pattern(ctx, p.ID)
+			fine(err)
+			same(t, gotPattern, p)
+			h := &Heuristic{ID: NewID(), Condition: e.Description, Action: "a", Metadata: e.Metadata}
+			fine(writer.PutHeuristic(ctx, h))
+			gotHeuristic, err := reader.Heuristic(ctx, h.ID)
+			fine(err)
+			same(t, gotHeuristic, h)
+			other := &Episode{Description: "other"}
+			fine(reader.PutEpisode(ctx, other))
+			r := &Relation{From: e.ID, Type: RelatedTo, To: other.ID, Reason: e.Description, Metadata: e.Metadata}
+			fine(writer.PutRelation(ctx, r))
+			relations, err := reader.Relations(ctx, e.ID, RelatedTo, Outgoing)
+			fine(err)
+			same(t, relations, []*Relation{r})
+		})
+	})
+}
+
+// A life in which every call comes from another Store.
+func TestSettingsShareAnEpisode(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		stores := openAll(t, target)
+		e := task(1)
+		steps := e.Steps
+		e.Steps, e.Outcome = nil, Outcome{}
+		ok(t, stores[0].Start(t.Context(), e))
+		for i, s := range stores {
+			_, err := s.AppendSteps(t.Context(), e.ID, steps[i%len(steps)])
+			ok(t, err)
+		}
+		ok(t, stores[1].Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
+		for i, s := range stores {
+			got, err := s.Episode(t.Context(), e.ID)
+			ok(t, err)
+			if len(got.Steps) != len(stores) || got.Steps[i].Result.Text != steps[i%len(steps)].Result.Text || got.Description != e.Description {
+				t.Errorf("store %d reads %+v", i, got)
+			}
+		}
+	})
+}
+
+// task makes episodes of different tasks that have text in common.
+func task(i int) *Episode {
+	r := rand.New(rand.NewPCG(1, uint64(i)))
+	e := &Episode{
+		Description: fmt.Sprintf("task %d: find reservation %x of %x", i, r.Uint64(), r.Uint64()),
+		Outcome:     Outcome{Kind: Success, Verdict: "the passenger was told about the fee for changes"},
+		Metadata:    map[string]string{"agent": "airline support, second line", "customer": fmt.Sprintf("%x", r.Uint32())},
+	}
+	for n := range 5 {
+		e.Steps = append(e.Steps, Step{
+			Tool: "search_direct_flight", Action: "look for a flight that the customer has not seen yet",
+			Parameters: JSON(fmt.Sprintf(`{"origin":"JFK","destination":"SEA","date":"2024-05-%d","cabin":"basic_economy"}`, 10+n)),
+			Result: &Result{Kind: ResultOutput, Text: fmt.Sprintf(`{"flight_number":"HAT%03d","scheduled_departure_time_est":"%02d:00:00","status":"available","available_seats":{"basic_economy":%d,"economy":%d,"business":%d},"prices":{"basic_economy":%d}}`,
+				r.IntN(1000), r.IntN(24), r.IntN(20), r.IntN(20), r.IntN(20), r.IntN(300))},
+		})
+	}
+	return e
+}
+
+func put(t testing.TB, s *Store, from, to int) (ids []ID) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		e := task(i)
+		ok(t, s.PutEpisode(t.Context(), e))
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+// readable fails if an episode put by put is not what it was.
+func readable(t testing.TB, s *Store, ids []ID) {
+	t.Helper()
+	for i, id := range ids {
+		e, err := s.Episode(t.Context(), id)
+		ok(t, err)
+		if want := task(i); e.Description != want.Description || len(e.Steps) != 5 || e.Steps[4].Result.Text != want.Steps[4].Result.Text {
+			t.Fatalf("episode %d reads %+v", i, e)
+		}
+	}
+}
+
+func dictionaryOf(s *Store) uint32 { return s.Stats().Compression.Episodes.Dictionary }
+
+// waitUntil gives what happens in the background the time it needs.
+func waitUntil(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting: %s", what)
+		}
+	}
+}
+
+func TestDictionariesAreTrainedAndAdopted(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		a, b := open(t, target, nil), open(t, target, nil)
+		old := open(t, target, &Options{Compression: Compression{Dictionaries: Off}})
+		ids := put(t, a, 0, 10)
+		done, err := a.TrainDictionaries(t.Context())
+		ok(t, err)
+		if len(done) != 0 {
+			t.Errorf("trained of 10 episodes: %+v", done)
+		}
+		ids = append(ids, put(t, old, 10, 25)...)
+		done, err = a.TrainDictionaries(t.Context())
+		ok(t, err)
+		if len(done) != 1 || done[0].Dictionary < codec.MinTrainedID || done[0].After > better*done[0].Before || dictionaryOf(a) != done[0].Dictionary {
+			t.Fatalf("training: %+v, used %d", done, dictionaryOf(a))
+		}
+		ids = append(ids, put(t, a, 25, 27)...)
+		readable(t, b, ids)   // which asks for the dictionary
+		readable(t, old, ids) // and so does one that uses none
+		again, err := b.TrainDictionaries(t.Context())
+		ok(t, err)
+		if len(again) != 0 {
+			t.Errorf("trained twice: %+v", again)
+		}
+		c := open(t, target, nil)
+		ids = append(ids, put(t, c, 27, 28)...)
+		waitUntil(t, "adoption", func() bool { return dictionaryOf(c) == done[0].Dictionary })
+		s := c.Stats().Compression.Episodes
+		if s.Payloads != 2 || s.PlainBytes <= s.StoredBytes || s.Ratio != done[0].After {
+			t.Errorf("stats are %+v", s)
+		}
+		readable(t, old, ids)
+	})
+}
+
+func TestTrainingInTheBackground(t *testing.T) {
+	s := onFile(t)
+	ids := put(t, s, 0, 45) // 80 payloads are a time to look
+	waitUntil(t, "training", func() bool { return dictionaryOf(s) >= codec.MinTrainedID })
+	ids = append(ids, put(t, s, 45, 50)...)
+	readable(t, s, ids)
+	if c := s.Stats().Compression; c.Trainings != 1 || c.Failures != 0 {
+		t.Errorf("stats are %+v", c)
+	}
+}
+
+func TestUselessDictionariesAreNotUsed(t *testing.T) {
+	s := onFile(t)
+	for range 30 {
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "the same task every time"}))
+	}
+	done, err := s.TrainDictionaries(t.Context())
+	ok(t, err)
+	waitUntil(t, "background", func() bool { return number(t, s, "SELECT count(*) FROM dictionaries") > 0 })
+	if len(done) == 1 && (done[0].Dictionary != 0 || done[0].Reason == "") {
+		t.Errorf("training: %+v", done)
+	}
+	if n := number(t, s, "SELECT count(*) FROM dictionaries WHERE retired_us IS NULL OR length(content) > 0"); n != 0 {
+		t.Errorf("%d dictionaries are kept", n)
+	}
+	done, err = s.TrainDictionaries(t.Context())
+	ok(t, err)
+	if len(done) != 0 {
+		t.Errorf("a second attempt: %+v", done)
+	}
+}
+
+func TestUnreadablePayloadsNameTheRow(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		ids := put(t, s, 0, 1)
+		p := &Pattern{Description: strings.Repeat("text ", 50), ContextPattern: &ContextPattern{Features: []string{"a"}, Approach: "b"}}
+		ok(t, s.PutPattern(t.Context(), p))
+		exec := func(sql string) {
+			_, err := s.engine.Batch(t.Context(), stmt(sql))
+			ok(t, err)
+		}
+		for _, c := range []struct{ change, text string }{
+			{"substr(payload, 1, length(payload) - 3)", "damaged frame"},
+			{"substr(payload, 1, 8) || x'00' || substr(payload, 10)", "damaged frame"},
+			{"x'0201c0e10364' || substr(payload, 6)", "dictionary 61632 is not in the database"},
+			{"x'0201019cff9c40' || substr(payload, 6)", "frame holds"},
+		} {
+			exec("CREATE TABLE kept AS SELECT payload FROM runs")
+			exec("UPDATE runs SET payload = CAST(" + c.change + " AS BLOB)")
+			_, err := s.Episode(t.Context(), ids[0])
+			wants(t, err, ErrCorrupt, c.text)
+			wants(t, err, ErrCorrupt, fmt.Sprintf("episode %v: steps from 1", ids[0]))
+			exec("UPDATE runs SET payload = (SELECT payload FROM kept)")
+			exec("DROP TABLE kept")
+		}
+		readable(t, s, ids)
+		exec("UPDATE patterns SET payload = CAST(substr(payload, 1, 30) AS BLOB)")
+		_, err := s.Pattern(t.Context(), p.ID)
+		wants(t, err, ErrCorrupt, fmt.Sprintf("pattern %v", p.ID))
+	})
+}
+
+func TestDictionariesCannotBeChanged(t *testing.T) {
+	s := onFile(t)
+	put(t, s, 0, 25)
+	_, err := s.TrainDictionaries(t.Context())
+	ok(t, err)
+	for _, sql := range []string{
+		"UPDATE dictionaries SET content = x'00'", "UPDATE dictionaries SET content = x''", "UPDATE dictionaries SET id = 7",
+		"UPDATE dictionaries SET sha256 = x''", "DELETE FROM dictionaries",
+	} {
+		if _, err := s.engine.Batch(t.Context(), stmt(sql)); err == nil {
+			t.Errorf("%s: nobody objects", sql)
+		}
+	}
+}
+
+// A dictionary whose content does not fit its hash is used by nobody.
+func TestDamagedDictionary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	a := open(t, path, nil)
+	put(t, a, 0, 25)
+	_, err := a.TrainDictionaries(t.Context())
+	ok(t, err)
+	ids := put(t, a, 0, 1)
+	_, err = a.engine.Batch(t.Context(), stmt("DROP TRIGGER dictionary_changed"),
+		stmt("UPDATE dictionaries SET content = CAST(substr(content, 1, 5000) || x'00' || substr(content, 5002) AS BLOB)"))
+	ok(t, err)
+	readable(t, a, ids) // which has it still
+	b := open(t, path, nil)
+	_, err = b.Episode(t.Context(), ids[0])
+	wants(t, err, ErrCorrupt, "its hash differs")
+	mine := put(t, b, 0, 1)
+	readable(t, b, mine)
+	if c := b.Stats().Compression; c.Episodes.Dictionary != codec.Builtin().ID() || c.Failures == 0 || !strings.Contains(c.LastFailure, "hash differs") {
+		t.Errorf("stats are %+v", c)
+	}
+}
+
+func TestBadCompressionOptionsAreNamed(t *testing.T) {
+	for field, c := range map[string]Compression{
+		"Codec": {Codec: 9}, "Level": {Level: 9}, "Episodes": {Episodes: 2}, "Patterns": {Patterns: 2}, "Dictionaries": {Dictionaries: 2},
+	} {
+		_, err := Open(t.Context(), filepath.Join(t.TempDir(), "m.db"), &Options{Compression: c})
+		bad, _ := errors.AsType[*InvalidError](err)
+		if bad == nil || bad.Field != "Compression."+field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+// Steps that compress to next to nothing are read back, however many they were.
+func TestVeryCompressibleSteps(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "x"}
+	ok(t, s.Start(t.Context(), e))
+	text := strings.Repeat("0", 4_400_000)
+	for range 16 { // more than the 64 MiB that one call may bring
+		_, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "a", Result: &Result{Kind: ResultOutput, Text: text}})
+		ok(t, err)
+	}
+	ok(t, s.Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
+	got, err := s.Episode(t.Context(), e.ID)
+	ok(t, err)
+	if len(got.Steps) != 16 || got.Steps[15].Result.Text != text || got.Running() {
+		t.Errorf("%d steps", len(got.Steps))
+	}
+	if n := number(t, s, "SELECT sum(length(payload)) FROM runs"); n > 100_000 {
+		t.Errorf("%d bytes are stored", n)
+	}
+}
+
+func TestCompact(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		plain := open(t, target, &Options{Compression: Compression{Episodes: Off, Patterns: Off}})
+		ids := put(t, plain, 0, 40)
+		s := open(t, target, nil)
+		var last, all int64
+		done, err := s.Compact(t.Context(), func(n, of int64) { last, all = n, of })
+		ok(t, err)
+		if len(done.Trained) != 1 || done.Payloads != 80 || done.Rewritten != 80 || done.After > done.Before/5 || last != 80 || all != 80 {
+			t.Errorf("compaction: %+v, progress %d of %d", done, last, all)
+		}
+		readable(t, plain, ids)
+		v, err := s.Savings(t.Context())
+		ok(t, err)
+		if v.Payloads != 80 || v.SamplePayloads != 80 || v.StoredBytes != done.After || v.SampleStored != done.After || v.SamplePlain != done.Before {
+			t.Errorf("savings: %+v", v)
+		}
+		done, err = s.Compact(t.Context(), nil)
+		ok(t, err)
+		if done.Payloads != 0 || done.Rewritten != 0 || done.Trained != nil {
+			t.Errorf("a second compaction: %+v", done)
+		}
+		checkAcknowledged(t, s, nil)
+	})
+}
+
+// A Store that has not looked for long writes what everybody can read.
+func TestOldDictionariesAreNotWrittenWith(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	s := open(t, path, nil)
+	put(t, s, 0, 25)
+	_, err := s.TrainDictionaries(t.Context())
+	ok(t, err)
+	trained := dictionaryOf(s)
+	use := *s.packer.kinds[episodePayloads].use.Load()
+	use.until = time.Now().Add(-time.Second)
+	s.packer.kinds[episodePayloads].use.Store(&use)
+	begin := func(p []byte) uint32 {
+		h, err := codec.Inspect(p)
+		ok(t, err)
+		return h.Dictionary
+	}
+	w, err := newEpisodeRow(s.packer, task(1))
+	ok(t, err)
+	if got := begin(w.payload); got != codec.Builtin().ID() {
+		t.Errorf("written with %d", got)
+	}
+	_, err = s.dictionaries.look(t.Context())
+	ok(t, err)
+	w, err = newEpisodeRow(s.packer, task(1))
+	ok(t, err)
+	if got := begin(w.payload); got != trained {
+		t.Errorf("after a look written with %d, want %d", got, trained)
+	}
+}
+
+// A dictionary is forgotten when it was retired long ago and no row needs it, and
+// not before.
+func TestDictionariesAreRetired(t *testing.T) {
+	s := onFile(t)
+	ids := put(t, s, 0, 30)
+	_, err := s.TrainDictionaries(t.Context())
+	ok(t, err)
+	first := int64(dictionaryOf(s))
+	ids = append(ids, put(t, s, 30, 60)...)
+	// As if it had been trained of less.
+	_, err = s.engine.Batch(t.Context(), stmt("UPDATE dictionaries SET items = 1"))
+	ok(t, err)
+	d, err := readDictionary(t.Context(), s.engine, uint32(first))
+	ok(t, err)
+	content := bytes.Clone(d.Bytes())
+	second := uint32(codec.MinTrainedID)
+	if first == int64(second) {
+		second++
+	}
+	content[4], content[5] = byte(second), byte(second>>8)
+	d, err = codec.NewDictionary(second, content)
+	ok(t, err)
+	row := &dictionaryRow{kind: episodePayloads, items: 2000, samples: 1, ratio: 0.1, dictionary: d}
+	_, err = s.engine.Batch(t.Context(), row.insert(second, time.Now()))
+	ok(t, err)
+	count := func(sql string) int64 { return number(t, s, "SELECT count(*) FROM dictionaries WHERE "+sql) }
+
+	done, err := s.Compact(t.Context(), nil)
+	ok(t, err)
+	if done.Retired != 1 || done.Forgotten != 0 || count("length(content) > 0") != 2 || dictionaryOf(s) != second {
+		t.Errorf("compaction: %+v, used %d", done, dictionaryOf(s))
+	}
+	readable(t, s, ids)
+
+	long := func() {
+		_, err := s.engine.Batch(t.Context(), stmt("UPDATE dictionaries SET retired_us = ? WHERE id = ?", micros(time.Now().Add(-2*forgetAfter)), first))
+		ok(t, err)
+	}
+	long()
+	// A row of a writer that has not noticed.
+	_, err = s.engine.Batch(t.Context(), stmt("INSERT INTO patterns VALUES(1, x'01', '', '', 0, 0, ?)", codec.Prefix(codec.Gzip, uint32(first))))
+	ok(t, err)
+	done, err = s.Compact(t.Context(), nil)
+	ok(t, err)
+	if done.Forgotten != 0 || done.Damaged != 1 || !strings.Contains(done.Damage, "patterns 1: damaged data") {
+		t.Errorf("compaction: %+v", done)
+	}
+	_, err = s.engine.Batch(t.Context(), stmt("DELETE FROM patterns"))
+	ok(t, err)
+	done, err = s.Compact(t.Context(), nil)
+	ok(t, err)
+	if done.Forgotten != 1 || count("length(content) > 0") != 1 || count("1") != 2 {
+		t.Errorf("compaction: %+v", done)
+	}
+	readable(t, s, ids)
+}
+
+// Somebody replaces, completes and adds to episodes while they are compressed again.
+func TestCompactOverwritesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	plain := open(t, path, &Options{Compression: Compression{Episodes: Off}})
+	put(t, plain, 0, 150)
+	s := open(t, path, nil)
+	_, err := s.TrainDictionaries(t.Context())
+	ok(t, err)
+	page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{Limit: 1000})
+	ok(t, err)
+	var writers sync.WaitGroup
+	changed := make([]*Episode, len(page.Items))
+	for i, e := range page.Items {
+		writers.Go(func() {
+			changed[i] = &Episode{ID: e.ID, Description: fmt.Sprint("changed ", i), Steps: task(i + 1000).Steps[:1+i%5]}
+			if err := plain.PutEpisode(t.Context(), changed[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 3 {
+		_, err := s.Compact(t.Context(), nil)
+		ok(t, err)
+	}
+	writers.Wait()
+	for i, want := range changed {
+		got, err := s.Episode(t.Context(), want.ID)
+		ok(t, err)
+		if got.Description != want.Description || len(got.Steps) != 1+i%5 || got.Steps[0].Result.Text != want.Steps[0].Result.Text {
+			t.Fatalf("episode %d is %+v, want %+v", i, got, want)
+		}
+	}
+	checkAcknowledged(t, s, nil)
+}
+
+// cutEngine cancels a context at a certain call.
+type cutEngine struct {
+	engine.Engine
+	calls  int
+	cancel func()
+}
+
+func (e *cutEngine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	e.cut()
+	return e.Engine.Query(ctx, stmts...)
+}
+
+func (e *cutEngine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	e.cut()
+	return e.Engine.Repeatable(ctx, stmts...)
+}
+
+func (e *cutEngine) cut() {
+	if e.calls--; e.calls == 0 {
+		e.cancel()
+	}
+}
+
+func TestInterruptedCompactLosesNothing(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Compression: Compression{Episodes: Off}})
+	ids := put(t, s, 0, 250)
+	for calls := 1; ; calls++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := newStore(&cutEngine{s.engine, calls, cancel}, Compression{})
+		done, err := c.Compact(ctx, nil)
+		c.dictionaries.close()
+		cancel()
+		if calls%4 == 0 || err == nil {
+			readable(t, s, ids)
+		}
+		if err == nil {
+			if calls < 5 || done.Payloads > 250 {
+				t.Errorf("after %d calls: %+v", calls, done)
+			}
+			break
+		}
+		wants(t, err, context.Canceled, "compact")
+	}
+	checkAcknowledged(t, s, nil)
+}
+
+const trainEnv = "EPISODIC_CRASH_TRAINER"
+
+// crashTrainer writes, trains, adopts and compacts over and over, as if it was
+// always time to, until it is killed. It reports false in an ordinary test run.
+func crashTrainer() bool {
+	target := os.Getenv(trainEnv)
+	if target == "" {
+		return false
+	}
+	ctx := context.Background()
+	s, err := Open(ctx, target, nil)
+	for i := 0; err == nil; i++ {
+		e := task(i % 1000)
+		if err = s.PutEpisode(ctx, e); err != nil {
+			break
+		}
+		fmt.Println(e.ID, i%1000)
+		if i%10 != 9 {
+			continue
+		}
+		if _, err = s.engine.Batch(ctx, stmt("UPDATE dictionaries SET items = 0, ratio = 1")); err != nil {
+			break
+		}
+		// What is in use is the built-in one again, so that the next one is better.
+		s.packer.kinds[episodePayloads].use.Store(s.packer.builtin)
+		var due [payloadKinds]int64
+		if due, err = s.dictionaries.look(ctx); err == nil && due[episodePayloads] > 0 {
+			s.packer.kinds[episodePayloads].use.Store(s.packer.builtin)
+			_, err = s.dictionaries.train(ctx, episodePayloads, due[episodePayloads])
+		}
+		if err == nil && i%20 == 19 {
+			_, err = s.Compact(ctx, nil)
+		}
+	}
+	fmt.Println("error", err)
+	return true
+}
+
+func TestKilledTrainerLosesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	ids := put(t, open(t, path, nil), 0, 25)
+	acknowledged := make(map[ID]int)
+	for i, id := range ids {
+		acknowledged[id] = i
+	}
+	used := make(map[uint32]bool)
+	check := func() {
+		s := open(t, path, nil)
+		for id, number := range acknowledged {
+			e, err := s.Episode(t.Context(), id)
+			ok(t, err)
+			if want := task(number); e.Description != want.Description || len(e.Steps) != 5 || e.Steps[3].Result.Text != want.Steps[3].Result.Text {
+				t.Fatalf("episode %d reads %+v", number, e)
+			}
+		}
+		put(t, s, 0, 1)
+		used[dictionaryOf(s)] = true
+		checkAcknowledged(t, s, nil)
+		ok(t, s.Close())
+	}
+	kill := 0
+	for begin := time.Now(); kill < 50 && (kill < 10 || time.Since(begin) < 20*time.Second); kill++ { // the race detector is slow
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), trainEnv+"="+path)
+		out, err := cmd.StdoutPipe()
+		ok(t, err)
+		ok(t, cmd.Start())
+		// It trains after every tenth episode, and compacts after every twentieth.
+		// It is killed while it does, or while it writes with what came of it.
+		for n, lines := 1, bufio.NewScanner(out); lines.Scan(); n++ {
+			if n == 10+kill%13 {
+				time.AfterFunc(rand.N(60*time.Millisecond), func() { _ = cmd.Process.Kill() })
+			}
+			var word string
+			var number int
+			if _, err := fmt.Sscan(lines.Text(), &word, &number); err != nil {
+				t.Fatalf("the trainer says %q", lines.Text())
+			}
+			id, err := ParseID(word)
+			ok(t, err)
+			acknowledged[id] = number
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("the trainer ended by itself")
+		}
+		if kill%5 == 4 {
+			check()
+		}
+	}
+	check()
+	s := open(t, path, nil)
+	trained := number(t, s, "SELECT count(*) FROM dictionaries WHERE length(content) > 0")
+	t.Logf("%d kills, %d episodes, %d dictionaries trained, %d seen in use", kill, len(acknowledged), trained, len(used))
+	if trained < 2 {
+		t.Errorf("only %d dictionaries were trained", trained)
+	}
+}

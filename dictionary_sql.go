@@ -1,0 +1,191 @@
+package episodic
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+const (
+	// The newest that is not retired is the one to write with.
+	sqlActiveDictionaries = `SELECT kind, id, ratio FROM dictionaries d WHERE retired_us IS NULL
+ AND created_us = (SELECT max(created_us) FROM dictionaries WHERE kind = d.kind AND retired_us IS NULL)`
+	sqlGetDictionary = `SELECT content, sha256 FROM dictionaries WHERE id = ?`
+	sqlDictionaryIDs = `SELECT id FROM dictionaries`
+
+	// For each kind, how many items there are, as far as it matters, and how many
+	// there were when a dictionary was last trained.
+	sqlTrainingDue = `SELECT (SELECT count(*) FROM (SELECT 1 FROM episodes LIMIT 2000)),
+ (SELECT coalesce(max(items), 0) FROM dictionaries WHERE kind = 'episode'),
+ (SELECT count(*) FROM (SELECT 1 FROM patterns UNION ALL SELECT 1 FROM heuristics UNION ALL SELECT 1 FROM relations LIMIT 2000)),
+ (SELECT coalesce(max(items), 0) FROM dictionaries WHERE kind = 'pattern')`
+
+	// Clocks differ, but a later dictionary is always the newer one. Of several
+	// processes that train at once, the first one stores.
+	sqlInsertDictionary = `INSERT INTO dictionaries(id, kind, created_us, items, samples, ratio, retired_us, sha256, content)
+ SELECT ?, ?, max(?, coalesce((SELECT max(created_us) + 1 FROM dictionaries), 0)), ?, ?, ?, ?, ?, ?
+ WHERE NOT EXISTS (SELECT 1 FROM dictionaries WHERE kind = ? AND items >= ?)`
+
+	// Some payloads of some items, 4 MB of rows at most, by the item they are of.
+	sqlSampleEpisodes = `WITH chosen AS MATERIALIZED (SELECT seq, random() AS r FROM episodes ORDER BY r LIMIT 200),
+ several AS (SELECT seq, r, 0 AS first, payload FROM chosen JOIN episodes USING (seq)
+  UNION ALL SELECT seq, r, first, payload FROM chosen JOIN runs ON episode = seq AND first <= 10)
+ SELECT seq, payload FROM (SELECT seq, payload, sum(length(payload)) OVER (ORDER BY r, first) AS upto
+  FROM several WHERE length(payload) <= 262144) WHERE upto <= 4000000`
+	sqlSamplePatterns = `WITH chosen AS MATERIALIZED (SELECT random() AS r, payload FROM (SELECT payload FROM patterns
+  UNION ALL SELECT payload FROM heuristics UNION ALL SELECT payload FROM relations) WHERE length(payload) <= 262144 ORDER BY r LIMIT 200)
+ SELECT r, payload FROM (SELECT r, payload, sum(length(payload)) OVER (ORDER BY r) AS upto FROM chosen) WHERE upto <= 4000000`
+)
+
+// dictionaryRow is a dictionary in the form of its row, or, without one, an
+// attempt to train one.
+type dictionaryRow struct {
+	kind       payloadKind
+	items      int64 // how many there were of the kind, as far as it matters
+	samples    int
+	ratio      float64
+	dictionary *codec.Dictionary
+}
+
+// insert returns the statement that stores the row under the id.
+func (r *dictionaryRow) insert(id uint32, now time.Time) engine.Stmt {
+	content, retired := []byte{}, any(micros(now))
+	if r.dictionary != nil {
+		content, retired = r.dictionary.Bytes(), nil
+	}
+	sum := sha256.Sum256(content)
+	return engine.Stmt{SQL: sqlInsertDictionary, Args: []any{
+		int64(id), r.kind.String(), micros(now), r.items, int64(r.samples), r.ratio, retired, sum[:], content,
+		r.kind.String(), r.items,
+	}}
+}
+
+// dictionary reads a dictionary of the database.
+func readDictionary(ctx context.Context, e engine.Engine, id uint32) (*codec.Dictionary, error) {
+	r, err := e.Query(ctx, engine.Stmt{SQL: sqlGetDictionary, Args: []any{int64(id)}})
+	if err != nil {
+		return nil, fmt.Errorf("read dictionary %d: %w", id, err)
+	}
+	if len(r[0].Rows) == 0 {
+		return nil, fmt.Errorf("%w: dictionary %d is not in the database", ErrCorrupt, id)
+	}
+	in := reader{row: r[0].Rows[0]}
+	content, sum := column[[]byte](&in, 0), column[[]byte](&in, 1)
+	if in.err != nil {
+		return nil, fmt.Errorf("%w: dictionary %d: %w", ErrCorrupt, id, in.err)
+	}
+	if len(content) == 0 {
+		return nil, fmt.Errorf("%w: dictionary %d is not in the database any more", ErrCorrupt, id)
+	}
+	if got := sha256.Sum256(content); string(got[:]) != string(sum) {
+		return nil, fmt.Errorf("%w: dictionary %d in the database is not what was stored: its hash differs", ErrCorrupt, id)
+	}
+	d, err := codec.NewDictionary(id, content)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return d, nil
+}
+
+// activeDictionary is a row of sqlActiveDictionaries.
+type activeDictionary struct {
+	id    uint32
+	ratio float64
+}
+
+// activeFrom reads the rows of sqlActiveDictionaries.
+func activeFrom(rows [][]any) (active [payloadKinds]activeDictionary, err error) {
+	for _, row := range rows {
+		in := reader{row: row}
+		name, a := in.text(0), activeDictionary{uint32(in.int(1)), in.float(2)}
+		if in.err != nil {
+			return active, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
+		}
+		for k := range payloadKinds {
+			if k.String() == name {
+				active[k] = a
+			}
+		}
+	}
+	return active, nil
+}
+
+// milestones are the numbers of items at which a dictionary is trained. One of
+// 20 episodes of tau-bench makes others a tenth larger than one of 60.
+var milestones = [...]int64{2000, 600, 200, 60, 20}
+
+// dueFrom reads the row of sqlTrainingDue: the milestones that were passed
+// without training, 0 for none.
+func dueFrom(row []any) (due [payloadKinds]int64, err error) {
+	in := reader{row: row}
+	for k := range payloadKinds {
+		items, before := in.int(2*int(k)), in.int(2*int(k)+1)
+		for _, m := range milestones {
+			if items >= m && before < m {
+				due[k] = m
+				break
+			}
+		}
+	}
+	if in.err != nil {
+		return due, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
+	}
+	return due, nil
+}
+
+// sample reads some payloads of the kind to train with, and an id that is free.
+func (d *dictionaries) sample(ctx context.Context, k payloadKind) ([]codec.Sample, uint32, error) {
+	sql := [...]string{episodePayloads: sqlSampleEpisodes, patternPayloads: sqlSamplePatterns}[k]
+	r, err := d.engine.Query(ctx, engine.Stmt{SQL: sqlDictionaryIDs}, engine.Stmt{SQL: sql})
+	if err != nil {
+		return nil, 0, err
+	}
+	taken := make(map[int64]bool)
+	for _, row := range r[0].Rows {
+		in := reader{row: row}
+		taken[in.int(0)] = true
+		if in.err != nil {
+			return nil, 0, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
+		}
+	}
+	id := codec.MinTrainedID + rand.Uint32N(codec.MaxTrainedID-codec.MinTrainedID+1)
+	for taken[int64(id)] {
+		id = codec.MinTrainedID + rand.Uint32N(codec.MaxTrainedID-codec.MinTrainedID+1)
+	}
+	samples, err := d.samplesFrom(ctx, k, r[1].Rows)
+	return samples, id, err
+}
+
+// samplesFrom reads rows of an item and a payload. A row that is damaged teaches
+// nothing. What has the same task, or is of the same item, is one group.
+func (d *dictionaries) samplesFrom(ctx context.Context, k payloadKind, rows [][]any) ([]codec.Sample, error) {
+	var samples []codec.Sample
+	tasks := make(map[string]string) // by item
+	for _, row := range rows {
+		_, text, err := d.packer.unpack(ctx, nil, row[1])
+		if errors.Is(err, ErrCorrupt) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		item := fmt.Sprint(row[0])
+		if _, found := tasks[item]; !found {
+			var head episodePayload
+			if k == episodePayloads && json.Unmarshal(text, &head) == nil && head.Description != "" {
+				tasks[item] = head.Description
+			} else {
+				tasks[item] = "item " + item
+			}
+		}
+		samples = append(samples, codec.Sample{Group: tasks[item], Data: text})
+	}
+	return samples, nil
+}

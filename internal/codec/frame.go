@@ -1,0 +1,153 @@
+package codec
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+)
+
+// The layout of a frame:
+//
+//	1 byte    version, 0x02
+//	1 byte    codec: 0 none, 1 zstd, 2 lz4, 3 deflate
+//	uvarint   id of the dictionary, 0 to 65535; 0: none. Always 0 for none and lz4
+//	uvarint   length of the plain bytes
+//	4 bytes   CRC-32C of the plain bytes, little-endian
+//	the rest  the body:
+//
+//	none      the plain bytes
+//	zstd      the blocks of one zstd frame, without its magic number, its header
+//	          and its checksum, all of which follow from the above: the header is
+//	          that of a single segment with this dictionary and this content size
+//	lz4       one lz4 block
+//	deflate   a raw deflate stream (RFC 1951); with a dictionary, the last 32 KiB
+//	          of its content come before the stream's first byte
+//
+// A uvarint has 7 bits a byte, the low ones first, and the top bit set in all
+// bytes but the last.
+const frameVersion = 0x02
+
+// The codecs in a frame. They are never given another meaning.
+const (
+	wireNone = iota
+	wireZstd
+	wireLZ4
+	wireDeflate
+)
+
+var wireOf = [...]byte{Zstd: wireZstd, LZ4: wireLZ4, Gzip: wireDeflate, None: wireNone}
+
+var codecOf = [...]Codec{wireNone: None, wireZstd: Zstd, wireLZ4: LZ4, wireDeflate: Gzip}
+
+const maxHeader = 1 + 1 + 3 + binary.MaxVarintLen64 + 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrDamaged says that a frame is not what an Encoder made, or that a newer
+// program made it. Errors that wrap it say what was found.
+var ErrDamaged = errors.New("damaged frame")
+
+// UnknownDictionaryError says that a frame needs a dictionary that the Decoder
+// has not learnt.
+type UnknownDictionaryError struct {
+	ID uint32
+}
+
+func (e *UnknownDictionaryError) Error() string {
+	return fmt.Sprintf("frame needs dictionary %d, which is not known", e.ID)
+}
+
+// TooLargeError says that a frame holds more plain bytes than the Decoder may
+// make.
+type TooLargeError struct {
+	Size, Max int64
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("frame holds %d bytes, at most %d are allowed", e.Size, e.Max)
+}
+
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
+}
+
+// Header is what a frame says about itself.
+type Header struct {
+	Codec      Codec
+	Dictionary uint32 // its id; 0: none
+	PlainSize  int64  // bytes
+}
+
+// Inspect returns what the frame says about itself, without decoding it.
+// Errors: ErrDamaged.
+func Inspect(frame []byte) (Header, error) {
+	h, _, _, err := parseHeader(frame)
+	return h, err
+}
+
+func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
+	fail := func(format string, args ...any) (Header, uint32, []byte, error) {
+		return Header{}, 0, nil, damaged(format, args...)
+	}
+	if len(frame) < 2 {
+		return fail("it has only %d bytes", len(frame))
+	}
+	if frame[0] != frameVersion {
+		return fail("version %#02x is unknown", frame[0])
+	}
+	if int(frame[1]) >= len(codecOf) {
+		return fail("codec %d is unknown; a newer episodic may have written it", frame[1])
+	}
+	h.Codec = codecOf[frame[1]]
+	rest := frame[2:]
+	dict, n := binary.Uvarint(rest)
+	if n <= 0 || dict > maxDictionaryID {
+		return fail("its dictionary id is cut off or over %d", maxDictionaryID)
+	}
+	if dict != 0 && h.Codec != Zstd && h.Codec != Gzip {
+		return fail("%v takes no dictionary, but it names %d", h.Codec, dict)
+	}
+	h.Dictionary = uint32(dict)
+	rest = rest[n:]
+	size, n := binary.Uvarint(rest)
+	if n <= 0 || size > math.MaxInt64 {
+		return fail("its length is cut off or too large")
+	}
+	h.PlainSize = int64(size)
+	rest = rest[n:]
+	if len(rest) < 4 {
+		return fail("its checksum is cut off")
+	}
+	return h, binary.LittleEndian.Uint32(rest), rest[4:], nil
+}
+
+// Prefix returns what all frames of this codec and dictionary (0: none) begin
+// with, and no others.
+func Prefix(c Codec, dictionary uint32) []byte {
+	return binary.AppendUvarint([]byte{frameVersion, wireOf[c]}, uint64(dictionary))
+}
+
+func appendHeader(dst []byte, h Header, sum uint32) []byte {
+	dst = append(dst, frameVersion, wireOf[h.Codec])
+	dst = binary.AppendUvarint(dst, uint64(h.Dictionary))
+	dst = binary.AppendUvarint(dst, uint64(h.PlainSize))
+	return binary.LittleEndian.AppendUint32(dst, sum)
+}
+
+// maxPlain bounds what a body of so many bytes can hold, so that a header that
+// lies about it does not make a Decoder allocate.
+func maxPlain(c Codec, body int) int64 {
+	n := int64(body)
+	switch c {
+	case Zstd:
+		return (n/4 + 1) * 128 << 10 // a block of one repeated byte
+	case LZ4:
+		return n * 255 // a byte of a match's length
+	case Gzip:
+		return (n + 1) * 1032 // 258 bytes in two bits
+	default:
+		return n
+	}
+}

@@ -1,0 +1,23 @@
+-- Dictionaries that compressed payloads name. A row is an attempt to train one: without content it
+-- was given up, or is not needed any more, but its id is never given again.
+
+CREATE TABLE dictionaries(
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,
+  created_us INTEGER NOT NULL,
+  items INTEGER NOT NULL,
+  samples INTEGER NOT NULL,
+  ratio REAL NOT NULL,
+  retired_us INTEGER,
+  sha256 BLOB NOT NULL,
+  content BLOB NOT NULL
+) STRICT
+
+CREATE TRIGGER dictionary_changed BEFORE UPDATE OF id, kind, sha256, content ON dictionaries
+WHEN new.id <> old.id OR new.kind <> old.kind OR new.sha256 <> old.sha256 OR old.retired_us IS NULL OR length(new.content) > 0 BEGIN
+  SELECT RAISE(ABORT, 'a dictionary is never changed');
+END
+
+CREATE TRIGGER dictionary_deleted BEFORE DELETE ON dictionaries BEGIN
+  SELECT RAISE(ABORT, 'a dictionary is never deleted');
+END
