@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
@@ -17,6 +18,8 @@ import (
 type Store struct {
 	engine engine.Engine
 	server *remote.Engine // the same as engine; nil if that is a local file
+
+	vectors VectorFormat // of those written
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -38,6 +41,9 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
+	if int(opts.Embeddings) >= len(vectorFormats) {
+		return nil, openFailed(t, invalid("Embeddings", "is %v; it must be one of %s", opts.Embeddings, strings.Join(vectorFormats[:], ", ")))
+	}
 	e, err := openEngine(ctx, t, opts)
 	if err != nil {
 		return nil, openFailed(t, err)
@@ -46,7 +52,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
 	server, _ := e.(*remote.Engine)
-	return &Store{engine: e, server: server}, nil
+	return &Store{engine: e, server: server, vectors: opts.Embeddings}, nil
 }
 
 func openFailed(t target, err error) error {
