@@ -49,7 +49,7 @@ type Options struct {
 // that the server's vector functions take what is stored.
 //
 // A vector that would move by more than the format's part of its length is stored
-// in the next exacter format instead. Vectors of models hardly ever are.
+// in the next exacter format instead; none of those measured below was.
 type VectorFormat uint8
 
 // The formats. Recall@10 is the part of the ten nearest by Float32 that are still
