@@ -2,7 +2,6 @@ package episodic
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -14,7 +13,7 @@ type Embedding struct {
 	Kind   ItemKind  `json:"kind"`
 	Item   ID        `json:"item"`   // which must be stored
 	Model  string    `json:"model"`  // required; vectors of different models are never compared
-	Vector []float32 `json:"vector"` // at least one number, all finite; stored as it is, not normalised
+	Vector []float32 `json:"vector"` // at least one number, all finite; not normalised, but rounded as Compression.Embeddings says
 }
 
 // ItemKind says what an embedding was made of.
@@ -64,7 +63,7 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
 	if err := e.validate(); err != nil {
 		return fmt.Errorf("put embedding: %w", err)
 	}
-	r, err := s.engine.Repeatable(ctx, e.stmts()...)
+	r, err := s.engine.Repeatable(ctx, e.stmts(s.vectors)...)
 	if err != nil {
 		return failed(err, "%s", attempt)
 	}
@@ -122,11 +121,10 @@ func (s *Store) embeddings(ctx context.Context, kind ItemKind, item ID, and stri
 	for _, row := range r[0].Rows {
 		e := &Embedding{Kind: kind, Item: item}
 		in := reader{row: row}
-		dim, blob := int(in.int(1)), column[[]byte](&in, 2)
+		dim, blob := in.int(1), column[[]byte](&in, 2)
 		e.Model = in.text(0)
-		e.Vector = vectorFrom(blob)
-		if len(blob) != 4*dim {
-			in.err = errors.Join(in.err, fmt.Errorf("vector has %d bytes, want %d", len(blob), 4*dim))
+		if in.err == nil {
+			e.Vector, in.err = vectorFrom(blob, dim)
 		}
 		if in.err != nil {
 			return nil, fmt.Errorf("embedding by %s: %w: %w", e.Model, ErrCorrupt, in.err)

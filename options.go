@@ -3,6 +3,7 @@ package episodic
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -62,6 +63,9 @@ type Compression struct {
 	Episodes Switch
 	// Patterns switches compression of patterns, heuristics and relations.
 	Patterns Switch
+	// Embeddings is the format in which vectors are stored from now on; what is
+	// stored in another one is read all the same. Default Float16.
+	Embeddings VectorFormat
 	// Dictionaries switches the use and the training of dictionaries, without
 	// which short payloads gain little. The first one is built in; better ones
 	// are trained of what is stored when there are 20, 60, 200, 600 and 2,000
@@ -126,7 +130,46 @@ func (c *Compression) validate() error {
 			return invalid("Compression."+s.field, "is %d, must be On or Off", s.value)
 		}
 	}
+	if int(c.Embeddings) >= len(vectorFormats) {
+		return invalid("Compression.Embeddings", "is %v, must be one of %s", c.Embeddings, strings.Join(vectorFormats[:], ", "))
+	}
 	return nil
+}
+
+// VectorFormat is how the numbers of an embedding are stored. It is chosen when
+// a vector is written, and any Store reads all formats. Each is libSQL's own, so
+// that the server's vector functions take what is stored.
+//
+// A vector that would move by more than the format's part of its length is stored
+// in the next exacter format instead; none of those measured below was.
+type VectorFormat uint8
+
+// The formats. Recall@10 is the part of the ten nearest by Float32 that are still
+// among the ten nearest: the first figure is for sentences (LSA, 384 numbers), the
+// second for random clusters, where all members are about as near. bench/README.md
+// says more; measure on vectors of your model.
+const (
+	// Float16, the default, is half the bytes: recall 0.9998 and 0.9996. Each number
+	// keeps 11 bits; one below 2^-14 is off by up to 2^-25. Vectors it would move by
+	// more than 1/2048 become Float32: they are very small, or hold a number of
+	// 65,520 or more.
+	Float16 VectorFormat = iota
+	// Float32 is four bytes a number. What is read is what was put, bit for bit.
+	Float32
+	// Int8 is a quarter of the bytes, and 11 to 14: recall 0.994 and 0.989. Each
+	// number becomes the nearest of 256, in even steps from the least of the vector
+	// to the greatest. Vectors it would move by more than 1/32 become Float16: they
+	// hold a few large numbers and many small ones.
+	Int8
+)
+
+var vectorFormats = [...]string{Float16: "float16", Float32: "float32", Int8: "int8"}
+
+func (f VectorFormat) String() string {
+	if int(f) < len(vectorFormats) {
+		return vectorFormats[f]
+	}
+	return fmt.Sprintf("unknown (%d)", uint8(f))
 }
 
 // Pool says how many connections to a libSQL server a Store has. Their number

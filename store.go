@@ -20,6 +20,7 @@ type Store struct {
 
 	packer       *packer
 	dictionaries *dictionaries
+	vectors      VectorFormat // of those written
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -59,7 +60,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 func newStore(e engine.Engine, o Compression) *Store {
 	server, _ := e.(*remote.Engine)
 	p := newPacker(o)
-	return &Store{engine: e, server: server, packer: p, dictionaries: newDictionaries(e, p, server == nil)}
+	return &Store{engine: e, server: server, packer: p, dictionaries: newDictionaries(e, p, server == nil), vectors: o.Embeddings}
 }
 
 func openFailed(t target, err error) error {

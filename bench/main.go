@@ -36,6 +36,7 @@ var scenarios = []scenario{
 	{"reads", readsClaim, true, read},
 	{"keepalive", keepaliveClaim, true, keepalive},
 	{"sizing", sizingClaim, true, sizing},
+	{"recall", recallClaim, false, recall},
 }
 
 // bench is what the scenarios share.
@@ -45,6 +46,7 @@ type bench struct {
 	duration time.Duration // of measuring each cell
 	rounds   int           // into which the duration is cut
 	dir      string        // holds the databases
+	data     string        // holds real texts, if it exists
 	corpus   *corpus
 }
 
@@ -64,6 +66,7 @@ func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
+	data := flag.String("data", "../../shared/data", "folder of the real texts that recall needs; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
@@ -80,7 +83,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 
-	b := &bench{report: &report{out: os.Stdout, short: *short}, n: *n, duration: *duration, rounds: *rounds, corpus: newCorpus()}
+	b := &bench{report: &report{out: os.Stdout, short: *short}, n: *n, duration: *duration, rounds: *rounds, data: *data, corpus: newCorpus()}
 	if *output != "" {
 		if err := os.MkdirAll(filepath.Dir(*output), 0o755); err != nil {
 			return err
