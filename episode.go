@@ -398,15 +398,14 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 }
 
 func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error) {
-	r, err := s.engine.Repeatable(ctx, a.stmts()...)
+	r, err := s.engine.Repeatable(ctx, a.insert())
 	if err != nil {
 		return 0, err
 	}
-	if len(r[0].Rows) == 1 {
-		return intFrom(r[0].Rows[0][0])
+	if n := r[0].Rows[0][0]; n != nil {
+		return intFrom(n)
 	}
-	// Nothing was added: ask why.
-	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.key, a.id.bytes()}})
+	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.id.bytes()}})
 	if err != nil {
 		return 0, err
 	}
@@ -414,13 +413,10 @@ func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error)
 		return 0, ErrNotFound
 	}
 	row := r[0].Rows[0]
-	if before := row[0]; before != nil {
-		return intFrom(before) // this very append was stored when it was sent first
-	}
-	if row[1] != nil {
+	if row[0] != nil {
 		return 0, fmt.Errorf("%w: the episode has ended", ErrConflict)
 	}
-	stored, err := intFrom(row[2])
+	stored, err := intFrom(row[1])
 	if err != nil {
 		return 0, err
 	}

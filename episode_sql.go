@@ -18,7 +18,7 @@ import (
 
 const (
 	episodeColumns = `episodes.seq, id, task_type, domain, language, episodes.outcome, start_us, end_us, episodes.steps, payload,
- (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos))`
+ (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos)) AS tags`
 
 	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, rev, payload) VALUES(?,?,?,?,?,?,?,?,?,?)`
 	// Setting the id, to itself, fires the trigger episode_replaced.
@@ -40,18 +40,10 @@ const (
 	sqlEpisodeIDs = `SELECT id FROM episodes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2`
 	sqlRevisions  = `SELECT id, rev FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
 
-	// A run is added where the episode runs, and where the very same append was
-	// not stored before: its answer may have been lost. A repeated append comes
-	// soon, so looking among the newest runs is enough.
-	sqlAppendRun = `INSERT INTO runs(episode, first, count, key, payload)
- SELECT seq, steps + 1, ?, ?, ? FROM episodes WHERE id = ? AND end_us IS NULL AND ? IN (0, steps + 1)
- AND NOT EXISTS (SELECT 1 FROM runs WHERE episode = seq AND first > steps - 1000 AND key = ?) RETURNING first`
-	// The run just added is the only one that begins behind the last counted step.
-	justAppended    = `(SELECT e.seq FROM episodes e JOIN runs ON runs.episode = e.seq AND runs.first = e.steps + 1 WHERE e.id = ?)`
-	sqlAppendSearch = `UPDATE search SET steps = steps || ? WHERE rowid = ` + justAppended + ` AND length(steps) < ?`
-	sqlAppendCount  = `UPDATE episodes SET steps = steps + ? WHERE seq = ` + justAppended
-
-	sqlWhyNotAppended = `SELECT (SELECT first FROM runs WHERE episode = seq AND key = ?), end_us, steps FROM episodes WHERE id = ?`
+	// Added where the episode runs, and where the very same append was not stored
+	// before: its answer may have been lost. It returns where it begins, or NULL.
+	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?)RETURNING(SELECT first FROM appends WHERE id=?1 AND key=?4)n`
+	sqlWhyNotAppended = `SELECT end_us, steps FROM episodes WHERE id = ?`
 
 	// What was read is what is completed: the head by its revision, which every
 	// write of it changes, the steps by their count, as they only grow. The later
@@ -243,12 +235,8 @@ func newAppend(p *packer, id ID, steps []Step, now time.Time) (*appendRow, error
 	}, nil
 }
 
-func (a *appendRow) stmts() []engine.Stmt {
-	return []engine.Stmt{
-		{SQL: sqlAppendRun, Args: []any{int64(a.count), a.key, a.payload, a.id.bytes(), int64(a.first), a.key}},
-		{SQL: sqlAppendSearch, Args: []any{a.words, a.id.bytes(), int64(maxWords)}},
-		{SQL: sqlAppendCount, Args: []any{int64(a.count), a.id.bytes()}},
-	}
+func (a *appendRow) insert() engine.Stmt {
+	return engine.Stmt{SQL: sqlAppend, Args: []any{a.id.bytes(), int64(a.first), int64(a.count), a.key, a.payload, a.words}}
 }
 
 // load reads an episode with its steps, in one round trip unless the steps are

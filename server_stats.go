@@ -28,6 +28,19 @@ type ServerStats struct {
 	RetriesDenied uint64 `json:"retries_denied"`
 	// Withheld are requests not sent because the server had been failing.
 	Withheld uint64 `json:"withheld"`
+
+	// Bytes on the sockets, with all that HTTP and TLS add: of calls that read, of
+	// calls that write, and of what carries no call, such as handshakes, pings and
+	// the closing of streams.
+	ReadBytes   Traffic `json:"read_bytes"`
+	WriteBytes  Traffic `json:"write_bytes"`
+	UpkeepBytes Traffic `json:"upkeep_bytes"`
+}
+
+// Traffic is a number of bytes in each direction.
+type Traffic struct {
+	Sent     uint64 `json:"sent"`
+	Received uint64 `json:"received"`
 }
 
 // PoolStats is what the pool of connections counted, as of one moment:
@@ -141,6 +154,7 @@ func newServerStats(s remote.ServerStats) *ServerStats {
 		StreamsOpened: s.StreamsOpened, StreamsReused: s.StreamsReused,
 		StreamsClosed: s.StreamsClosed, StreamsLost: s.StreamsLost,
 		RetriesDenied: s.RetriesDenied, Withheld: s.Withheld,
+		ReadBytes: Traffic(s.Reads), WriteBytes: Traffic(s.Writes), UpkeepBytes: Traffic(s.Upkeep),
 	}
 	for _, e := range s.SizeEvents {
 		out.Pool.Events = append(out.Pool.Events, SizeEvent{At: e.At, Reason: e.Reason.String(), From: e.From, To: e.To, Detail: e.String()})

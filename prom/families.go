@@ -21,6 +21,9 @@ func families(s episodic.Stats) []family {
 		one("requests_total", "HTTP requests sent to the server, pings not among them.", s.Requests),
 		one("requests_withheld_total", "Requests not sent because the server had been failing.", s.Server.Withheld),
 		one("retries_denied_total", "Retries not made because there had been too many.", s.Server.RetriesDenied),
+		traffic("read_bytes_total", "Bytes on sockets of calls that read.", s.Server.ReadBytes),
+		traffic("write_bytes_total", "Bytes on sockets of calls that write.", s.Server.WriteBytes),
+		traffic("upkeep_bytes_total", "Bytes on sockets of handshakes, pings and the closing of streams.", s.Server.UpkeepBytes),
 		by("server_info", "The protocol that the server answered last.", "protocol", map[string]uint64{s.Server.Protocol: 1}),
 		one("streams_opened_total", "Streams of the server that were opened.", s.Server.StreamsOpened),
 		one("streams_reused_total", "Requests that went on with a kept stream.", s.Server.StreamsReused),
@@ -105,6 +108,10 @@ func one[N int | uint32 | uint64 | float64](name, help string, n N) family {
 
 func by(name, help, label string, numbers map[string]uint64) family {
 	return family{name: name, help: help, label: label, numbers: numbers}
+}
+
+func traffic(name, help string, t episodic.Traffic) family {
+	return by(name, help, "direction", map[string]uint64{"sent": t.Sent, "received": t.Received})
 }
 
 func times(name, help string, h *episodic.Histogram) family {

@@ -124,6 +124,9 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 			for reason, n := range f {
 				set("_total", fmt.Sprintf("{reason=%q}", reason), float64(n))
 			}
+		case episodic.Traffic:
+			set("_total", `{direction="sent"}`, float64(f.Sent))
+			set("_total", `{direction="received"}`, float64(f.Received))
 		case episodic.Histogram:
 			set("", "_count", float64(f.Count))
 			set("", "_sum", f.Sum.Seconds())

@@ -243,6 +243,7 @@ payloads    1 in [0-9]+ bytes, [0-9]+ % of what they take plain
 
 to the server, by this process:
 requests    [1-9]
+bytes       [1-9][0-9.]* k?B? ?(bytes )?sent, [1-9][0-9.]* k?B? ?(bytes )?received
 connections [1-9] opened, [1-9] open
 pings       0
 retries     0
@@ -254,12 +255,14 @@ $`)
 	var out bytes.Buffer
 	a := newApp(system{stdout: &out})
 	a.printServer(episodic.Stats{Requests: 12345, Retries: 6, Server: &episodic.ServerStats{
-		RetriesDenied: 2, Pool: episodic.PoolStats{Opened: 4, Open: 3, PingsSent: 70, PingsFailed: 1},
+		RetriesDenied: 2, ReadBytes: episodic.Traffic{Sent: 500, Received: 3000}, UpkeepBytes: episodic.Traffic{Sent: 20, Received: 1},
+		Pool: episodic.PoolStats{Opened: 4, Open: 3, PingsSent: 70, PingsFailed: 1},
 	}})
 	a.out.Flush()
 	if got, want := out.String(), `
 to the server, by this process:
 requests    12345
+bytes       520 bytes sent, 3 kB received
 connections 4 opened, 3 open
 pings       70, 1 failed
 retries     6, 2 more denied

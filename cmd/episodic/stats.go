@@ -74,6 +74,8 @@ func (a *app) printServer(s episodic.Stats) {
 	p := s.Server.Pool
 	a.printf("\nto the server, by this process:\n")
 	a.printf("requests    %d\n", s.Requests)
+	read, write, upkeep := s.Server.ReadBytes, s.Server.WriteBytes, s.Server.UpkeepBytes
+	a.printf("bytes       %s sent, %s received\n", size(int64(read.Sent+write.Sent+upkeep.Sent)), size(int64(read.Received+write.Received+upkeep.Received)))
 	a.printf("connections %d opened, %d open\n", p.Opened, p.Open)
 	a.printf("pings       %d%s\n", p.PingsSent, also(p.PingsFailed, "failed"))
 	a.printf("retries     %d%s\n", s.Retries, also(s.Server.RetriesDenied, "more denied"))

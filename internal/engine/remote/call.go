@@ -281,7 +281,11 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 		p.Requests = append(slices.Clip(c.requests), hrana.Close{})
 	}
 	start := time.Now()
-	answer, err := e.deliver(ctx, l, p)
+	kind := &e.reads
+	if c.write {
+		kind = &e.writes
+	}
+	answer, err := e.deliver(ctx, l, p, kind)
 	if t, failed := errors.AsType[*hrana.TransportError](err); !failed || t.Sent {
 		if c.sent {
 			e.retries.Add(1)
@@ -368,10 +372,13 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 	return l, nil
 }
 
-// deliver makes one exchange over l and gives it back.
-func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline) (*hrana.Answer, error) {
+// deliver makes one exchange over l, counts its bytes as that kind, and gives l
+// back.
+func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *traffic) (*hrana.Answer, error) {
 	conn := &oneConn{conn: l.Conn()}
+	conn.bytes.Store(kind)
 	answer, err := e.client.Do(ctx, conn, p)
+	conn.bytes.Store(&e.upkeep)
 	refusal := refusalIn(err)
 	transport, failed := errors.AsType[*hrana.TransportError](err)
 	overload := refusal != nil && isOverload(refusal)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ func newTransport() *http.Transport {
 	return &http.Transport{
 		Protocols:           protocols,
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dialRaw,
+		DialContext:         dialSocket,
 		TLSClientConfig:     &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
 		TLSHandshakeTimeout: dialTimeout,
 		// Servers compress every answer if asked, which costs more time than it
@@ -39,25 +40,48 @@ func newTransport() *http.Transport {
 // conn is one connection to the server.
 type conn struct {
 	*http.ClientConn
-	raw syscall.RawConn // of the socket below TLS
+	raw   syscall.RawConn         // of the socket below TLS
+	bytes atomic.Pointer[traffic] // what its bytes are counted as now
 }
 
-// rawKey is the context key under which dialRaw finds where to leave the socket.
-type rawKey struct{}
+// traffic is bytes on sockets, those of TLS included.
+type traffic struct{ sent, received atomic.Uint64 }
 
-// dialRaw dials and leaves the socket for Engine.dial, to which the transport
-// does not show it.
-func dialRaw(ctx context.Context, network, addr string) (net.Conn, error) {
-	c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
+// connKey is the context key under which dialSocket finds the conn that is
+// dialled, to which the transport does not show its socket.
+type connKey struct{}
+
+func dialSocket(ctx context.Context, network, addr string) (net.Conn, error) {
+	s, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	if slot, ok := ctx.Value(rawKey{}).(*syscall.RawConn); ok {
-		if *slot, err = c.(*net.TCPConn).SyscallConn(); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
+	c, ok := ctx.Value(connKey{}).(*conn)
+	if !ok {
+		return s, nil
 	}
-	return c, nil
+	if c.raw, err = s.(*net.TCPConn).SyscallConn(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return &socket{s, &c.bytes}, nil
+}
+
+// socket counts the bytes of a conn.
+type socket struct {
+	net.Conn
+	bytes *atomic.Pointer[traffic]
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	s.bytes.Load().received.Add(uint64(n))
+	return n, err
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	s.bytes.Load().sent.Add(uint64(n))
+	return n, err
 }
 
 func (e *Engine) connector() pool.Connector[*conn] {
@@ -73,9 +97,10 @@ func (e *Engine) connector() pool.Connector[*conn] {
 
 func (e *Engine) dial(ctx context.Context) (*conn, error) {
 	c := &conn{}
+	c.bytes.Store(&e.upkeep)
 	start := time.Now()
 	var err error
-	if c.ClientConn, err = e.transport.NewClientConn(context.WithValue(ctx, rawKey{}, &c.raw), e.scheme, e.host); err != nil {
+	if c.ClientConn, err = e.transport.NewClientConn(context.WithValue(ctx, connKey{}, c), e.scheme, e.host); err != nil {
 		return nil, err
 	}
 	if took := int64(time.Since(start)); e.fastestDial.Load() == 0 || took < e.fastestDial.Load() {

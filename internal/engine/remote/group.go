@@ -22,7 +22,7 @@ const (
 )
 
 // askIndex makes the server tell how new the database is after a group: over
-// protobuf a batch does not tell. A replica answers a SELECT by itself, which
+// protobuf a batch does not tell, as a single statement does. A replica answers a SELECT by itself, which
 // would be too old, but asks its primary about a PRAGMA.
 var askIndex = hrana.Execute{Stmt: hrana.Stmt{SQL: "PRAGMA user_version"}}
 
@@ -114,6 +114,7 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 // ones may be sent again, gone that nothing came from the server.
 func (e *Engine) transact(group []*engine.Unit) (harmless, gone bool, err error) {
 	var p *plan
+	alone := len(group) == 1 && len(group[0].Stmts) == 1 // a transaction by itself
 	_, others := byRepeatable(group)
 	c := &call{write: true, repeatable: len(others) == 0}
 	for _, u := range group {
@@ -121,6 +122,9 @@ func (e *Engine) transact(group []*engine.Unit) (harmless, gone bool, err error)
 		c.sent = c.sent || u.Lost
 	}
 	results, err := e.doEither(context.Background(), c, func(v3 bool) []hrana.Request {
+		if alone {
+			return []hrana.Request{hrana.Execute{Stmt: wire(group[0].Stmts[0])}}
+		}
 		p = newPlan(group, v3)
 		requests := []hrana.Request{hrana.Batch{Steps: p.steps}}
 		if e.client.Protocol() == hrana.V3Protobuf {
@@ -134,10 +138,35 @@ func (e *Engine) transact(group []*engine.Unit) (harmless, gone bool, err error)
 	if err != nil {
 		return c.harmless, silent(err), e.writeError(err, group)
 	}
+	if alone {
+		return false, false, e.settleAlone(group[0], results[0])
+	}
 	if refusal := results[0].Err; refusal != nil {
 		return false, false, e.batchError(refusal, group)
 	}
 	return false, false, e.settlePlan(p, group, results[0].Batch.Steps)
+}
+
+// settleAlone settles a unit of one statement.
+func (e *Engine) settleAlone(u *engine.Unit, r hrana.Result) error {
+	if r.Err == nil {
+		u.Results, u.Err = []engine.Result{result(r.Stmt)}, nil
+		e.commits.Add(1)
+		e.batches.Add(1)
+		return nil
+	}
+	err := serverError(r.Err, 0)
+	switch {
+	case err.Kind == engine.KindBusy:
+		return err
+	case !strings.HasPrefix(err.Code, "SQLITE_") && !parseCodes[err.Code] && (err.Kind == engine.KindOther || err.Kind == engine.KindTooLarge):
+		// Not an answer of the database itself: it was carried out, but not what it
+		// returns was sent, or a replica may have lost its primary.
+		err.Kind = engine.KindUnknownOutcome
+		return err
+	}
+	fail([]*engine.Unit{u}, err)
+	return nil
 }
 
 // A plan is the transaction of a group as the steps of one batch: BEGIN, the

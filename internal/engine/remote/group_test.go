@@ -158,7 +158,7 @@ func answer(result string) hranatest.Fault {
 		if strings.Contains(string(x.Body()), `"type":"close"`) {
 			baton, results = "null", result+`,{"type":"ok","response":{"type":"close"}}`
 		}
-		if strings.Contains(string(x.Body()), `"type":"execute"`) { // askIndex
+		if body := string(x.Body()); strings.Contains(body, `"type":"batch"`) && strings.Contains(body, `"type":"execute"`) { // askIndex
 			results = strings.Replace(results, result, result+`,{"type":"ok","response":{"type":"execute","result":{"rows":[]}}}`, 1)
 		}
 		x.Answer(http.StatusOK, nil, []byte(`{"baton":`+baton+`,"results":[`+results+`]}`))
@@ -210,6 +210,51 @@ func TestGroupsThatMeetAScript(t *testing.T) {
 				t.Errorf("%d requests, want %d", n, len(tt.faults))
 			}
 			got.Requests = 0
+			if got != tt.want {
+				t.Errorf("counted %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+// A statement that is a unit by itself travels without BEGIN and COMMIT.
+func TestSingleStatementsThatMeetAScript(t *testing.T) {
+	stored := answer(`{"type":"ok","response":{"type":"execute","result":{"rows":[]}}}`)
+	failed := func(code, message string) hranatest.Fault {
+		return answer(fmt.Sprintf(`{"type":"error","error":{"code":%q,"message":%q}}`, code, message))
+	}
+	busy := failed("SQLITE_BUSY", "SQLite error: database is locked")
+	for _, tt := range []struct {
+		name   string
+		faults []hranatest.Fault
+		kind   engine.Kind
+		text   string // empty if the unit is stored
+		want   engine.Stats
+	}{
+		{"stored", []hranatest.Fault{stored}, 0, "", engine.Stats{Batches: 1, Commits: 1, Requests: 1}},
+		{"busy twice", []hranatest.Fault{busy, busy, stored}, 0, "", engine.Stats{Batches: 1, Commits: 1, Retries: 2, Requests: 3}},
+		{"there already", []hranatest.Fault{failed("SQLITE_CONSTRAINT", "UNIQUE constraint failed: t.k")}, engine.KindUnique, "UNIQUE", engine.Stats{Requests: 1}},
+		{"there already, says a replica", []hranatest.Fault{failed("PROXY_ERROR", "error executing a request on the primary: UNIQUE constraint failed: t.k")}, engine.KindUnique, "UNIQUE", engine.Stats{Requests: 1}},
+		{"disk full", []hranatest.Fault{failed("SQLITE_FULL", "database or disk is full")}, engine.KindFull, "disk is full", engine.Stats{Requests: 1}},
+		{"no SQL", []hranatest.Fault{failed("SQL_PARSE_ERROR", "near x")}, engine.KindOther, "near x", engine.Stats{Requests: 1}},
+		{"stored, but too much to answer", []hranatest.Fault{failed("RESPONSE_TOO_LARGE", "Response is too large")}, engine.KindUnknownOutcome, "too large", engine.Stats{Requests: 1}},
+		{"a replica lost its primary", []hranatest.Fault{failed("PROXY_ERROR", "error executing a request on the primary: broken pipe")}, engine.KindUnknownOutcome, "broken pipe", engine.Stats{Requests: 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+			proxy.Hide(hidden[hrana.V3JSON]...)
+			proxy.Next(tt.faults...)
+			e := openURL(t, proxy.URL())
+			r, err := e.Batch(t.Context(), insert(1))
+			if tt.text == "" {
+				if err != nil || len(r) != 1 {
+					t.Errorf("%v, %v", r, err)
+				}
+			} else {
+				wantError(t, err, tt.kind, 0, tt.text)
+			}
+			got := e.Stats()
+			got.Requests -= 1 // that found out the protocol
 			if got != tt.want {
 				t.Errorf("counted %+v, want %+v", got, tt.want)
 			}

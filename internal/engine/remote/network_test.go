@@ -779,6 +779,43 @@ func TestCountersAreTrue(t *testing.T) {
 	}
 }
 
+// What the engine counts is what passed the network, each byte as what it was for.
+func TestBytesAreCounted(t *testing.T) {
+	r := openRoad(t, pool.Options{MaxConns: 1})
+	must(t, r.Engine, stmt("CREATE TABLE t(v)"))
+	const large = 300_000
+	before := r.ServerStats()
+	must(t, r.Engine, stmt("INSERT INTO t VALUES(zeroblob(?))", int64(large)))
+	must(t, r.Engine, stmt("INSERT INTO t VALUES(?)", make([]byte, 2*large)))
+	if _, err := r.Query(t.Context(), stmt("SELECT v FROM t WHERE length(v) = ?", int64(large))); err != nil {
+		t.Fatal(err)
+	}
+	after := r.ServerStats()
+	for _, tt := range []struct {
+		what            string
+		before, after   uint64
+		atLeast, atMost uint64
+	}{
+		{"sent by writes", before.Writes.Sent, after.Writes.Sent, 2 * large, 2*large + 2000},
+		{"received by writes", before.Writes.Received, after.Writes.Received, 100, 2000},
+		{"sent by reads", before.Reads.Sent, after.Reads.Sent, 100, 2000},
+		{"received by reads", before.Reads.Received, after.Reads.Received, large, large + 2000},
+	} {
+		if n := tt.after - tt.before; n < tt.atLeast || n > tt.atMost {
+			t.Errorf("%d bytes %s, want %d to %d", n, tt.what, tt.atLeast, tt.atMost)
+		}
+	}
+	must(t, r.Engine, stmt("DELETE FROM t")) // so often in a row that a stream is kept
+	_ = r.Close()                            // always nil; closes the stream
+	s, l := r.ServerStats(), r.link.Counts()
+	if s.Upkeep.Sent == 0 || s.Upkeep.Received == 0 {
+		t.Errorf("closing a stream is counted as %+v", s.Upkeep)
+	}
+	if up, down := s.Reads.Sent+s.Writes.Sent+s.Upkeep.Sent, s.Reads.Received+s.Writes.Received+s.Upkeep.Received; int64(up) != l.BytesUp || int64(down) != l.BytesDown {
+		t.Errorf("counted %d up and %d down, seen %d and %d", up, down, l.BytesUp, l.BytesDown)
+	}
+}
+
 func TestNoStreamIsHeldIdle(t *testing.T) {
 	t.Parallel()
 	const sparse, calls = 300 * time.Millisecond, 6

@@ -354,8 +354,8 @@ func TestABusyReadDoesNotFailItsCompany(t *testing.T) {
 func TestALostAnswerAndThenAFailureIsUnknown(t *testing.T) {
 	proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
 	proxy.Hide(hidden[hrana.V3JSON]...)
-	proxy.Next(hranatest.CutAnswer, script("ok", "SQLITE_FULL: database or disk is full", "", "ok"))
-	_, err := openURL(t, proxy.URL()).Repeatable(t.Context(), insert(1))
+	proxy.Next(hranatest.CutAnswer, script("ok", "SQLITE_FULL: database or disk is full", "", "", "ok"))
+	_, err := openURL(t, proxy.URL()).Repeatable(t.Context(), insert(1), insert(2))
 	wantError(t, err, engine.KindUnknownOutcome, -1, "the answer was lost, and then: statement 0: database or disk is full")
 }
 

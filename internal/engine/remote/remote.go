@@ -62,6 +62,7 @@ type Engine struct {
 	indexWaited atomic.Int64                 // how long, in nanoseconds
 
 	queries, batches, commits, retries, withheld atomic.Uint64
+	reads, writes, upkeep                        traffic
 
 	leaving  atomic.Bool     // Close was called
 	hopeless bool            // leaving, and the server does not answer; of the lane's goroutine
@@ -222,7 +223,16 @@ type ServerStats struct {
 
 	RetriesDenied uint64 // retries not made because there were too many already
 	Withheld      uint64 // requests not sent because the server had been failing
+
+	// Bytes on the sockets. Upkeep is what carries no call: handshakes, pings, the
+	// closing of streams.
+	Reads, Writes, Upkeep Traffic
 }
+
+// Traffic is bytes on sockets, those of TLS and HTTP included.
+type Traffic struct{ Sent, Received uint64 }
+
+func (t *traffic) load() Traffic { return Traffic{t.sent.Load(), t.received.Load()} }
 
 // ServerStats returns what happened since the engine was opened.
 func (e *Engine) ServerStats() ServerStats {
@@ -236,6 +246,9 @@ func (e *Engine) ServerStats() ServerStats {
 		StreamsReused: e.streams.reused.Load(),
 		RetriesDenied: e.budget.denied.Load(),
 		Withheld:      e.withheld.Load(),
+		Reads:         e.reads.load(),
+		Writes:        e.writes.load(),
+		Upkeep:        e.upkeep.load(),
 	}
 }
 

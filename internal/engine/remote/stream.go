@@ -171,7 +171,7 @@ func (e *Engine) closeStream(baton string) {
 	defer cancel()
 	l, err := e.pool.Acquire(ctx)
 	if err == nil {
-		_, err = e.deliver(ctx, l, hrana.Pipeline{Baton: baton, Requests: []hrana.Request{hrana.Close{}}})
+		_, err = e.deliver(ctx, l, hrana.Pipeline{Baton: baton, Requests: []hrana.Request{hrana.Close{}}}, &e.upkeep)
 	}
 	if err != nil {
 		e.streams.lost.Add(1)
