@@ -455,8 +455,8 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 			}
 			return fmt.Errorf("complete episode %v: %w: it has ended already, as %s", id, ErrConflict, cmp.Or(e.Outcome.Kind, "not judged"))
 		}
-		if !rec.whole {
-			e.Steps, e.StepCount = nil, 0 // too large to be worth folding
+		if !rec.whole || rec.rows < 2 {
+			e.Steps, e.StepCount = nil, 0 // too large to be worth folding, or folded
 		}
 		w, err := done.applyTo(s.packer, e)
 		if err != nil {
