@@ -3,6 +3,7 @@ package hrana
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +37,9 @@ var protocols = [...]struct{ name, path, contentType string }{
 // String returns the protocol's name for people.
 func (p Protocol) String() string { return protocols[p].name }
 
-// maxAnswer bounds the body of an answer, in bytes. Servers end far below it
-// (10 MB a request).
-const maxAnswer = 256 << 20
+// maxMessage bounds a pipeline and its answer, unpacked, in bytes. Servers end
+// far below it (10 MB a request).
+const maxMessage = 256 << 20
 
 // maxPingAnswer bounds how much is read of the answer to a ping, in bytes. Servers
 // send a line of text.
@@ -76,6 +77,7 @@ type Client struct {
 	endpoints [len(protocols)]*url.URL
 	ping      *url.URL
 	token     func(context.Context) (string, error)
+	limit     int           // of a pipeline and of its answer, in bytes
 	learning  sync.Mutex    // held to change protocol and known
 	protocol  atomic.Uint32 // the Protocol to try first
 	known     atomic.Bool   // it has answered
@@ -101,7 +103,7 @@ func NewClient(base string, token func(context.Context) (string, error)) (*Clien
 	if u.Path == "" {
 		u.Path = "/" // JoinPath would leave the result relative
 	}
-	c := &Client{token: token, ping: u.JoinPath("/v3")}
+	c := &Client{token: token, limit: maxMessage, ping: u.JoinPath("/v3")}
 	for p, info := range protocols {
 		c.endpoints[p] = u.JoinPath(info.path)
 	}
@@ -123,6 +125,9 @@ func (c *Client) Pings() uint64 { return c.pings.Load() }
 // request. A refused pipeline is an *Error, everything else that leaves it
 // without an answer a *TransportError.
 //
+// An answer in JSON is asked for zipped, one in protobuf is not: rt must not ask
+// for it either, see [http.Transport.DisableCompression].
+//
 // The first pipeline also finds out what the server speaks: a server that does
 // not know the path of a protocol has run nothing, so the next one is tried.
 func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Answer, error) {
@@ -135,6 +140,9 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 	}
 	for protocol := c.Protocol(); int(protocol) < len(protocols); protocol++ {
 		body, err := encode(protocol, p)
+		if err == nil && len(body) > c.limit {
+			err = ErrTooLarge
+		}
 		if err != nil {
 			return nil, &TransportError{Err: fmt.Errorf("encode pipeline: %w", err)}
 		}
@@ -209,8 +217,11 @@ func (c *Client) Ping(ctx context.Context, rt http.RoundTripper) error {
 }
 
 func encode(protocol Protocol, p Pipeline) ([]byte, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
 	if protocol == V3Protobuf {
-		return encodeProtobuf(p)
+		return encodeProtobuf(p), nil
 	}
 	return encodeJSON(p, protocol == V2JSON)
 }
@@ -223,9 +234,7 @@ func decode(protocol Protocol, body []byte, requests []Request) (*Answer, error)
 }
 
 // newHeader returns the header that every request has.
-func newHeader() http.Header {
-	return http.Header{"Accept-Encoding": {"identity"}, "User-Agent": {"episodic"}}
-}
+func newHeader() http.Header { return http.Header{"User-Agent": {"episodic"}} }
 
 // reply is the answer to an HTTP request.
 type reply struct {
@@ -242,6 +251,9 @@ func newReply(resp *http.Response, body []byte) *reply {
 func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protocol, token string, body []byte) (*reply, error) {
 	header := newHeader()
 	header.Set("Content-Type", protocols[protocol].contentType)
+	if protocol != V3Protobuf { // in JSON blobs too are text
+		header.Set("Accept-Encoding", "gzip")
+	}
 	if token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
@@ -265,21 +277,33 @@ func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protoc
 	}
 	c.requests.Add(1)
 	defer resp.Body.Close()
-	answer, err := readAnswer(resp)
+	answer, err := readAnswer(resp, c.limit)
 	if err != nil {
 		return nil, &TransportError{Sent: true, Err: fmt.Errorf("read pipeline answer: %w", err)}
 	}
 	return newReply(resp, answer), nil
 }
 
-// readAnswer reads the body to its end, which keeps the connection usable.
-func readAnswer(resp *http.Response) ([]byte, error) {
+// readAnswer reads the body to its end, which keeps the connection usable, and
+// unpacks it if it is zipped. limit is that of the result.
+func readAnswer(resp *http.Response, limit int) ([]byte, error) {
+	body := io.Reader(resp.Body)
+	if strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+		unzip, err := gzip.NewReader(body)
+		if err == io.EOF { // no body
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		body = unzip
+	}
 	expected := min(max(resp.ContentLength, 0), preallocAnswer)
 	buf := bytes.NewBuffer(make([]byte, 0, expected+bytes.MinRead))
-	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, maxAnswer+1)); err != nil {
+	if _, err := buf.ReadFrom(io.LimitReader(body, int64(limit)+1)); err != nil {
 		return nil, err
 	}
-	if buf.Len() > maxAnswer {
+	if buf.Len() > limit {
 		return nil, ErrTooLarge
 	}
 	return buf.Bytes(), nil

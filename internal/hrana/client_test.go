@@ -1,12 +1,15 @@
 package hrana
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,7 +30,7 @@ func newClient(t *testing.T, base string) *Client {
 func serve(t *testing.T, h http.HandlerFunc) (url string, rt *http.Transport) {
 	t.Helper()
 	s := httptest.NewServer(h)
-	rt = &http.Transport{}
+	rt = &http.Transport{DisableCompression: true}
 	t.Cleanup(s.Close)
 	t.Cleanup(rt.CloseIdleConnections)
 	return s.URL, rt
@@ -71,9 +74,15 @@ func TestClientFindsTheProtocolOnce(t *testing.T) {
 				_, _ = io.WriteString(w, tt.notFound)
 				return
 			}
-			if r.Header.Get("Authorization") != "Bearer s3cret" || r.Header.Get("Accept-Encoding") != "identity" ||
-				r.Header.Get("Content-Type") != protocols[tt.speaks].contentType || r.ContentLength <= 0 {
-				t.Errorf("%v: header %v", tt.speaks, r.Header)
+			want := http.Header{
+				"Authorization": {"Bearer s3cret"}, "Content-Length": {r.Header.Get("Content-Length")},
+				"Content-Type": {protocols[tt.speaks].contentType}, "User-Agent": {"episodic"},
+			}
+			if tt.speaks != V3Protobuf {
+				want["Accept-Encoding"] = []string{"gzip"}
+			}
+			if !reflect.DeepEqual(r.Header, want) || r.ContentLength <= 0 {
+				t.Errorf("%v: header %v, want %v", tt.speaks, r.Header, want)
 			}
 			answerClose(t, w, strings.TrimPrefix(r.URL.Path, "/base"))
 		})
@@ -156,6 +165,136 @@ func TestClientReadsRefusalsInProtobuf(t *testing.T) {
 		_, err := c.Do(t.Context(), rt, closeOnly)
 		if e, ok := errors.AsType[*Error](err); !ok || *e != tt.want || c.Requests() != tt.requests {
 			t.Errorf("%d %q: %d requests, error is %#v, want %#v", tt.status, tt.body, c.Requests(), err, tt.want)
+		}
+	}
+}
+
+// zipped returns text as gzip.
+func zipped(t *testing.T, text string) string {
+	t.Helper()
+	var buf strings.Builder
+	w := gzip.NewWriter(&buf)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.String()
+}
+
+// serveZipped starts a server that answers everything with a status and a body
+// that it calls gzip.
+func serveZipped(t *testing.T, status int, body string, chunked bool) (c *Client, rt *http.Transport) {
+	t.Helper()
+	url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		if !chunked {
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		}
+		w.WriteHeader(status)
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.WriteString(w, body)
+	})
+	c = newClient(t, url)
+	c.protocol.Store(uint32(V3JSON))
+	return c, rt
+}
+
+const closed = `{"results":[{"type":"ok","response":{"type":"close"}}]}`
+
+func TestClientUnzipsAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		status int
+		body   string
+		want   *Error // nil: an answer
+	}{
+		{"answer", 200, zipped(t, closed), nil},
+		{"answer in two parts", 200, zipped(t, closed[:9]) + zipped(t, closed[9:]), nil},
+		{"refusal", 403, zipped(t, `{"error":"Authorization forbidden"}`), &Error{"", "Authorization forbidden", 403}},
+		{"refusal in words", 400, zipped(t, "Received an invalid baton"), &Error{"", "Received an invalid baton", 400}},
+		{"page", 502, zipped(t, "<html>"), &Error{"", "Bad Gateway", 502}},
+		{"empty refusal", 503, zipped(t, ""), &Error{"", "Service Unavailable", 503}},
+		{"no body", 503, "", &Error{"", "Service Unavailable", 503}},
+	} {
+		for _, chunked := range []bool{false, true} {
+			c, rt := serveZipped(t, tt.status, tt.body, chunked)
+			dials := countDials(rt)
+			for range 3 {
+				_, err := c.Do(t.Context(), rt, closeOnly)
+				e, _ := errors.AsType[*Error](err)
+				if (err == nil) != (tt.want == nil) || tt.want != nil && (e == nil || *e != *tt.want) {
+					t.Errorf("%s, chunked %v: error is %#v, want %#v", tt.name, chunked, err, tt.want)
+				}
+			}
+			if *dials != 1 {
+				t.Errorf("%s, chunked %v: %d dials for 3 requests", tt.name, chunked, *dials)
+			}
+		}
+	}
+}
+
+func TestClientRefusesDamagedGzip(t *testing.T) {
+	good := zipped(t, closed)
+	flip := func(i int) string { return good[:i] + string(good[i]^1) + good[i+1:] }
+	for _, tt := range []struct {
+		name, body string
+		is         error
+	}{
+		{"not zipped", closed, gzip.ErrHeader},
+		{"magic", flip(0), gzip.ErrHeader},
+		{"checksum", flip(len(good) - 8), gzip.ErrChecksum},
+		{"length", flip(len(good) - 4), gzip.ErrChecksum},
+		{"cut header", good[:5], io.ErrUnexpectedEOF},
+		{"cut text", good[:20], io.ErrUnexpectedEOF},
+		{"cut checksum", good[:len(good)-1], io.ErrUnexpectedEOF},
+		{"more behind it", good + "0123456789", gzip.ErrHeader},
+	} {
+		for _, status := range []int{200, 400} {
+			c, rt := serveZipped(t, status, tt.body, true)
+			_, err := c.Do(t.Context(), rt, closeOnly)
+			if e, ok := errors.AsType[*TransportError](err); !ok || !e.Sent || !errors.Is(err, tt.is) {
+				t.Errorf("%s, %d: error is %#v (%v), want %v", tt.name, status, err, err, tt.is)
+			}
+		}
+	}
+}
+
+func TestClientBoundsMessages(t *testing.T) {
+	if c := newClient(t, "http://host"); c.limit != 256<<20 {
+		t.Errorf("limit is %d bytes, and %v", c.limit, ErrTooLarge)
+	}
+	const limit = 64 << 10
+	padded := func(n int) string { return closed + strings.Repeat(" ", n-len(closed)) }
+	plain := func(body string) (*Client, *http.Transport) {
+		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, body) })
+		c := newClient(t, url)
+		c.protocol.Store(uint32(V3JSON))
+		return c, rt
+	}
+	packed := func(body string) (*Client, *http.Transport) { return serveZipped(t, 200, zipped(t, body), false) }
+	for name, serve := range map[string]func(string) (*Client, *http.Transport){"plain": plain, "zipped": packed} {
+		for _, tt := range []struct {
+			n  int
+			is error
+		}{{limit, nil}, {limit + 1, ErrTooLarge}, {64 * limit, ErrTooLarge}} {
+			c, rt := serve(padded(tt.n))
+			c.limit = limit
+			_, err := c.Do(t.Context(), rt, closeOnly)
+			if e, ok := errors.AsType[*TransportError](err); !errors.Is(err, tt.is) || tt.is != nil && (!ok || !e.Sent) {
+				t.Errorf("%s answer of %d bytes: error is %v, want %v", name, tt.n, err, tt.is)
+			}
+		}
+	}
+
+	for p := range V2JSON + 1 {
+		c, rt := plain(closed)
+		c.protocol.Store(uint32(p))
+		c.limit = limit
+		_, err := c.Do(t.Context(), rt, Pipeline{Requests: []Request{Execute{Stmt{Args: []any{make([]byte, limit)}}}}})
+		if e, ok := errors.AsType[*TransportError](err); !ok || e.Sent || !errors.Is(err, ErrTooLarge) || c.Requests() != 0 {
+			t.Errorf("%v: error is %v after %d requests, want %v", p, err, c.Requests(), ErrTooLarge)
 		}
 	}
 }
@@ -251,7 +390,7 @@ func TestTransportErrorSaysWhetherTheRequestWasSent(t *testing.T) {
 		{"encoding", t.Context(), cut, rt, bad, nil, false, errNotUTF8},
 		{"dial", t.Context(), unreachable, rt, closeOnly, nil, false, syscall.ECONNREFUSED},
 		{"cancelled", gone, cut, rt, closeOnly, nil, false, context.Canceled},
-		{"taken in part", t.Context(), cut, partial(5), closeOnly, nil, false, syscall.ECONNRESET},
+		{"taken in part", t.Context(), cut, partial(3), closeOnly, nil, false, syscall.ECONNRESET},
 		{"taken", t.Context(), cut, partial(-1), closeOnly, nil, true, syscall.ECONNRESET},
 		{"cut", t.Context(), cut, rt, closeOnly, nil, true, io.EOF},
 		{"short answer", t.Context(), short, rt, closeOnly, nil, true, io.ErrUnexpectedEOF},
@@ -286,10 +425,7 @@ func TestARequestToldAsUnsentStaysUnsent(t *testing.T) {
 	if e, ok := errors.AsType[*TransportError](err); !ok || e.Sent {
 		t.Fatalf("error is %#v", err)
 	}
-	want, err := encodeProtobuf(closeOnly)
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := encodeProtobuf(closeOnly)
 	if got, err := io.ReadAll(late.body); err == nil || len(got) == len(want) {
 		t.Errorf("the transport got %d of %d bytes afterwards, error %v", len(got), len(want), err)
 	}
@@ -367,7 +503,7 @@ func TestPingTakesAnyAnswerBelow500(t *testing.T) {
 		{503, "<html>", &Error{"", "Service Unavailable", 503}},
 	} {
 		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
-			if _, ok := r.Header["Authorization"]; ok || r.Method != http.MethodGet || r.URL.Path != "/base/v3" {
+			if len(r.Header) != 1 || r.UserAgent() != "episodic" || r.Method != http.MethodGet || r.URL.Path != "/base/v3" {
 				t.Errorf("%s %s with header %v", r.Method, r.URL, r.Header)
 			}
 			w.WriteHeader(tt.status)

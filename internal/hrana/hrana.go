@@ -26,9 +26,11 @@ import (
 // Stmt is one SQL statement with positional arguments. An argument is nil,
 // int64, float64 (finite), string (valid UTF-8) or []byte; see [CheckValue].
 type Stmt struct {
-	SQL      string
-	Args     []any
-	WantRows bool // false: the server leaves the rows out of the answer
+	SQL  string
+	Args []any
+	// WantRows is what the protocol does by default: false asks the server to leave
+	// the rows out of the answer, which sqld 0.24 does not heed.
+	WantRows bool
 }
 
 // Cond decides whether a step of a batch runs. The zero Cond always holds.
@@ -57,7 +59,12 @@ func Ok(step int) Cond { return Cond{op: condOk, step: step} }
 func Not(c Cond) Cond { return Cond{op: condNot, subs: []Cond{c}} }
 
 // And holds if all of conds do.
-func And(conds ...Cond) Cond { return Cond{op: condAnd, subs: conds} }
+func And(conds ...Cond) Cond {
+	if len(conds) == 1 {
+		return conds[0]
+	}
+	return Cond{op: condAnd, subs: conds}
+}
 
 // IsAutocommit holds if no transaction is open on the stream. Hrana 2 does not
 // have it; see [ErrNeedsV3].
@@ -99,6 +106,44 @@ type Pipeline struct {
 	// not look at it. After a crash a primary counts from 1 again, and until a
 	// replica has noticed, a second or so, it may answer from its old state.
 	ReplicationIndex uint64
+}
+
+// check returns nil if every value of p can be carried to the server.
+func (p Pipeline) check() error {
+	for i, r := range p.Requests {
+		var err error
+		switch r := r.(type) {
+		case Execute:
+			err = r.Stmt.check()
+		case Batch:
+			err = r.check()
+		}
+		if err != nil {
+			return fmt.Errorf("request %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (b Batch) check() error {
+	for i, s := range b.Steps {
+		if err := s.Stmt.check(); err != nil {
+			return fmt.Errorf("step %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (s Stmt) check() error {
+	if !utf8.ValidString(s.SQL) { // encoding/json would quietly change it
+		return fmt.Errorf("statement: %w", errNotUTF8)
+	}
+	for i, v := range s.Args {
+		if err := CheckValue(v); err != nil {
+			return fmt.Errorf("argument %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // Answer is what the server says to a pipeline.

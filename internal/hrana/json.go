@@ -9,13 +9,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // The JSON forms of requests. Pointers and `any` are what may be left out.
 type (
 	jsonPipeline struct {
-		Baton    *string       `json:"baton"`
+		Baton    string        `json:"baton,omitempty"`
 		Requests []jsonRequest `json:"requests"`
 	}
 	jsonRequest struct {
@@ -40,7 +39,7 @@ type (
 	jsonStmt struct {
 		SQL              string      `json:"sql"`
 		Args             []jsonValue `json:"args,omitempty"`
-		WantRows         bool        `json:"want_rows"`
+		WantRows         *bool       `json:"want_rows,omitempty"` // nil is true
 		ReplicationIndex uint64      `json:"replication_index,omitempty,string"`
 	}
 	// jsonValue carries integers as strings, because a JSON number would lose
@@ -52,12 +51,10 @@ type (
 	}
 )
 
-// encodeJSON encodes p for Hrana 3, or for Hrana 2 if v2 is set.
+// encodeJSON encodes p, which must have passed check, for Hrana 3, or for Hrana 2
+// if v2 is set.
 func encodeJSON(p Pipeline, v2 bool) ([]byte, error) {
-	out := jsonPipeline{Requests: make([]jsonRequest, 0, len(p.Requests))}
-	if p.Baton != "" {
-		out.Baton = &p.Baton
-	}
+	out := jsonPipeline{Baton: p.Baton, Requests: make([]jsonRequest, 0, len(p.Requests))}
 	for i, r := range p.Requests {
 		request, err := toJSONRequest(r, p.ReplicationIndex, v2)
 		if err != nil {
@@ -72,29 +69,19 @@ func encodeJSON(p Pipeline, v2 bool) ([]byte, error) {
 	if err := enc.Encode(out); err != nil {
 		return nil, err
 	}
-	if buf.Len() > maxNested {
-		return nil, ErrTooLarge
-	}
 	return buf.Bytes(), nil
 }
 
 func toJSONRequest(r Request, index uint64, v2 bool) (jsonRequest, error) {
 	switch r := r.(type) {
 	case Execute:
-		stmt, err := toJSONStmt(r.Stmt)
-		if err != nil {
-			return jsonRequest{}, err
-		}
+		stmt := toJSONStmt(r.Stmt)
 		stmt.ReplicationIndex = index
 		return jsonRequest{Type: "execute", Stmt: stmt}, nil
 	case Batch:
 		batch := &jsonBatch{Steps: make([]jsonStep, len(r.Steps)), ReplicationIndex: index}
 		for i, s := range r.Steps {
-			stmt, err := toJSONStmt(s.Stmt)
-			if err != nil {
-				return jsonRequest{}, fmt.Errorf("step %d: %w", i, err)
-			}
-			batch.Steps[i].Stmt = stmt
+			batch.Steps[i].Stmt = toJSONStmt(s.Stmt)
 			if s.Cond.op == condAlways {
 				continue
 			}
@@ -135,16 +122,12 @@ func toJSONCond(c Cond) *jsonCond {
 	}
 }
 
-func toJSONStmt(s Stmt) (*jsonStmt, error) {
-	// encoding/json would quietly replace the bytes that are not UTF-8.
-	if !utf8.ValidString(s.SQL) {
-		return nil, fmt.Errorf("statement: %w", errNotUTF8)
+func toJSONStmt(s Stmt) *jsonStmt {
+	out := &jsonStmt{SQL: s.SQL, Args: make([]jsonValue, len(s.Args))}
+	if !s.WantRows {
+		out.WantRows = &s.WantRows
 	}
-	out := &jsonStmt{SQL: s.SQL, WantRows: s.WantRows, Args: make([]jsonValue, len(s.Args))}
 	for i, v := range s.Args {
-		if err := CheckValue(v); err != nil {
-			return nil, fmt.Errorf("argument %d: %w", i, err)
-		}
 		switch v := v.(type) {
 		case nil:
 			out.Args[i] = jsonValue{Type: "null"}
@@ -159,7 +142,7 @@ func toJSONStmt(s Stmt) (*jsonStmt, error) {
 			out.Args[i] = jsonValue{Type: "blob", Base64: &text}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // The JSON forms of answers. A result stays raw until the request it answers

@@ -1,11 +1,13 @@
 package hrana
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"math"
 	"net/http"
+	"slices"
 	"unicode/utf8"
 	"unsafe"
 
@@ -21,135 +23,129 @@ const (
 	delimited = uint64(protowire.BytesType)
 )
 
-// encoder appends a message in one pass. The length of a nested message is not
-// known when it begins, so it is always written as four bytes, a varint padded
-// with continuation bits, which decoders must accept.
-type encoder struct{ buf []byte }
-
-// maxNested is what a four-byte varint can hold.
-const maxNested = 1<<28 - 1
-
-// open begins a nested message and returns what close needs to end it.
-func (e *encoder) open(field protowire.Number) int {
-	e.buf = protowire.AppendTag(e.buf, field, protowire.BytesType)
-	e.buf = append(e.buf, 0, 0, 0, 0)
-	return len(e.buf)
+// encoder writes a message from its last field to its first: so the length of a
+// nested message is known when it is written, and takes no more bytes than it
+// needs.
+type encoder struct {
+	buf   []byte
+	start int // buf[start:] is written
 }
 
-func (e *encoder) close(start int) {
-	n := len(e.buf) - start
-	e.buf[start-4] = byte(n) | 0x80
-	e.buf[start-3] = byte(n>>7) | 0x80
-	e.buf[start-2] = byte(n>>14) | 0x80
-	e.buf[start-1] = byte(n>>21) & 0x7f
+// prepend returns n bytes to fill before what is written.
+func (e *encoder) prepend(n int) []byte {
+	if n > e.start {
+		grown := make([]byte, 2*len(e.buf)+n)
+		start := len(grown) - e.written()
+		copy(grown[start:], e.buf[e.start:])
+		e.buf, e.start = grown, start
+	}
+	e.start -= n
+	return e.buf[e.start : e.start+n]
+}
+
+func (e *encoder) written() int { return len(e.buf) - e.start }
+
+func (e *encoder) number(v uint64) {
+	if v < 0x80 && e.start > 0 { // nearly always
+		e.start--
+		e.buf[e.start] = byte(v)
+		return
+	}
+	protowire.AppendVarint(e.prepend(protowire.SizeVarint(v))[:0], v)
+}
+
+func (e *encoder) tag(field protowire.Number, typ protowire.Type) {
+	e.number(protowire.EncodeTag(field, typ))
+}
+
+// length makes the last n bytes written a field.
+func (e *encoder) length(field protowire.Number, n int) {
+	e.number(uint64(n))
+	e.tag(field, protowire.BytesType)
 }
 
 func (e *encoder) varint(field protowire.Number, v uint64) {
-	e.buf = protowire.AppendTag(e.buf, field, protowire.VarintType)
-	e.buf = protowire.AppendVarint(e.buf, v)
+	e.number(v)
+	e.tag(field, protowire.VarintType)
 }
 
 func (e *encoder) string(field protowire.Number, s string) {
-	e.buf = protowire.AppendTag(e.buf, field, protowire.BytesType)
-	e.buf = protowire.AppendString(e.buf, s)
+	copy(e.prepend(len(s)), s)
+	e.length(field, len(s))
 }
 
-func (e *encoder) empty(field protowire.Number) { e.string(field, "") }
+func (e *encoder) empty(field protowire.Number) { e.length(field, 0) }
 
-func encodeProtobuf(p Pipeline) ([]byte, error) {
-	e := encoder{buf: make([]byte, 0, sizeHint(p))}
+// encodeProtobuf encodes p, which must have passed check.
+func encodeProtobuf(p Pipeline) []byte {
+	size := sizeHint(p)
+	e := encoder{buf: make([]byte, size), start: size}
+	for _, r := range slices.Backward(p.Requests) {
+		e.request(r, p.ReplicationIndex)
+	}
 	if p.Baton != "" {
 		e.string(1, p.Baton)
 	}
-	for i, r := range p.Requests {
-		if err := e.request(r, p.ReplicationIndex); err != nil {
-			return nil, fmt.Errorf("request %d: %w", i, err)
-		}
-	}
-	if len(e.buf) > maxNested {
-		return nil, ErrTooLarge
-	}
-	return e.buf, nil
+	return e.buf[e.start:]
 }
 
-func (e *encoder) request(r Request, index uint64) error {
-	start := e.open(2)
-	defer func() { e.close(start) }()
+func (e *encoder) request(r Request, index uint64) {
+	end := e.written()
 	switch r := r.(type) {
 	case Close:
 		e.empty(1)
 	case Execute:
-		execute := e.open(2)
-		if err := e.stmt(1, r.Stmt, index); err != nil {
-			return err
-		}
-		e.close(execute)
+		e.stmt(1, r.Stmt, index)
+		e.length(2, e.written()-end)
 	case Batch:
-		request := e.open(3)
-		batch := e.open(1)
-		for i, s := range r.Steps {
-			if err := e.step(s); err != nil {
-				return fmt.Errorf("step %d: %w", i, err)
-			}
-		}
 		e.index(2, index)
-		e.close(batch)
-		e.close(request)
+		for _, s := range slices.Backward(r.Steps) {
+			e.step(s)
+		}
+		e.length(1, e.written()-end)
+		e.length(3, e.written()-end)
 	}
-	return nil
+	e.length(2, e.written()-end)
 }
 
-func (e *encoder) step(s Step) error {
-	start := e.open(1)
+func (e *encoder) step(s Step) {
+	end := e.written()
+	e.stmt(2, s.Stmt, 0)
 	if s.Cond.op != condAlways {
 		e.cond(1, s.Cond)
 	}
-	if err := e.stmt(2, s.Stmt, 0); err != nil {
-		return err
-	}
-	e.close(start)
-	return nil
+	e.length(1, e.written()-end)
 }
 
 func (e *encoder) cond(field protowire.Number, c Cond) {
-	start := e.open(field)
+	end := e.written()
 	switch c.op {
 	case condOk:
 		e.varint(1, uint64(c.step)) // a member of a oneof: step 0 must be written too
 	case condNot:
 		e.cond(3, c.subs[0])
 	case condAlways, condAnd: // an empty list of conditions always holds
-		list := e.open(4)
-		for _, sub := range c.subs {
+		for _, sub := range slices.Backward(c.subs) {
 			e.cond(1, sub)
 		}
-		e.close(list)
+		e.length(4, e.written()-end)
 	case condIsAutocommit:
 		e.empty(6)
 	}
-	e.close(start)
+	e.length(field, e.written()-end)
 }
 
-func (e *encoder) stmt(field protowire.Number, s Stmt, index uint64) error {
-	start := e.open(field)
-	if !utf8.ValidString(s.SQL) {
-		return fmt.Errorf("statement: %w", errNotUTF8)
+func (e *encoder) stmt(field protowire.Number, s Stmt, index uint64) {
+	end := e.written()
+	e.index(6, index)
+	if !s.WantRows { // true is the default
+		e.varint(5, 0)
 	}
-	e.string(1, s.SQL)
-	for i, v := range s.Args {
-		if err := CheckValue(v); err != nil {
-			return fmt.Errorf("argument %d: %w", i, err)
-		}
+	for _, v := range slices.Backward(s.Args) {
 		e.value(v)
 	}
-	if s.WantRows {
-		e.varint(5, 1)
-	} else {
-		e.varint(5, 0) // left out it would mean true
-	}
-	e.index(6, index)
-	e.close(start)
-	return nil
+	e.string(1, s.SQL)
+	e.length(field, e.written()-end)
 }
 
 // index encodes a replication index to wait for, unless it is 0.
@@ -159,23 +155,25 @@ func (e *encoder) index(field protowire.Number, index uint64) {
 	}
 }
 
+// value encodes an argument. It is a oneof: what is 0 or empty must be written
+// too.
 func (e *encoder) value(v any) {
-	start := e.open(3)
+	end := e.written()
 	switch v := v.(type) {
 	case nil:
 		e.empty(1)
 	case int64:
 		e.varint(2, protowire.EncodeZigZag(v))
 	case float64:
-		e.buf = protowire.AppendTag(e.buf, 3, protowire.Fixed64Type)
-		e.buf = protowire.AppendFixed64(e.buf, math.Float64bits(v))
+		binary.LittleEndian.PutUint64(e.prepend(8), math.Float64bits(v))
+		e.tag(3, protowire.Fixed64Type)
 	case string:
 		e.string(4, v)
 	case []byte:
-		e.buf = protowire.AppendTag(e.buf, 5, protowire.BytesType)
-		e.buf = protowire.AppendBytes(e.buf, v)
+		copy(e.prepend(len(v)), v)
+		e.length(5, len(v))
 	}
-	e.close(start)
+	e.length(3, e.written()-end)
 }
 
 // sizeHint is about what p needs on the wire, so that encoding rarely grows the

@@ -1,9 +1,14 @@
 package hrana
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"net/http"
+	"reflect"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -21,7 +26,7 @@ type session struct {
 
 func newSession(t *testing.T, s *hranatest.Server, protocol Protocol) *session {
 	t.Helper()
-	out := &session{newClient(t, s.URL()), &http.Transport{}}
+	out := &session{newClient(t, s.URL()), &http.Transport{DisableCompression: true}}
 	out.client.protocol.Store(uint32(protocol))
 	t.Cleanup(out.rt.CloseIdleConnections)
 	return out
@@ -154,6 +159,120 @@ func TestAPipelineIsNotRunWithoutItsStream(t *testing.T) {
 		_, err := s.client.Do(t.Context(), s.rt, Pipeline{Requests: append(execute("INSERT INTO t VALUES(1)"), Close{}, selectOne)})
 		if e, ok := errors.AsType[*Error](err); !ok || e.StreamGone() || s.rows(t) != 1 {
 			t.Errorf("request after Close: %d rows, error is %v", s.rows(t), err)
+		}
+	})
+}
+
+// sqld 0.24 sends the rows whether they are wanted or not.
+func TestAServerTakesWhatIsLeftOut(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		s := newSession(t, hranatest.Start(t), protocol)
+		s.once(t, "CREATE TABLE t(n)")
+		zeros := []any{nil, int64(0), 0.0, "", []byte{}}
+		for _, sql := range []string{"SELECT ?, ?, ?, ?, ?", "INSERT INTO t VALUES(1) RETURNING ?, ?, ?, ?, ?"} {
+			for _, want := range []bool{true, false} {
+				stmt := Stmt{SQL: sql, Args: zeros, WantRows: want}
+				a := s.do(t, Pipeline{Requests: []Request{
+					Execute{stmt}, Batch{[]Step{{Stmt: stmt}, {Ok(0), stmt}, {And(), stmt}, {Not(Ok(0)), stmt}}}, Close{},
+				}})
+				steps := a.Results[1].Batch.Steps
+				if steps[3].Result != nil {
+					t.Errorf("%s: ran although its condition does not hold", sql)
+				}
+				for i, r := range []*StmtResult{a.Results[0].Stmt, steps[0].Result, steps[1].Result, steps[2].Result} {
+					if r == nil {
+						t.Fatalf("%s: %d was not run", sql, i)
+					}
+					if !reflect.DeepEqual(r.Rows, [][]any{zeros}) {
+						t.Errorf("%s: rows of %d are %v, WantRows is %v", sql, i, r.Rows, want)
+					}
+				}
+			}
+		}
+		if n := s.rows(t); n != 8 {
+			t.Errorf("%d rows inserted, want 8", n)
+		}
+	})
+}
+
+func TestAServerReadsLengths(t *testing.T) {
+	s := newSession(t, hranatest.Start(t), V3Protobuf)
+	for _, n := range []int{1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 4 << 20} {
+		stmt := Stmt{SQL: "SELECT ?, ?", Args: []any{bytes.Repeat([]byte("x"), n), "last"}, WantRows: true}
+		a := s.do(t, Pipeline{Requests: []Request{Batch{[]Step{{Stmt: stmt}}}, Close{}}})
+		if rows := a.Results[0].Batch.Steps[0].Result.Rows; !reflect.DeepEqual(rows, [][]any{stmt.Args}) {
+			t.Errorf("blob of %d bytes is not what was sent", n)
+		}
+	}
+}
+
+// plainly takes out of a request that the answer may be compressed.
+type plainly struct{ http.RoundTripper }
+
+func (p plainly) RoundTrip(r *http.Request) (*http.Response, error) {
+	r.Header.Del("Accept-Encoding")
+	return p.RoundTripper.RoundTrip(r)
+}
+
+func TestJSONAnswersComeZipped(t *testing.T) {
+	server := hranatest.Start(t)
+	direct := newSession(t, server, V3Protobuf)
+	direct.once(t, "CREATE TABLE t(text, blob)")
+	random := rand.NewChaCha8([32]byte{})
+	var rows []Step
+	for i := range 100 {
+		text := strings.Repeat(fmt.Sprintf("row %d was found by the agent\n", i*i), 2048)[:2048]
+		blob := make([]byte, 2048)
+		_, _ = random.Read(blob)
+		rows = append(rows, Step{Stmt: Stmt{SQL: "INSERT INTO t VALUES(?, ?)", Args: []any{text, blob}}})
+	}
+	direct.do(t, Pipeline{Requests: []Request{Batch{rows}, Close{}}})
+	link, err := hranatest.NewLink(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(link.Close)
+
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		c, rt := newClient(t, link.URL()), &http.Transport{DisableCompression: true}
+		t.Cleanup(rt.CloseIdleConnections)
+		c.protocol.Store(uint32(protocol))
+		dials := countDials(rt)
+		get := func(rt http.RoundTripper, column string) (rows [][]any, wire int64) {
+			t.Helper()
+			before := link.Counts().BytesDown
+			a, err := c.Do(t.Context(), rt, Pipeline{Requests: append(execute("SELECT "+column+" FROM t"), Close{})})
+			if err != nil || a.Results[0].Err != nil {
+				t.Fatalf("answer is %+v, error %v", a, err)
+			}
+			return a.Results[0].Stmt.Rows, link.Counts().BytesDown - before
+		}
+		for column, most := range map[string]float64{"text": 0.2, "blob": 0.85} { // random bytes gain only what base64 loses
+			wantRows, plain := get(plainly{rt}, column)
+			gotRows, wire := get(rt, column)
+			if len(gotRows) != 100 || !reflect.DeepEqual(gotRows, wantRows) {
+				t.Errorf("%s: rows differ from those of a plain answer", column)
+			}
+			share := float64(wire) / float64(plain)
+			if protocol == V3Protobuf && share < 0.999 || protocol != V3Protobuf && share > most { // the times the server tells differ by some bytes
+				t.Errorf("%s: %d bytes of answer, plain %d", column, wire, plain)
+			}
+			t.Logf("%s: %d bytes of answer, plain %d", column, wire, plain)
+		}
+		if *dials != 1 {
+			t.Errorf("%d dials for 4 requests", *dials)
+		}
+	})
+}
+
+func TestRefusalOfARealServer(t *testing.T) {
+	server := hranatest.Start(t, hranatest.WithKey(hranatest.NewKey()))
+	eachProtocol(t, func(t *testing.T, protocol Protocol) {
+		s := newSession(t, server, protocol)
+		_, err := s.client.Do(t.Context(), s.rt, closeOnly)
+		want := Error{"", "Unauthorized: `The JWT is invalid`", http.StatusUnauthorized}
+		if e, ok := errors.AsType[*Error](err); !ok || *e != want {
+			t.Errorf("error is %v, want %v", err, &want)
 		}
 	})
 }

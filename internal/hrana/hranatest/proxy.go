@@ -51,6 +51,7 @@ type Exchange struct {
 // NewProxy starts a proxy to the server at url for the length of a test.
 func NewProxy(t testing.TB, url string) *Proxy {
 	p := &Proxy{to: url, requests: map[string]int{}, always: Pass, batons: map[string]struct{}{}}
+	p.back.DisableCompression = true // what a client does not ask for it must not get
 	p.front = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
 	p.front.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
