@@ -47,7 +47,7 @@ func openNetHTTP(url string, kept bool) (client, error) {
 	transport := &http.Transport{DisableKeepAlives: !kept, DisableCompression: true}
 	ask := func(ctx context.Context, sql string, args ...any) (any, error) {
 		answer, err := c.Do(ctx, transport, hrana.Pipeline{Requests: []hrana.Request{
-			hrana.Execute{Stmt: hrana.Stmt{SQL: sql, Args: args, WantRows: true}}, hrana.Close{},
+			hrana.Execute{Stmt: hrana.Stmt{SQL: sql, Args: args}}, hrana.Close{},
 		}})
 		if err != nil {
 			return nil, err

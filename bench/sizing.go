@@ -536,7 +536,7 @@ func (t *trial) run(ctx context.Context, server string, length time.Duration, ca
 	}
 	t.got, t.failed, err = follow(ctx, t.trace, length, calls, p, func(ctx context.Context, c *http.ClientConn) error {
 		answer, err := client.Do(ctx, c, hrana.Pipeline{Requests: []hrana.Request{
-			hrana.Execute{Stmt: hrana.Stmt{SQL: "SELECT 1", WantRows: true}}, hrana.Close{},
+			hrana.Execute{Stmt: hrana.Stmt{SQL: "SELECT 1"}}, hrana.Close{},
 		}})
 		if err != nil {
 			return err

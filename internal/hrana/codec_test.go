@@ -30,9 +30,8 @@ func anyValue() *rapid.Generator[any] {
 func anyStmt() *rapid.Generator[Stmt] {
 	return rapid.Custom(func(t *rapid.T) Stmt {
 		return Stmt{
-			SQL:      rapid.String().Draw(t, "sql"),
-			Args:     rapid.SliceOfN(anyValue(), 0, 5).Draw(t, "args"),
-			WantRows: rapid.Bool().Draw(t, "want rows"),
+			SQL:  rapid.String().Draw(t, "sql"),
+			Args: rapid.SliceOfN(anyValue(), 0, 5).Draw(t, "args"),
 		}
 	})
 }
@@ -251,7 +250,7 @@ func parseCond(t rapid.TB, msg []byte) Cond {
 }
 
 func parseStmt(t rapid.TB, m message) Stmt {
-	s := Stmt{SQL: m.text(1), Args: []any{}, WantRows: !m.has(5) || m.uint(5) == 1}
+	s := Stmt{SQL: m.text(1), Args: []any{}}
 	for _, v := range m[3] {
 		switch v := parse(t, v); {
 		case v.has(1):
@@ -477,12 +476,12 @@ func TestJSONOfASmallPipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"baton":"b","requests":[{"type":"batch","batch":{"steps":[` +
-		`{"stmt":{"sql":"A<","want_rows":false}},` +
+		`{"stmt":{"sql":"A<"}},` +
 		`{"condition":{"type":"and","conds":[{"type":"ok","step":0},{"type":"not","cond":{"type":"is_autocommit"}}]},` +
 		`"stmt":{"sql":"B","args":[{"type":"null"},{"type":"integer","value":"-1"},{"type":"float","value":1.5},{"type":"text","value":""},{"type":"blob","base64":""}]}},` +
-		`{"condition":{"type":"and","conds":[]},"stmt":{"sql":"C","want_rows":false}}` +
+		`{"condition":{"type":"and","conds":[]},"stmt":{"sql":"C"}}` +
 		`],"replication_index":"7"}},` +
-		`{"type":"execute","stmt":{"sql":"D","want_rows":false,"replication_index":"7"}},{"type":"close"}]}` + "\n"
+		`{"type":"execute","stmt":{"sql":"D","replication_index":"7"}},{"type":"close"}]}` + "\n"
 	if string(got) != want {
 		t.Errorf("encoded %s\n   want %s", got, want)
 	}
@@ -491,7 +490,7 @@ func TestJSONOfASmallPipeline(t *testing.T) {
 var smallPipeline = Pipeline{Baton: "b", ReplicationIndex: 7, Requests: []Request{
 	Batch{Steps: []Step{
 		{Stmt: Stmt{SQL: "A<"}},
-		{Cond: And(Ok(0), Not(IsAutocommit())), Stmt: Stmt{SQL: "B", Args: []any{nil, int64(-1), 1.5, "", []byte{}}, WantRows: true}},
+		{Cond: And(Ok(0), Not(IsAutocommit())), Stmt: Stmt{SQL: "B", Args: []any{nil, int64(-1), 1.5, "", []byte{}}}},
 		{Cond: And(), Stmt: Stmt{SQL: "C"}},
 	}},
 	Execute{Stmt{SQL: "D"}},
@@ -501,9 +500,9 @@ var smallPipeline = Pipeline{Baton: "b", ReplicationIndex: 7, Requests: []Reques
 func TestProtobufOfASmallPipeline(t *testing.T) {
 	got := encodeProtobuf(smallPipeline)
 	want := "0a0162" + // baton
-		"124d" + "1a4b" + "0a49" + // request, batch request, batch
-		"0a08" + // step
-		"1206" + "0a02413c" + "2800" + // A<, no rows
+		"1249" + "1a47" + "0a45" + // request, batch request, batch
+		"0a06" + // step
+		"1204" + "0a02413c" + // A<
 		"0a2e" + // step
 		"0a0c" + "220a" + // and
 		"0a02" + "0800" + // ok(0)
@@ -514,11 +513,11 @@ func TestProtobufOfASmallPipeline(t *testing.T) {
 		"1a09" + "19000000000000f83f" + // 1.5
 		"1a02" + "2200" + // ""
 		"1a02" + "2a00" + // an empty blob
-		"0a0b" + // step
+		"0a09" + // step
 		"0a02" + "2200" + // and()
-		"1205" + "0a0143" + "2800" +
+		"1203" + "0a0143" +
 		"1007" + // index of the batch
-		"120b" + "1209" + "0a07" + "0a0144" + "2800" + "3007" + // request: execute D, index
+		"1209" + "1207" + "0a05" + "0a0144" + "3007" + // request: execute D, index
 		"1202" + "0a00" // request: close
 	if g := fmt.Sprintf("%x", got); g != want {
 		t.Errorf("encoded %s\n   want %s", g, want)
@@ -692,7 +691,7 @@ func BenchmarkDecodeProtobuf(b *testing.B) {
 
 // insertOne is what the engine sends for one row.
 var insertOne = Pipeline{Requests: []Request{
-	Execute{Stmt{SQL: "INSERT INTO steps(episode, seq, kind, tool, input, at) VALUES(?, ?, ?, ?, ?, ?)", WantRows: true, Args: []any{
+	Execute{Stmt{SQL: "INSERT INTO steps(episode, seq, kind, tool, input, at) VALUES(?, ?, ?, ?, ?, ?)", Args: []any{
 		"01932b5e-8c4f-7a31-9d5e-2f6b8a7c1d20", int64(7), "tool_call", "grep", []byte(`{"pattern":"func main"}`), int64(1_763_863_000_000),
 	}}},
 	Close{},
@@ -724,8 +723,8 @@ func BenchmarkEncodeProtobuf(b *testing.B) {
 		{"one row of 4 KiB", Pipeline{Requests: []Request{Execute{Stmt{SQL: "INSERT INTO t VALUES(?)", Args: []any{strings.Repeat("x", 4096)}}}, Close{}}}},
 		{"group of 3", group(3, small)},
 		{"group of 256", group(256, small)},
-		{"group with 4 MiB", group(3, Stmt{SQL: "INSERT INTO t VALUES(?)", WantRows: true, Args: []any{make([]byte, 4<<20/3)}})},
-		{"blob of 4 MiB", group(1, Stmt{SQL: "INSERT INTO t VALUES(?)", WantRows: true, Args: []any{make([]byte, 4<<20)}})},
+		{"group with 4 MiB", group(3, Stmt{SQL: "INSERT INTO t VALUES(?)", Args: []any{make([]byte, 4<<20/3)}})},
+		{"blob of 4 MiB", group(1, Stmt{SQL: "INSERT INTO t VALUES(?)", Args: []any{make([]byte, 4<<20)}})},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()

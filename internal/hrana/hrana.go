@@ -28,9 +28,6 @@ import (
 type Stmt struct {
 	SQL  string
 	Args []any
-	// WantRows is what the protocol does by default: false asks the server to leave
-	// the rows out of the answer, which sqld 0.24 does not heed.
-	WantRows bool
 }
 
 // Cond decides whether a step of a batch runs. The zero Cond always holds.

@@ -39,7 +39,6 @@ type (
 	jsonStmt struct {
 		SQL              string      `json:"sql"`
 		Args             []jsonValue `json:"args,omitempty"`
-		WantRows         *bool       `json:"want_rows,omitempty"` // nil is true
 		ReplicationIndex uint64      `json:"replication_index,omitempty,string"`
 	}
 	// jsonValue carries integers as strings, because a JSON number would lose
@@ -124,9 +123,6 @@ func toJSONCond(c Cond) *jsonCond {
 
 func toJSONStmt(s Stmt) *jsonStmt {
 	out := &jsonStmt{SQL: s.SQL, Args: make([]jsonValue, len(s.Args))}
-	if !s.WantRows {
-		out.WantRows = &s.WantRows
-	}
 	for i, v := range s.Args {
 		switch v := v.(type) {
 		case nil:

@@ -138,9 +138,6 @@ func (e *encoder) cond(field protowire.Number, c Cond) {
 func (e *encoder) stmt(field protowire.Number, s Stmt, index uint64) {
 	end := e.written()
 	e.index(6, index)
-	if !s.WantRows { // true is the default
-		e.varint(5, 0)
-	}
 	for _, v := range slices.Backward(s.Args) {
 		e.value(v)
 	}

@@ -64,7 +64,7 @@ func (s *session) once(t *testing.T, sql string) *Answer {
 func execute(sqls ...string) []Request {
 	out := make([]Request, len(sqls), len(sqls)+1)
 	for i, sql := range sqls {
-		out[i] = Execute{Stmt{SQL: sql, WantRows: true}}
+		out[i] = Execute{Stmt{SQL: sql}}
 	}
 	return out
 }
@@ -163,34 +163,31 @@ func TestAPipelineIsNotRunWithoutItsStream(t *testing.T) {
 	})
 }
 
-// sqld 0.24 sends the rows whether they are wanted or not.
 func TestAServerTakesWhatIsLeftOut(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol Protocol) {
 		s := newSession(t, hranatest.Start(t), protocol)
 		s.once(t, "CREATE TABLE t(n)")
 		zeros := []any{nil, int64(0), 0.0, "", []byte{}}
 		for _, sql := range []string{"SELECT ?, ?, ?, ?, ?", "INSERT INTO t VALUES(1) RETURNING ?, ?, ?, ?, ?"} {
-			for _, want := range []bool{true, false} {
-				stmt := Stmt{SQL: sql, Args: zeros, WantRows: want}
-				a := s.do(t, Pipeline{Requests: []Request{
-					Execute{stmt}, Batch{[]Step{{Stmt: stmt}, {Ok(0), stmt}, {And(), stmt}, {Not(Ok(0)), stmt}}}, Close{},
-				}})
-				steps := a.Results[1].Batch.Steps
-				if steps[3].Result != nil {
-					t.Errorf("%s: ran although its condition does not hold", sql)
+			stmt := Stmt{SQL: sql, Args: zeros}
+			a := s.do(t, Pipeline{Requests: []Request{
+				Execute{stmt}, Batch{[]Step{{Stmt: stmt}, {Ok(0), stmt}, {And(), stmt}, {Not(Ok(0)), stmt}}}, Close{},
+			}})
+			steps := a.Results[1].Batch.Steps
+			if steps[3].Result != nil {
+				t.Errorf("%s: ran although its condition does not hold", sql)
+			}
+			for i, r := range []*StmtResult{a.Results[0].Stmt, steps[0].Result, steps[1].Result, steps[2].Result} {
+				if r == nil {
+					t.Fatalf("%s: %d was not run", sql, i)
 				}
-				for i, r := range []*StmtResult{a.Results[0].Stmt, steps[0].Result, steps[1].Result, steps[2].Result} {
-					if r == nil {
-						t.Fatalf("%s: %d was not run", sql, i)
-					}
-					if !reflect.DeepEqual(r.Rows, [][]any{zeros}) {
-						t.Errorf("%s: rows of %d are %v, WantRows is %v", sql, i, r.Rows, want)
-					}
+				if !reflect.DeepEqual(r.Rows, [][]any{zeros}) {
+					t.Errorf("%s: rows of %d are %v", sql, i, r.Rows)
 				}
 			}
 		}
-		if n := s.rows(t); n != 8 {
-			t.Errorf("%d rows inserted, want 8", n)
+		if n := s.rows(t); n != 4 {
+			t.Errorf("%d rows inserted, want 4", n)
 		}
 	})
 }
@@ -198,7 +195,7 @@ func TestAServerTakesWhatIsLeftOut(t *testing.T) {
 func TestAServerReadsLengths(t *testing.T) {
 	s := newSession(t, hranatest.Start(t), V3Protobuf)
 	for _, n := range []int{1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 4 << 20} {
-		stmt := Stmt{SQL: "SELECT ?, ?", Args: []any{bytes.Repeat([]byte("x"), n), "last"}, WantRows: true}
+		stmt := Stmt{SQL: "SELECT ?, ?", Args: []any{bytes.Repeat([]byte("x"), n), "last"}}
 		a := s.do(t, Pipeline{Requests: []Request{Batch{[]Step{{Stmt: stmt}}}, Close{}}})
 		if rows := a.Results[0].Batch.Steps[0].Result.Rows; !reflect.DeepEqual(rows, [][]any{stmt.Args}) {
 			t.Errorf("blob of %d bytes is not what was sent", n)
@@ -296,7 +293,7 @@ var (
 	insertBatch = Batch{Steps: []Step{
 		{Stmt: Stmt{SQL: "BEGIN IMMEDIATE"}}, {Stmt: Stmt{SQL: "INSERT INTO t VALUES(1)"}}, {Stmt: Stmt{SQL: "COMMIT"}},
 	}}
-	countBatch = Batch{Steps: []Step{{Stmt: Stmt{SQL: count, WantRows: true}}}}
+	countBatch = Batch{Steps: []Step{{Stmt: Stmt{SQL: count}}}}
 )
 
 func TestServerTellsTheIndexOfAWrite(t *testing.T) {

@@ -423,7 +423,7 @@ func (p *prober) writing(ctx context.Context) error {
 func (p *prober) largestValue(ctx context.Context) error {
 	var b hrana.Batch
 	for i, size := range probeSizes {
-		step := hrana.Step{Stmt: hrana.Stmt{SQL: "SELECT length(zeroblob(?))", Args: []any{size}, WantRows: true}}
+		step := hrana.Step{Stmt: hrana.Stmt{SQL: "SELECT length(zeroblob(?))", Args: []any{size}}}
 		if i > 0 {
 			step.Cond = hrana.Ok(i - 1)
 		}
@@ -463,7 +463,7 @@ func (p *prober) parameters(ctx context.Context) error {
 	return err
 }
 
-var selectOne = hrana.Execute{Stmt: hrana.Stmt{SQL: "SELECT 1", WantRows: true}}
+var selectOne = hrana.Execute{Stmt: hrana.Stmt{SQL: "SELECT 1"}}
 
 // query sends one pipeline. The failure of a request of it is an error, too.
 func (p *prober) query(ctx context.Context, client *hrana.Client, pipeline hrana.Pipeline) (*hrana.Answer, error) {

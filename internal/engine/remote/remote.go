@@ -290,7 +290,7 @@ func (e *Engine) blame(ctx context.Context, stmts []engine.Stmt) int {
 }
 
 func wire(s engine.Stmt) hrana.Stmt {
-	return hrana.Stmt{SQL: s.SQL, Args: s.Args, WantRows: true}
+	return hrana.Stmt{SQL: s.SQL, Args: s.Args}
 }
 
 func result(r *hrana.StmtResult) engine.Result {
