@@ -131,16 +131,17 @@ func (d *dictionaries) failed(err error) {
 // it is time to train.
 func (d *dictionaries) look(ctx context.Context) (due [payloadKinds]int64, err error) {
 	seen := time.Now().Round(0) // without the monotonic clock, which stands still while a machine sleeps
-	r, err := d.engine.Query(ctx, engine.Stmt{SQL: sqlActiveDictionaries}, engine.Stmt{SQL: sqlTrainingDue})
+	r, err := d.engine.Query(ctx, engine.Stmt{SQL: sqlDictionaryUse})
 	if err != nil {
 		return due, err
 	}
-	active, err := activeFrom(r[0].Rows)
-	if err != nil {
-		return due, err
-	}
-	for k, a := range active {
-		err := d.adopt(ctx, payloadKind(k), a, seen.Add(useFor))
+	for _, row := range r[0].Rows {
+		use, err := dictionaryUseFrom(row)
+		if err != nil {
+			return due, err
+		}
+		due[use.kind] = use.due
+		err = d.adopt(ctx, use, seen.Add(useFor))
 		switch {
 		case errors.Is(err, ErrCorrupt):
 			d.failed(err) // what is in use stays in use, until there is another one
@@ -148,13 +149,13 @@ func (d *dictionaries) look(ctx context.Context) (due [payloadKinds]int64, err e
 			return due, err
 		}
 	}
-	return dueFrom(r[1].Rows[0])
+	return due, nil
 }
 
 // adopt makes the packer write with the dictionary, or with the built-in one if
 // there is none.
-func (d *dictionaries) adopt(ctx context.Context, k payloadKind, a activeDictionary, until time.Time) error {
-	p := d.packer
+func (d *dictionaries) adopt(ctx context.Context, a dictionaryUse, until time.Time) error {
+	p, k := d.packer, a.kind
 	use := p.kinds[k].use.Load()
 	switch {
 	case !p.trains(k):

@@ -14,18 +14,9 @@ import (
 )
 
 const (
-	// The newest that is not retired is the one to write with.
-	sqlActiveDictionaries = `SELECT kind, id, ratio FROM dictionaries d WHERE retired_us IS NULL
- AND created_us = (SELECT max(created_us) FROM dictionaries WHERE kind = d.kind AND retired_us IS NULL)`
+	sqlDictionaryUse = `SELECT * FROM dictionary_use`
 	sqlGetDictionary = `SELECT content, sha256 FROM dictionaries WHERE id = ?`
 	sqlDictionaryIDs = `SELECT id FROM dictionaries`
-
-	// For each kind, how many items there are, as far as it matters, and how many
-	// there were when a dictionary was last trained.
-	sqlTrainingDue = `SELECT (SELECT count(*) FROM (SELECT 1 FROM episodes LIMIT 2000)),
- (SELECT coalesce(max(items), 0) FROM dictionaries WHERE kind = 'episode'),
- (SELECT count(*) FROM (SELECT 1 FROM patterns UNION ALL SELECT 1 FROM heuristics UNION ALL SELECT 1 FROM relations LIMIT 2000)),
- (SELECT coalesce(max(items), 0) FROM dictionaries WHERE kind = 'pattern')`
 
 	// Clocks differ, but a later dictionary is always the newer one. Of several
 	// processes that train at once, the first one stores.
@@ -94,50 +85,43 @@ func readDictionary(ctx context.Context, e engine.Engine, id uint32) (*codec.Dic
 	return d, nil
 }
 
-// activeDictionary is a row of sqlActiveDictionaries.
-type activeDictionary struct {
-	id    uint32
+// dictionaryUse is a row of sqlDictionaryUse.
+type dictionaryUse struct {
+	kind  payloadKind
+	id    uint32 // of the dictionary to write with; 0: none
 	ratio float64
-}
-
-// activeFrom reads the rows of sqlActiveDictionaries.
-func activeFrom(rows [][]any) (active [payloadKinds]activeDictionary, err error) {
-	for _, row := range rows {
-		in := reader{row: row}
-		name, a := in.text(0), activeDictionary{uint32(in.int(1)), in.float(2)}
-		if in.err != nil {
-			return active, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
-		}
-		for k := range payloadKinds {
-			if k.String() == name {
-				active[k] = a
-			}
-		}
-	}
-	return active, nil
+	due   int64 // the milestone that was passed without training; 0: none
 }
 
 // milestones are the numbers of items at which a dictionary is trained. One of
 // 20 episodes of tau-bench makes others a tenth larger than one of 60.
 var milestones = [...]int64{2000, 600, 200, 60, 20}
 
-// dueFrom reads the row of sqlTrainingDue: the milestones that were passed
-// without training, 0 for none.
-func dueFrom(row []any) (due [payloadKinds]int64, err error) {
+func dictionaryUseFrom(row []any) (use dictionaryUse, err error) {
 	in := reader{row: row}
-	for k := range payloadKinds {
-		items, before := in.int(2*int(k)), in.int(2*int(k)+1)
-		for _, m := range milestones {
-			if items >= m && before < m {
-				due[k] = m
-				break
-			}
-		}
+	name := in.text(0)
+	if row[1] != nil {
+		use.id, use.ratio = uint32(in.int(1)), in.float(2)
+	}
+	items, trained := in.int(3), int64(0)
+	if row[4] != nil {
+		trained = in.int(4)
 	}
 	if in.err != nil {
-		return due, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
+		return use, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
 	}
-	return due, nil
+	for use.kind.String() != name {
+		if use.kind++; use.kind == payloadKinds {
+			return use, fmt.Errorf("dictionaries: %w: there is no kind %q", ErrCorrupt, name)
+		}
+	}
+	for _, m := range milestones {
+		if items >= m && trained < m {
+			use.due = m
+			break
+		}
+	}
+	return use, nil
 }
 
 // sample reads some payloads of the kind to train with, and an id that is free.

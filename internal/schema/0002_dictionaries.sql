@@ -21,3 +21,15 @@ END
 CREATE TRIGGER dictionary_deleted BEFORE DELETE ON dictionaries BEGIN
   SELECT RAISE(ABORT, 'a dictionary is never deleted');
 END
+
+-- For each kind: the newest that is not retired, which is the one to write with, how many items there
+-- are, as far as it matters, and how many there were when a dictionary was last trained.
+
+CREATE VIEW dictionary_use AS
+  SELECT n.kind, d.id, d.ratio, n.items, (SELECT max(items) FROM dictionaries WHERE kind = n.kind) AS trained
+  FROM (
+    SELECT 'episode' AS kind, (SELECT count(*) FROM (SELECT 1 FROM episodes LIMIT 2000)) AS items
+    UNION ALL SELECT 'pattern', (SELECT count(*) FROM (
+      SELECT 1 FROM patterns UNION ALL SELECT 1 FROM heuristics UNION ALL SELECT 1 FROM relations LIMIT 2000))
+  ) n LEFT JOIN dictionaries d ON d.kind = n.kind AND d.retired_us IS NULL
+    AND d.created_us = (SELECT max(created_us) FROM dictionaries WHERE kind = n.kind AND retired_us IS NULL)
