@@ -37,6 +37,8 @@ var scenarios = []scenario{
 	{"keepalive", keepaliveClaim, true, keepalive},
 	{"sizing", sizingClaim, true, sizing},
 	{"recall", recallClaim, false, recall},
+	{"payload", payloadClaim, false, payload},
+	{"wire", wireClaim, true, wire},
 }
 
 // bench is what the scenarios share.
@@ -66,7 +68,7 @@ func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
-	data := flag.String("data", "../../shared/data", "folder of the real texts that recall needs; they are no part of this repository")
+	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, payload and wire use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()

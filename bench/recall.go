@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"database/sql"
@@ -333,34 +332,15 @@ func sentences(dir string) ([][]string, error) {
 			}
 		}
 	}
-	if err := airlineTexts(filepath.Join(dir, "tau-bench-airline.jsonl"), add); err != nil {
+	if err := airlineTexts(dir, add); err != nil {
 		return nil, err
 	}
 	return texts, locomoTexts(filepath.Join(dir, "locomo-dev.json"), add)
 }
 
-func airlineTexts(path string, add func(string)) (err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 10<<20)
-	for lines.Scan() {
-		var run struct {
-			Traj []struct {
-				Content   string `json:"content"`
-				ToolCalls []struct {
-					Function struct {
-						Name, Arguments string
-					} `json:"function"`
-				} `json:"tool_calls"`
-			} `json:"traj"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &run); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
+func airlineTexts(dir string, add func(string)) error {
+	runs, err := airlineRuns(dir)
+	for _, run := range runs {
 		for _, m := range run.Traj {
 			add(m.Content)
 			for _, c := range m.ToolCalls {
@@ -368,7 +348,7 @@ func airlineTexts(path string, add func(string)) (err error) {
 			}
 		}
 	}
-	return lines.Err()
+	return err
 }
 
 func locomoTexts(path string, add func(string)) error {
