@@ -377,6 +377,9 @@ func (s *Store) Start(ctx context.Context, e *Episode) error {
 	if engine.KindOf(err) == engine.KindUnique {
 		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
 	}
+	if err == nil {
+		s.drafts.start(w)
+	}
 	return failed(err, "start episode %v", e.ID)
 }
 
@@ -393,7 +396,9 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 	if err != nil {
 		return 0, fmt.Errorf("append steps to %v: %w", id, err)
 	}
-	first, err = s.append(ctx, a)
+	if first, err = s.append(ctx, a); err == nil {
+		s.drafts.appended(a, first)
+	}
 	return first, failed(err, "append steps to %v", id)
 }
 
@@ -435,9 +440,10 @@ type Completion struct {
 	Metadata        map[string]string
 }
 
-// Complete ends a running episode. It takes two round trips: one to read what
-// was recorded, one to store the outcome and to fold the recorded runs of steps
-// into one. Completing again with what is stored already changes nothing and is
+// Complete ends a running episode: it stores the outcome and folds the recorded
+// runs of steps into one. That takes one round trip if this Store has started the
+// episode and nobody else has changed it since, otherwise another one before it to
+// read what was recorded. Completing again with what is stored already changes nothing and is
 // no error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the episode has ended
 // otherwise.
 func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
@@ -445,7 +451,7 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		return fmt.Errorf("complete episode %v: %w", id, invalid("outcome.kind", "is empty; it must be one of success, partial_success, failure, abstained"))
 	}
 	for range 10 {
-		e, rec, err := s.loadSome(ctx, id, readAtOnce)
+		e, rec, err := s.recorded(ctx, id)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
 		}
@@ -473,6 +479,14 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		// twice: look again.
 	}
 	return fmt.Errorf("complete episode %v: %w: others keep changing it", id, ErrConflict)
+}
+
+// recorded returns what is known of an episode, or reads it.
+func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error) {
+	if head, runs, found := s.drafts.take(id); found {
+		return s.packer.recordedFrom(ctx, head, runs, readAtOnce)
+	}
+	return s.loadSome(ctx, id, readAtOnce)
 }
 
 // applyTo returns the row of the episode that ends so.

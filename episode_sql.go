@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -159,6 +160,13 @@ func encodeRuns(p *packer, steps []Step, first int) ([]run, error) {
 	return runs, nil
 }
 
+// head is the row of sqlGetEpisode that w is stored as, but for its seq.
+func (w *episodeRow) head() []any {
+	c := w.columns
+	tags := cmp.Or(w.tags, "[]")
+	return []any{int64(0), c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[9], tags, w.rev}
+}
+
 func (w *episodeRow) insert() []engine.Stmt {
 	return w.children([]engine.Stmt{{SQL: sqlInsertEpisode, Args: w.columns}})
 }
@@ -177,15 +185,15 @@ func (w *episodeRow) children(stmts []engine.Stmt) []engine.Stmt {
 	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append([]any{w.id.bytes()}, w.words[:]...)})
 }
 
-// complete stores w over the running episode of which so much was recorded; its
-// runs stay as they are if they are as few as w's, or were not all read.
+// complete stores w over the running episode of which so much was recorded. Its
+// runs stay as they are if w has none, or no fewer.
 func (w *episodeRow) complete(r recorded) []engine.Stmt {
 	by := []any{w.id.bytes(), w.rev}
 	stmts := []engine.Stmt{
 		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.rev, w.payload, w.id.bytes(), r.rev, int64(r.steps)}},
 		{SQL: sqlCompleteSearch, Args: append([]any{w.words[3]}, by...)},
 	}
-	if !r.whole || r.rows <= len(w.runs) {
+	if len(w.runs) == 0 || r.rows <= len(w.runs) {
 		return stmts
 	}
 	stmts = append(stmts, engine.Stmt{SQL: sqlCompleteRuns, Args: by})
@@ -280,18 +288,23 @@ func (s *Store) loadSome(ctx context.Context, id ID, most int) (*Episode, record
 	if len(r[0].Rows) == 0 {
 		return nil, recorded{}, ErrNotFound
 	}
-	row := r[0].Rows[0]
-	e, _, err := s.packer.episodeFrom(ctx, row)
+	return s.packer.recordedFrom(ctx, r[0].Rows[0], r[1].Rows, most)
+}
+
+// recordedFrom reads a row of sqlGetEpisode and rows of sqlGetRuns, of these none
+// after so many bytes, not compressed.
+func (p *packer) recordedFrom(ctx context.Context, head []any, runs [][]any, most int) (*Episode, recorded, error) {
+	e, _, err := p.episodeFrom(ctx, head)
 	if err != nil {
 		return nil, recorded{}, err
 	}
-	if runs := r[1].Rows; e.StepCount > 0 || len(runs) > 0 {
-		if err := s.packer.addRuns(ctx, e, runs, most); err != nil {
+	if e.StepCount > 0 || len(runs) > 0 {
+		if err := p.addRuns(ctx, e, runs, most); err != nil {
 			return nil, recorded{}, err
 		}
 	}
-	in := reader{row: row}
-	rec := recorded{rev: in.int(len(row) - 1), steps: e.StepCount, rows: len(r[1].Rows), whole: len(e.Steps) == e.StepCount}
+	in := reader{row: head}
+	rec := recorded{rev: in.int(len(head) - 1), steps: e.StepCount, rows: len(runs), whole: len(e.Steps) == e.StepCount}
 	return e, rec, in.err
 }
 

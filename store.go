@@ -20,6 +20,7 @@ type Store struct {
 
 	packer       *packer
 	dictionaries *dictionaries
+	drafts       drafts
 	vectors      VectorFormat // of those written
 }
 
