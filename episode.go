@@ -410,7 +410,7 @@ func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error)
 	if n := r[0].Rows[0][0]; n != nil {
 		return intFrom(n)
 	}
-	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.id.bytes()}})
+	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.id.bytes(), a.key, a.id.bytes()}})
 	if err != nil {
 		return 0, err
 	}
@@ -418,10 +418,13 @@ func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error)
 		return 0, ErrNotFound
 	}
 	row := r[0].Rows[0]
-	if row[0] != nil {
+	if before := row[0]; before != nil {
+		return intFrom(before) // this very append was stored when it was sent first
+	}
+	if row[1] != nil {
 		return 0, fmt.Errorf("%w: the episode has ended", ErrConflict)
 	}
-	stored, err := intFrom(row[1])
+	stored, err := intFrom(row[2])
 	if err != nil {
 		return 0, err
 	}
