@@ -43,7 +43,7 @@ const (
 
 	// Added where the episode runs, and where the very same append was not stored
 	// before: its answer may have been lost. It returns where it begins, or NULL.
-	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?)RETURNING(SELECT first FROM last_run WHERE key=?4)n`
+	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE key=?4)n`
 	sqlWhyNotAppended = `SELECT (SELECT first FROM appends WHERE id = ? AND key = ?), end_us, steps FROM episodes WHERE id = ?`
 
 	// What was read is what is completed: the head by its revision, which every

@@ -20,4 +20,4 @@ END
 
 -- The + keeps the column's type out of answers.
 
-CREATE VIEW last_run AS SELECT +first AS first, key FROM runs ORDER BY rowid DESC LIMIT 1
+CREATE VIEW last_run AS SELECT +first AS n, key FROM runs ORDER BY rowid DESC LIMIT 1
