@@ -47,14 +47,12 @@ func ExampleNewCollector() {
 	answer := httptest.NewRecorder()
 	metrics.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	for line := range strings.Lines(answer.Body.String()) {
-		if strings.Contains(line, "episodic_writes_total") {
+		if strings.Contains(line, "episodic_compression_episodes_payloads_total") {
 			fmt.Print(line)
 		}
 	}
-	// The third write is Open's, which made the tables.
-
 	// Output:
-	// # HELP episodic_writes_total Calls that wrote to the database and succeeded.
-	// # TYPE episodic_writes_total counter
-	// episodic_writes_total{store="agent"} 4
+	// # HELP episodic_compression_episodes_payloads_total Payloads of episodes and steps made ready to be sent.
+	// # TYPE episodic_compression_episodes_payloads_total counter
+	// episodic_compression_episodes_payloads_total{store="agent"} 2
 }
