@@ -440,6 +440,59 @@ func TestDictionariesAreRetired(t *testing.T) {
 	readable(t, s, ids)
 }
 
+// A dictionary is forgotten when it was retired long ago and no payload of any
+// table names it, whatever the codec.
+func TestForgettingADictionary(t *testing.T) {
+	const id = codec.MinTrainedID + 7
+	s, now := onFile(t), time.Now()
+	exec := func(sql string, args ...any) int64 {
+		t.Helper()
+		r, err := s.engine.Batch(t.Context(), stmt(sql, args...))
+		ok(t, err)
+		return r[0].Affected
+	}
+	forgotten := func() bool {
+		t.Helper()
+		r, err := s.engine.Batch(t.Context(), forget(id, now))
+		ok(t, err)
+		return r[0].Affected == 1
+	}
+	exec("INSERT INTO dictionaries VALUES(?, 'episode', 0, 20, 20, 0.2, NULL, x'00', x'00')", int64(id))
+	for _, retired := range []any{nil, micros(now), micros(now.Add(-forgetAfter + time.Minute))} {
+		exec("UPDATE dictionaries SET retired_us = ?", retired)
+		if forgotten() {
+			t.Errorf("forgotten although it was retired at %v", retired)
+		}
+	}
+	exec("UPDATE dictionaries SET retired_us = ?", micros(now.Add(-forgetAfter-time.Minute)))
+	rows := map[string]string{
+		"episodes":   "INSERT INTO episodes VALUES(1, x'01', '', '', '', '', 0, NULL, 0, 0, ?)",
+		"runs":       "INSERT INTO runs VALUES(1, 1, 1, NULL, ?)",
+		"patterns":   "INSERT INTO patterns VALUES(1, x'01', '', '', 0, 0, ?)",
+		"heuristics": "INSERT INTO heuristics VALUES(1, x'01', 0, 0, ?)",
+		"relations":  "INSERT INTO relations VALUES(1, 'follows', 1, 0, ?)",
+	}
+	if len(rows) != len(payloadTables) {
+		t.Errorf("%d of %d tables are tried", len(rows), len(payloadTables))
+	}
+	for _, c := range []codec.Codec{codec.Zstd, codec.Gzip} {
+		for table, insert := range rows {
+			if table != "episodes" { // which the others refer to
+				exec(rows["episodes"], []byte{formatJSON})
+			}
+			exec(insert, append(codec.Prefix(c, id), 1, 2, 3))
+			if forgotten() {
+				t.Errorf("forgotten although a row of %s by %v needs it", table, c)
+			}
+			exec("DELETE FROM " + table)
+			exec("DELETE FROM episodes")
+		}
+	}
+	if !forgotten() || number(t, s, "SELECT length(content) FROM dictionaries") != 0 {
+		t.Error("not forgotten although nothing needs it")
+	}
+}
+
 // Somebody replaces, completes and adds to episodes while they are compressed again.
 func TestCompactOverwritesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.db")
