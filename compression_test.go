@@ -1,14 +1,12 @@
 package episodic
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -634,31 +632,10 @@ func TestKilledTrainerLosesNothing(t *testing.T) {
 		checkAcknowledged(t, s, nil)
 		ok(t, s.Close())
 	}
-	kill := 0
-	for begin := time.Now(); kill < 50 && (kill < 10 || time.Since(begin) < 20*time.Second); kill++ { // the race detector is slow
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), trainEnv+"="+path)
-		out, err := cmd.StdoutPipe()
-		ok(t, err)
-		ok(t, cmd.Start())
+	for kill := range 50 {
 		// It trains after every tenth episode, and compacts after every twentieth.
 		// It is killed while it does, or while it writes with what came of it.
-		for n, lines := 1, bufio.NewScanner(out); lines.Scan(); n++ {
-			if n == 10+kill%13 {
-				time.AfterFunc(rand.N(60*time.Millisecond), func() { _ = cmd.Process.Kill() })
-			}
-			var word string
-			var number int
-			if _, err := fmt.Sscan(lines.Text(), &word, &number); err != nil {
-				t.Fatalf("the trainer says %q", lines.Text())
-			}
-			id, err := ParseID(word)
-			ok(t, err)
-			acknowledged[id] = number
-		}
-		if err := cmd.Wait(); err == nil {
-			t.Fatal("the trainer ended by itself")
-		}
+		killed(t, trainEnv, path, 9+kill%13, 60*time.Millisecond, acknowledged)
 		if kill%5 == 4 {
 			check()
 		}
@@ -666,7 +643,7 @@ func TestKilledTrainerLosesNothing(t *testing.T) {
 	check()
 	s := open(t, path, nil)
 	trained := number(t, s, "SELECT count(*) FROM dictionaries WHERE length(content) > 0")
-	t.Logf("%d kills, %d episodes, %d dictionaries trained, %d seen in use", kill, len(acknowledged), trained, len(used))
+	t.Logf("%d episodes, %d dictionaries trained, %d seen in use", len(acknowledged), trained, len(used))
 	if trained < 2 {
 		t.Errorf("only %d dictionaries were trained", trained)
 	}

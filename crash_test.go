@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
@@ -83,32 +85,40 @@ func checkAcknowledged(t *testing.T, s *Store, acknowledged map[ID]int) {
 
 const kills = 20
 
+// killed runs this test binary with path in the variable env, as a program that
+// says what it has stored, an episode and a number in each line. It is killed some
+// time, up to within, after so many lines; acknowledged is what it said.
+func killed(t *testing.T, env, path string, lines int, within time.Duration, acknowledged map[ID]int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), env+"="+path)
+	out, err := cmd.StdoutPipe()
+	ok(t, err)
+	ok(t, cmd.Start())
+	for n, said := 0, bufio.NewScanner(out); said.Scan(); n++ {
+		if n == lines {
+			time.AfterFunc(rand.N(within+1), func() { _ = cmd.Process.Kill() }) // fails if it is gone, which Wait tells
+		}
+		var word string
+		var number int
+		if _, err := fmt.Sscan(said.Text(), &word, &number); err != nil {
+			t.Fatalf("the program says %q", said.Text())
+		}
+		id, err := ParseID(word)
+		ok(t, err)
+		acknowledged[id] = number
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the program ended by itself")
+	}
+}
+
 func TestKilledProcessLosesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.db")
 	acknowledged := make(map[ID]int)
 	for kill := range kills {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), crashEnv+"="+path)
-		out, err := cmd.StdoutPipe()
-		ok(t, err)
-		ok(t, cmd.Start())
 		// Killed amid its writes, at a moment that differs from round to round.
-		for n, lines := 0, bufio.NewScanner(out); lines.Scan(); n++ {
-			if n == 5+kill*7 {
-				ok(t, cmd.Process.Kill())
-			}
-			var word string
-			var steps int
-			if _, err := fmt.Sscan(lines.Text(), &word, &steps); err != nil {
-				t.Fatalf("the writer says %q", lines.Text())
-			}
-			id, err := ParseID(word)
-			ok(t, err)
-			acknowledged[id] = steps
-		}
-		if err := cmd.Wait(); err == nil {
-			t.Fatal("the writer ended by itself")
-		}
+		killed(t, crashEnv, path, 5+kill*7, 0, acknowledged)
 	}
 	checkAcknowledged(t, open(t, path, nil), acknowledged)
 	if len(acknowledged) < kills {

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/episodic-memory/episodic"
-	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 const lifeClaim = "What an agent does all day, through the Store, on a local file and on a libSQL server of this machine filled with the same episodes. " +
@@ -27,11 +25,7 @@ func life(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	dir, err := os.MkdirTemp(b.dir, "life-")
-	if err != nil {
-		return err
-	}
-	server, err := hranatest.Run(dir)
+	server, err := startServer(b.dir)
 	if err != nil {
 		return err
 	}

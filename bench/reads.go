@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -85,11 +84,7 @@ func read(ctx context.Context, b *bench) (err error) {
 
 // rowServer runs a server that holds readRows rows, with keys from 1 on.
 func rowServer(ctx context.Context, b *bench) (_ *hranatest.Server, err error) {
-	dir, err := os.MkdirTemp(b.dir, "rows-")
-	if err != nil {
-		return nil, err
-	}
-	server, err := hranatest.Run(dir)
+	server, err := startServer(b.dir)
 	if err != nil {
 		return nil, err
 	}

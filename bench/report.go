@@ -129,12 +129,17 @@ func loadAverage() string {
 	return strings.Join(strings.Fields(string(load))[:3], " ")
 }
 
-func serverVersion(dir string) (string, error) {
-	dir, err := os.MkdirTemp(dir, "version-")
+// startServer runs a server with a folder of its own in dir.
+func startServer(dir string) (*hranatest.Server, error) {
+	dir, err := os.MkdirTemp(dir, "server-")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	server, err := hranatest.Run(dir)
+	return hranatest.Run(dir)
+}
+
+func serverVersion(dir string) (string, error) {
+	server, err := startServer(dir)
 	if err != nil {
 		return "", err
 	}

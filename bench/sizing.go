@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -421,11 +420,7 @@ type trial struct {
 
 func sizingLive(ctx context.Context, b *bench) (err error) {
 	length := liveCells * b.duration
-	dir, err := os.MkdirTemp(b.dir, "sizing-")
-	if err != nil {
-		return err
-	}
-	server, err := hranatest.Run(dir)
+	server, err := startServer(b.dir)
 	if err != nil {
 		return err
 	}

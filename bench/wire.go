@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -110,11 +109,7 @@ func (s *wireServer) write(f func() error) error {
 }
 
 func measureWire(ctx context.Context, b *bench, m *material, pause time.Duration, groups []*wireGroup) (err error) {
-	dir, err := os.MkdirTemp(b.dir, "wire-")
-	if err != nil {
-		return err
-	}
-	server, err := hranatest.Run(dir)
+	server, err := startServer(b.dir)
 	if err != nil {
 		return err
 	}
