@@ -53,6 +53,10 @@ var rooms = map[string]room{
 		others: []string{"pgregory.net/rapid"},
 		why:    "the suite must be the same for every engine, so it knows none",
 	},
+	"internal/cache": {
+		others: []string{"github.com/maypok86/otter/v2"},
+		why:    "the cache keeps values of any kind: it knows neither what they are nor where they come from",
+	},
 	"internal/codec": {
 		others: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4/v4"},
 		why:    "frames and dictionaries are bytes: the room knows neither episodes nor databases",

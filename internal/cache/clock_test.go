@@ -1,0 +1,370 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestChangesByOthersAreSeenAfterPollInterval(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a", "c")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 1)
+		get(t, c, "c", 2)
+		get(t, c, everything, 2)
+		w.write("a")
+		time.Sleep(5*time.Second - rtt) // since the last look began
+		get(t, c, "a", 1)
+		expect(t, "polls", w.polls, 0)
+		time.Sleep(time.Millisecond)
+		get(t, c, "a", 3)
+		get(t, c, everything, 3)
+		get(t, c, "c", 2) // of another group
+		s := c.Stats()
+		expect(t, "polls", w.polls, 1)
+		expect(t, "loads", w.loads, 5)
+		expect(t, "foreign", s.InvalidatedForeign, 2)
+		expect(t, "hits", s.Hits, 2)
+	})
+}
+
+// Any round trip may look at the clock, and so spare the poll.
+func TestObserve(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a", "c")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 1)
+		get(t, c, "c", 2)
+		time.Sleep(4 * time.Second)
+		w.write("a")
+		begun := c.Begin()
+		expect(t, "since", begun.Since, 2)
+		c.Observe(begun, w.look(begun.Since))
+		get(t, c, "a", 3)
+		time.Sleep(4 * time.Second)
+		get(t, c, "c", 2)
+		expect(t, "polls", w.polls, 0)
+
+		// A look that comes late takes nothing back.
+		c.Observe(begun, Look{Seq: 2, Changes: []Change{{Group: 1, Seq: 2}, {Group: -5, Seq: 2}, {Group: 5000, Seq: 2}}})
+		get(t, c, "a", 3)
+		expect(t, "loads", w.loads, 3)
+		expect(t, "since", c.Begin().Since, 3)
+	})
+}
+
+func TestPollsAreShared(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a", "c")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 1)
+		get(t, c, "c", 2)
+		time.Sleep(6 * time.Second)
+		var wg sync.WaitGroup
+		for i := range 32 {
+			wg.Go(func() { get(t, c, []string{"a", "c"}[i%2], int64(1+i%2)) })
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), rtt/4)
+		defer cancel()
+		wg.Go(func() {
+			if _, err := c.Get(impatient, "a"); err != context.DeadlineExceeded {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		expect(t, "polls", w.polls, 1)
+		expect(t, "loads", w.loads, 2)
+
+		// Nobody waits any more: the poll ends, and has not failed.
+		time.Sleep(6 * time.Second)
+		impatient, cancel = context.WithTimeout(t.Context(), rtt/4)
+		defer cancel()
+		if _, err := c.Get(impatient, "a"); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		synctest.Wait()
+		expect(t, "ended", w.ended, 1)
+		expect(t, "failures", c.Stats().PollFailures, 0)
+		get(t, c, "a", 1)
+		expect(t, "polls", w.polls, 3)
+	})
+}
+
+// A poll or a load that others began PollInterval before a call says nothing of
+// the time that the caller may rely on.
+func TestWhatBeganTooEarlyIsRepeated(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a", "c")
+		c := open(t, w.source(), Options{PollInterval: time.Second, PollTimeout: 4 * time.Second})
+		get(t, c, "a", 1)
+		time.Sleep(2 * time.Second)
+		var wg sync.WaitGroup
+		w.set(func() { w.way = func() time.Duration { return 1500 * time.Millisecond } })
+		wg.Go(func() { get(t, c, "a", 1) }) // its poll is on the server at 1.5 s
+		wg.Go(func() { get(t, c, "c", 2) }) // so is its load
+		time.Sleep(2 * time.Second)
+		w.write("a", "c")
+		time.Sleep(500 * time.Millisecond)
+		wg.Go(func() { get(t, c, "a", 3) })
+		wg.Go(func() { get(t, c, "c", 4) })
+		wg.Wait()
+		expect(t, "loads", w.loads, 4)
+		expect(t, "late", c.Stats().Late, 1)
+	})
+}
+
+func TestPollBeforeEveryHit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(0)
+		w.write("a", "c")
+		c := open(t, w.source(), Options{PollInterval: -1})
+		get(t, c, "a", 1)
+		get(t, c, "c", 2)
+		for want := int64(3); want < 10; want++ {
+			time.Sleep(time.Millisecond)
+			w.write("a")
+			get(t, c, "a", want)
+			time.Sleep(time.Millisecond)
+			get(t, c, "c", 2)
+		}
+		expect(t, "polls", w.polls, 14)
+		expect(t, "hits", c.Stats().Hits, 7)
+
+		w.set(func() { w.err = errDown })
+		time.Sleep(time.Millisecond)
+		if r := get(t, c, "c", 2); !errors.Is(r.Stale, errDown) {
+			t.Error(r.Stale)
+		}
+		w.set(func() { w.err, w.hang = nil, true })
+		time.Sleep(pollPause)
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Get(impatient, "c"); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		expect(t, "poll failures", c.Stats().PollFailures, 1)
+	})
+}
+
+func TestServerDown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a")
+		c := open(t, w.source(), Options{MinTTL: time.Hour})
+		get(t, c, "a", 1)
+		w.set(func() { w.err = errDown })
+		down := time.Now()
+		time.Sleep(6 * time.Second)
+		stale := func(took time.Duration) {
+			t.Helper()
+			begin := time.Now()
+			r := get(t, c, "a", 1)
+			if !errors.Is(r.Stale, errDown) || r.Stale.Error() != "look whether the cache is up to date: server is down" || time.Since(begin) != took {
+				t.Fatal(r.Stale, time.Since(begin))
+			}
+		}
+		stale(rtt)
+		stale(0) // it does not ask again at once
+		time.Sleep(pollPause)
+		stale(rtt)
+		if _, err := c.Get(t.Context(), "b"); err != errDown {
+			t.Error(err)
+		}
+		s := c.Stats()
+		expect(t, "stale", s.StaleServed, 3)
+		expect(t, "poll failures", s.PollFailures, 2)
+
+		// A server that is back is noticed within the pause.
+		w.write("a")
+		w.set(func() { w.err = nil })
+		time.Sleep(pollPause)
+		if r := get(t, c, "a", 2); r.Stale != nil {
+			t.Error(r.Stale)
+		}
+
+		// Down for longer than StaleIfError: only a load could help.
+		w.set(func() { w.err = errDown })
+		time.Sleep(5*time.Minute + 5*time.Second - rtt)
+		if r := get(t, c, "a", 2); r.Stale == nil {
+			t.Error("not flagged")
+		}
+		time.Sleep(time.Second)
+		if _, err := c.Get(t.Context(), "a"); err != errDown {
+			t.Error(err, time.Since(down))
+		}
+		w.set(func() { w.err = nil })
+		time.Sleep(pollPause)
+		get(t, c, "a", 2)
+		expect(t, "entries kept", c.Stats().Entries, 1)
+	})
+}
+
+func TestStaleIfErrorCanBeForbidden(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a")
+		c := open(t, w.source(), Options{StaleIfError: -1})
+		get(t, c, "a", 1)
+		w.set(func() { w.err = errDown })
+		time.Sleep(6 * time.Second)
+		if _, err := c.Get(t.Context(), "a"); err != errDown {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPollTimeoutIsNotThatOfTheCaller(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 1)
+		w.set(func() { w.hang = true })
+		time.Sleep(6 * time.Second)
+		begin := time.Now()
+		r := get(t, c, "a", 1)
+		if r.Stale == nil || errors.Is(r.Stale, context.DeadlineExceeded) || time.Since(begin) != 2*time.Second {
+			t.Error(r.Stale, time.Since(begin))
+		}
+	})
+}
+
+// A restored database counts from a lower number: what was known of the clock
+// says nothing any more.
+func TestRestoredDatabase(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a", "c", "a", "a", "a")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 5)
+		get(t, c, "c", 2)
+		w.restore(2)
+		old := c.Begin()
+		time.Sleep(6 * time.Second)
+		get(t, c, "c", 2) // by a poll
+		get(t, c, "a", 0)
+		expect(t, "loads", w.loads, 4)
+		expect(t, "cleared", c.Stats().Cleared, 2)
+		expect(t, "since", c.Begin().Since, 2)
+		c.Observe(old, Look{Seq: 5}) // from before
+		expect(t, "since", c.Begin().Since, 2)
+		w.write("a")
+		time.Sleep(6 * time.Second)
+		get(t, c, "a", 3)
+
+		w.restore(1)
+		get(t, c, "e", 0) // by a load, which itself is from another time
+		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "entries", c.Stats().Entries, 0)
+	})
+}
+
+func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(time.Second)
+		w.write("a")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 1)
+		c.UseClock(false)
+		c.UseClock(false)
+		expect(t, "cleared", c.Stats().Cleared, 1)
+		if mode := c.Stats().Mode.String(); mode != "ttl_only" {
+			t.Error(mode)
+		}
+		for _, random := range []float64{0, 0.5, 1} {
+			c.rand = func() float64 { return random }
+			c.Invalidate("a")
+			begin := time.Now()
+			get(t, c, "a", w.seq)
+			w.write("a")
+			for {
+				time.Sleep(5 * time.Second)
+				if r, err := c.Get(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				} else if r.Value == w.seq {
+					break
+				}
+			}
+			// The read that saw it, or the refresh, began within the minute.
+			if age := time.Since(begin); age > time.Minute+7*time.Second || age < 40*time.Second {
+				t.Errorf("seen after %v", age)
+			}
+		}
+		expect(t, "polls", w.polls, 0)
+
+		c.UseClock(true)
+		expect(t, "entries", c.Stats().Entries, 0)
+		get(t, c, "a", w.seq)
+		w.write("a")
+		time.Sleep(6 * time.Second)
+		get(t, c, "a", w.seq)
+		expect(t, "polls", w.polls, 1)
+	})
+}
+
+func TestUseClockNeedsPoll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(0)
+		c := open(t, Source[string, int64]{Load: w.load}, Options{})
+		c.UseClock(true)
+		if mode := c.Stats().Mode; mode != ModeTTLOnly {
+			t.Error(mode)
+		}
+	})
+}
+
+// A look, a poll or a load that began with the clock in another mode says
+// nothing.
+func TestModeChangesDuringRequests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(time.Second)
+		w.write("a", "c")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 1)
+		time.Sleep(6 * time.Second)
+		var wg sync.WaitGroup
+		wg.Go(func() { get(t, c, "a", 1) }) // polls, then has to load
+		wg.Go(func() { get(t, c, "c", 2) })
+		begun := c.Begin()
+		time.Sleep(time.Second / 2)
+		c.UseClock(false)
+		c.UseClock(true)
+		c.Observe(begun, Look{Seq: 100})
+		expect(t, "since", c.Begin().Since, 0)
+		wg.Wait()
+		expect(t, "since", c.Begin().Since, 2)
+		expect(t, "discarded", c.Stats().Discarded, 1)
+		get(t, c, "c", 2)
+		expect(t, "loads", w.loads, 4)
+	})
+}
+
+func TestTimeGoesOnWhileTheMachineSleeps(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(0)
+		w.write("a")
+		c := open(t, w.source(), Options{})
+		get(t, c, "a", 1)
+		before := c.watch.now()
+		c.watch.ahead.Add(-int64(time.Minute)) // as if the wall clock had gone on
+		if slept := c.watch.now() - before; slept != time.Minute {
+			t.Error(slept)
+		}
+		get(t, c, "a", 1)
+		expect(t, "polls", w.polls, 1)
+		c.watch.ahead.Add(int64(time.Hour)) // as if it had been set back
+		if back := c.watch.now() - before; back != time.Minute {
+			t.Error(back)
+		}
+		get(t, c, "a", 1)
+		expect(t, "polls", w.polls, 1)
+	})
+}

@@ -1,0 +1,255 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// quickSchedules is what a plain test run does; it takes seconds with -race.
+const quickSchedules = 2000
+
+var (
+	schedules = flag.Int("cache.schedules", quickSchedules, "random schedules to run")
+	seed      = flag.Uint64("cache.seed", 0, "seed of the first random schedule")
+)
+
+// TestRandomSchedules lets callers read, this and other processes write, requests
+// fail and the clock come and go, and asks an oracle that knows all versions:
+//
+//   - a value was right at a moment not earlier than PollInterval before the call;
+//     PollInterval + StaleIfError if it is flagged, 60 s without the clock
+//   - who calls after a write of this process is not given what was before it
+//   - the laws of Stats hold, and memory is bounded
+//   - nothing runs after Close
+func TestRandomSchedules(t *testing.T) {
+	var sum Stats
+	for i := range *schedules {
+		n := *seed + uint64(i)
+		synctest.Test(t, func(t *testing.T) {
+			defer func() {
+				if t.Failed() {
+					t.Logf("repeat with -cache.seed=%d -cache.schedules=1", n)
+				}
+			}()
+			newSchedule(t, n).run(&sum)
+		})
+	}
+	t.Logf("%+v", sum)
+	for what, n := range map[string]uint64{
+		"hits": sum.Hits, "stale": sum.StaleServed, "shared": sum.Shared, "late": sum.Late, "refreshes": sum.Refreshes,
+		"discarded": sum.Discarded, "failures": sum.LoadFailures, "abandoned": sum.Abandoned, "poll failures": sum.PollFailures,
+		"evicted": sum.Evicted, "expired": sum.Expired, "own": sum.InvalidatedOwn, "foreign": sum.InvalidatedForeign,
+		"replaced": sum.Replaced, "cleared": sum.Cleared,
+	} {
+		if n == 0 && *schedules >= quickSchedules {
+			t.Errorf("no schedule had this: %s", what)
+		}
+	}
+}
+
+type schedule struct {
+	t    *testing.T
+	r    *rand.Rand
+	w    *world
+	c    *Cache[string, int64]
+	opts Options
+	keys []string
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex
+	own   map[string]int64 // by key, its last change that this process knows to be its own
+	modes int              // changes of the mode so far
+	clock bool
+}
+
+func newSchedule(t *testing.T, n uint64) *schedule {
+	r := rand.New(rand.NewPCG(n, 7))
+	s := &schedule{t: t, r: r, keys: []string{everything, "a", "b", "c", "d", "e", "f"}, own: map[string]int64{}, clock: true}
+	s.opts = Options{MaxBytes: minMaxBytes}
+	switch r.IntN(4) {
+	case 0:
+		s.opts.PollInterval = -1
+	case 1:
+		s.opts.PollInterval = time.Duration(1 + r.IntN(int(20*time.Second)))
+	}
+	if r.IntN(3) == 0 {
+		s.opts.StaleIfError = -1
+	}
+	s.opts.PollTimeout = time.Duration(1 + r.IntN(int(5*time.Second)))
+	if r.IntN(2) == 0 { // otherwise nothing may live for longer than 5 min
+		s.opts.MinTTL = time.Duration(int(readStep) + r.IntN(int(time.Hour-readStep)))
+	}
+
+	s.w = newWorld(0)
+	slow := r.IntN(3) == 0
+	ways := rand.New(rand.NewPCG(n, 8))
+	s.w.way = func() time.Duration {
+		if slow && ways.IntN(4) == 0 {
+			return time.Duration(ways.IntN(int(10 * time.Second)))
+		}
+		return time.Duration(ways.IntN(int(100 * time.Millisecond)))
+	}
+	s.w.cost = 1 + r.IntN(minMaxBytes/4)
+	s.c = open(t, s.w.source(), s.opts)
+	jitters := rand.New(rand.NewPCG(n, 9))
+	s.c.rand = jitters.Float64 // only called with the cache's lock held
+	s.opts = s.c.opts
+	return s
+}
+
+func (s *schedule) run(sum *Stats) {
+	for range 30 + s.r.IntN(90) {
+		s.step()
+		if s.r.IntN(8) == 0 {
+			synctest.Wait()
+		}
+		if b := s.c.Stats().Bytes; b > s.opts.MaxBytes+int64(s.w.cost+overhead) {
+			s.t.Fatalf("%d bytes", b)
+		}
+	}
+	s.w.set(func() { s.w.err, s.w.hang = nil, false })
+	s.wg.Wait()
+	synctest.Wait()
+	checkLaws(s.t, s.c)
+	sum.add(s.c.Stats())
+}
+
+func (s *schedule) step() {
+	r := s.r
+	switch k := r.IntN(100); {
+	case k < 40:
+		for range 1 + r.IntN(4) {
+			s.read(s.anyKey())
+		}
+	case k < 41: // a hot key
+		key := s.anyKey()
+		for range r.IntN(100) {
+			time.Sleep(time.Second + time.Duration(r.IntN(int(time.Second))))
+			s.read(key)
+		}
+	case k < 50:
+		s.w.write(s.someKey())
+	case k < 58:
+		s.writeOwn(s.someKey())
+	case k < 64:
+		s.observe()
+	case k < 66:
+		s.w.set(func() { s.w.err = errDown })
+	case k < 68:
+		s.w.set(func() { s.w.hang = true })
+	case k < 74:
+		s.w.set(func() { s.w.err, s.w.hang = nil, false })
+	case k < 75:
+		s.mu.Lock()
+		s.modes++
+		s.clock = !s.clock
+		s.c.UseClock(s.clock)
+		s.mu.Unlock()
+	case k < 90:
+		time.Sleep(time.Duration(r.IntN(int(200 * time.Millisecond))))
+	case k < 98:
+		time.Sleep(time.Duration(r.IntN(int(8 * time.Second))))
+	default:
+		time.Sleep(time.Duration(r.IntN(int(6 * time.Minute))))
+	}
+}
+
+// someKey returns a key, but not everything.
+func (s *schedule) someKey() string { return s.keys[1+s.r.IntN(len(s.keys)-1)] }
+
+func (s *schedule) anyKey() string { return s.keys[s.r.IntN(len(s.keys))] }
+
+func (s *schedule) read(key string) {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	if s.r.IntN(3) == 0 {
+		ctx, cancel = context.WithTimeout(s.t.Context(), time.Duration(s.r.IntN(int(300*time.Millisecond))))
+	}
+	s.wg.Go(func() {
+		defer cancel()
+		s.mu.Lock()
+		own, modes, clock, begin := s.own[key], s.modes, s.clock, time.Now()
+		s.mu.Unlock()
+		got, err := s.c.Get(ctx, key)
+		if err != nil {
+			if !errors.Is(err, errDown) && err != ctx.Err() {
+				s.t.Errorf("%s: %v", key, err)
+			}
+			return
+		}
+		s.mu.Lock()
+		clock = clock && modes == s.modes
+		s.mu.Unlock()
+		bound := max(0, s.opts.PollInterval)
+		switch {
+		case got.Stale != nil && s.opts.StaleIfError < 0:
+			s.t.Errorf("%s: %v", key, got.Stale)
+		case got.Stale != nil:
+			bound += s.opts.StaleIfError
+		case !clock:
+			bound = clocklessTTL
+		}
+		if until, over := s.w.rightUntil(key, got.Value); over && begin.Sub(until) > bound {
+			s.t.Errorf("%s: %d had been wrong for %v (at most %v, stale: %v)", key, got.Value, begin.Sub(until), bound, got.Stale)
+		}
+		if got.Value < own {
+			s.t.Errorf("%s: %d is older than the write %d of this process", key, got.Value, own)
+		}
+		if got.Found != (got.Value != 0) {
+			s.t.Errorf("%s: %+v", key, got)
+		}
+	})
+}
+
+// writeOwn is a write of this process, whose answer may get lost.
+func (s *schedule) writeOwn(key string) {
+	s.wg.Go(func() {
+		var seq int64
+		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+		defer cancel()
+		s.w.request(ctx, func() {
+			s.w.change(key)
+			seq = s.w.seq
+		})
+		s.c.Invalidate(key)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, k := range []string{key, everything} {
+			s.own[k] = max(s.own[k], seq)
+		}
+	})
+}
+
+// observe is a round trip for something else.
+func (s *schedule) observe() {
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+		defer cancel()
+		begun := s.c.Begin()
+		var l Look
+		if s.w.request(ctx, func() { l = s.w.look(begun.Since) }) == nil {
+			s.c.Observe(begun, l)
+		}
+	})
+}
+
+// add adds the counters of another cache.
+func (s *Stats) add(o Stats) {
+	for _, p := range []struct {
+		sum *uint64
+		n   uint64
+	}{
+		{&s.Hits, o.Hits}, {&s.StaleServed, o.StaleServed}, {&s.Misses, o.Misses}, {&s.Shared, o.Shared}, {&s.Late, o.Late},
+		{&s.Loads, o.Loads}, {&s.Refreshes, o.Refreshes}, {&s.Stored, o.Stored}, {&s.Discarded, o.Discarded},
+		{&s.LoadFailures, o.LoadFailures}, {&s.Abandoned, o.Abandoned}, {&s.Polls, o.Polls}, {&s.PollFailures, o.PollFailures},
+		{&s.Evicted, o.Evicted}, {&s.Expired, o.Expired}, {&s.InvalidatedOwn, o.InvalidatedOwn},
+		{&s.InvalidatedForeign, o.InvalidatedForeign}, {&s.Replaced, o.Replaced}, {&s.Cleared, o.Cleared},
+	} {
+		*p.sum += p.n
+	}
+}
