@@ -251,6 +251,7 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 	if err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
+	defer s.changed(oneEpisode, w.id)
 	if isNew { // costs a third less than looking for what to replace
 		err = s.insert(ctx, w)
 	} else {
@@ -292,6 +293,11 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
 		}
 	}
+	defer func() {
+		if added > 0 || err != nil {
+			s.changed(oneEpisode, idsOf(rows)...)
+		}
+	}()
 	// A second round is needed only if another process adds one of them between
 	// the look and the write.
 	for range 3 {
@@ -322,7 +328,7 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 
 // Episode returns the episode with all its steps. Errors: ErrNotFound.
 func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
-	e, err := s.load(ctx, id)
+	e, err := cached(ctx, s, cacheKey{noun: oneEpisode, id: id}, (*Episode).clone)
 	return e, failed(err, "get episode %v", id)
 }
 
@@ -356,7 +362,7 @@ func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (ID, error) {
 // DeleteEpisode deletes the episode with its steps, tags, relations, embeddings
 // and search entries. Errors: ErrNotFound.
 func (s *Store) DeleteEpisode(ctx context.Context, id ID) error {
-	return s.delete(ctx, "episode", sqlDeleteEpisode, id)
+	return s.delete(ctx, oneEpisode, "episode", sqlDeleteEpisode, id)
 }
 
 // Start stores a running episode, to which AppendSteps and Complete then add.
@@ -373,6 +379,7 @@ func (s *Store) Start(ctx context.Context, e *Episode) error {
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
+	defer s.changed(oneEpisode, w.id)
 	err = s.insert(ctx, w)
 	if engine.KindOf(err) == engine.KindUnique {
 		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
@@ -396,6 +403,7 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 	if err != nil {
 		return 0, fmt.Errorf("append steps to %v: %w", id, err)
 	}
+	defer s.changed(oneEpisode, id)
 	if first, err = s.append(ctx, a); err == nil {
 		s.drafts.appended(a, first)
 	}
@@ -472,6 +480,7 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
 		res, err := s.engine.Repeatable(ctx, w.complete(rec)...)
+		s.changed(oneEpisode, id)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
 		}
@@ -489,7 +498,7 @@ func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error)
 	if head, runs, found := s.drafts.take(id); found {
 		return s.packer.recordedFrom(ctx, head, runs, readAtOnce)
 	}
-	return s.loadSome(ctx, id, readAtOnce)
+	return s.loadSome(ctx, s.engine, id, readAtOnce)
 }
 
 // applyTo returns the row of the episode that ends so.

@@ -87,6 +87,14 @@ type episodeRow struct {
 	words   [4]any // columns of the search table
 }
 
+func idsOf(rows []*episodeRow) []ID {
+	ids := make([]ID, len(rows))
+	for i, w := range rows {
+		ids[i] = w.id
+	}
+	return ids
+}
+
 func newEpisodeRow(p *packer, e *Episode) (*episodeRow, error) {
 	if err := e.prepare(time.Now()); err != nil {
 		return nil, err
@@ -249,13 +257,13 @@ func (a *appendRow) insert() engine.Stmt {
 
 // load reads an episode with its steps, in one round trip unless the steps are
 // larger than one answer may be.
-func (s *Store) load(ctx context.Context, id ID) (*Episode, error) {
-	e, _, err := s.loadSome(ctx, id, math.MaxInt)
+func (s *Store) load(ctx context.Context, q querier, id ID) (*Episode, error) {
+	e, _, err := s.loadSome(ctx, q, id, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
 	for len(e.Steps) < e.StepCount {
-		r, err := s.engine.Query(ctx, runsFrom(id, len(e.Steps)+1))
+		r, err := q.Query(ctx, runsFrom(id, len(e.Steps)+1))
 		if err != nil {
 			return nil, err
 		}
@@ -280,8 +288,8 @@ type recorded struct {
 
 // loadSome reads an episode with as many of its steps as one answer may carry,
 // but none after so many bytes of them, not compressed.
-func (s *Store) loadSome(ctx context.Context, id ID, most int) (*Episode, recorded, error) {
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}}, runsFrom(id, 1))
+func (s *Store) loadSome(ctx context.Context, q querier, id ID, most int) (*Episode, recorded, error) {
+	r, err := q.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}}, runsFrom(id, 1))
 	if err != nil {
 		return nil, recorded{}, err
 	}

@@ -620,7 +620,7 @@ func TestCompleteDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		e := &Episode{Description: "old", Steps: []Step{{Tool: "a"}, {Tool: "b"}}}
 		ok(t, s.PutEpisode(t.Context(), e))
-		read, rec, err := s.loadSome(t.Context(), e.ID, readAtOnce)
+		read, rec, err := s.loadSome(t.Context(), s.engine, e.ID, readAtOnce)
 		ok(t, err)
 		done := &Completion{Outcome: Outcome{Kind: Success}}
 		w, err := done.applyTo(s.packer, read)

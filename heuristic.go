@@ -69,14 +69,24 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 	if err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
+	defer s.changed(oneHeuristic, h.ID)
 	_, err = s.engine.Repeatable(ctx, stmt)
 	return failed(err, "put heuristic %v", h.ID)
 }
 
 // Heuristic returns the heuristic. Errors: ErrNotFound.
 func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
-	h, err := getOne(ctx, s, sqlGetHeuristic, id, s.packer.heuristicFrom)
+	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, (*Heuristic).clone)
 	return h, failed(err, "get heuristic %v", id)
+}
+
+func (f *HeuristicFilter) where() (w where, err error) {
+	c := &check{}
+	c.fraction("min_confidence", f.MinConfidence)
+	if f.MinConfidence > 0 {
+		w.and("confidence >= ?", f.MinConfidence)
+	}
+	return w, c.err
 }
 
 // ListHeuristics returns the chosen heuristics, newest Created first. Errors:
@@ -85,19 +95,22 @@ func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter) (*Page[*
 	if f == nil {
 		f = &HeuristicFilter{}
 	}
-	c := &check{}
-	if c.fraction("min_confidence", f.MinConfidence); c.err != nil {
-		return nil, failed(c.err, "list heuristics")
+	if _, err := f.where(); err != nil {
+		return nil, failed(err, "list heuristics")
 	}
-	var w where
-	if f.MinConfidence > 0 {
-		w.and("confidence >= ?", f.MinConfidence)
-	}
-	page, err := newestFirst(ctx, s, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, s.packer.heuristicFrom)
+	page, err := cachedRequest(ctx, s, heuristicPage, f, func(p *Page[*Heuristic]) *Page[*Heuristic] { return p.clone((*Heuristic).clone) })
 	return page, failed(err, "list heuristics")
+}
+
+func (s *Store) listHeuristics(ctx context.Context, q querier, f *HeuristicFilter) (*Page[*Heuristic], error) {
+	w, err := f.where()
+	if err != nil {
+		return nil, err
+	}
+	return newestFirst(ctx, q, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, s.packer.heuristicFrom)
 }
 
 // DeleteHeuristic deletes the heuristic and its embeddings. Errors: ErrNotFound.
 func (s *Store) DeleteHeuristic(ctx context.Context, id ID) error {
-	return s.delete(ctx, "heuristic", sqlDeleteHeuristic, id)
+	return s.delete(ctx, oneHeuristic, "heuristic", sqlDeleteHeuristic, id)
 }

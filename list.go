@@ -50,10 +50,17 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter) (*Page[*Epis
 	if f == nil {
 		f = &EpisodeFilter{}
 	}
-	w, err := f.where()
-	if err != nil {
+	if _, err := f.where(); err != nil {
 		return nil, failed(err, "list episodes")
 	}
-	page, err := newestFirst(ctx, s, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, s.packer.episodeFrom)
+	page, err := cachedRequest(ctx, s, episodePage, f, func(p *Page[*Episode]) *Page[*Episode] { return p.clone((*Episode).clone) })
 	return page, failed(err, "list episodes")
+}
+
+func (s *Store) listEpisodes(ctx context.Context, q querier, f *EpisodeFilter) (*Page[*Episode], error) {
+	w, err := f.where()
+	if err != nil {
+		return nil, err
+	}
+	return newestFirst(ctx, q, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, s.packer.episodeFrom)
 }

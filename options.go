@@ -42,6 +42,9 @@ type Options struct {
 	// Compression says how what is stored is made small. Whatever it says, a
 	// Store reads what any other has written.
 	Compression Compression
+
+	// Cache says what is kept in memory of what was read.
+	Cache Cache
 }
 
 // Compression says how the payloads of episodes, steps, patterns, heuristics and

@@ -154,14 +154,28 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 	if err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
+	defer s.changed(onePattern, p.ID)
 	_, err = s.engine.Repeatable(ctx, stmt)
 	return failed(err, "put pattern %v", p.ID)
 }
 
 // Pattern returns the pattern. Errors: ErrNotFound.
 func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
-	p, err := getOne(ctx, s, sqlGetPattern, id, s.packer.patternFrom)
+	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, (*Pattern).clone)
 	return p, failed(err, "get pattern %v", id)
+}
+
+func (f *PatternFilter) where() (w where, err error) {
+	c := &check{}
+	c.oneOf("kind", string(f.Kind), "", KindToolSequence, KindDecisionPoint, KindErrorRecovery, KindContextPattern)
+	c.text("domain", f.Domain)
+	c.fraction("min_success_rate", f.MinSuccessRate)
+	w.andText("kind = ?", string(f.Kind))
+	w.andText("domain = ?", f.Domain)
+	if f.MinSuccessRate > 0 {
+		w.and("success_rate >= ?", f.MinSuccessRate)
+	}
+	return w, c.err
 }
 
 // ListPatterns returns the chosen patterns, newest Created first. Errors: ErrInvalid.
@@ -169,24 +183,22 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter) (*Page[*Patt
 	if f == nil {
 		f = &PatternFilter{}
 	}
-	c := &check{}
-	c.oneOf("kind", string(f.Kind), "", KindToolSequence, KindDecisionPoint, KindErrorRecovery, KindContextPattern)
-	c.text("domain", f.Domain)
-	c.fraction("min_success_rate", f.MinSuccessRate)
-	if c.err != nil {
-		return nil, failed(c.err, "list patterns")
+	if _, err := f.where(); err != nil {
+		return nil, failed(err, "list patterns")
 	}
-	var w where
-	w.andText("kind = ?", string(f.Kind))
-	w.andText("domain = ?", f.Domain)
-	if f.MinSuccessRate > 0 {
-		w.and("success_rate >= ?", f.MinSuccessRate)
-	}
-	page, err := newestFirst(ctx, s, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, s.packer.patternFrom)
+	page, err := cachedRequest(ctx, s, patternPage, f, func(p *Page[*Pattern]) *Page[*Pattern] { return p.clone((*Pattern).clone) })
 	return page, failed(err, "list patterns")
+}
+
+func (s *Store) listPatterns(ctx context.Context, q querier, f *PatternFilter) (*Page[*Pattern], error) {
+	w, err := f.where()
+	if err != nil {
+		return nil, err
+	}
+	return newestFirst(ctx, q, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, s.packer.patternFrom)
 }
 
 // DeletePattern deletes the pattern and its embeddings. Errors: ErrNotFound.
 func (s *Store) DeletePattern(ctx context.Context, id ID) error {
-	return s.delete(ctx, "pattern", sqlDeletePattern, id)
+	return s.delete(ctx, onePattern, "pattern", sqlDeletePattern, id)
 }

@@ -91,7 +91,7 @@ func (w *where) andText(cond, value string) {
 
 // newestFirst runs a paged SELECT over a table with the columns seq and timeCol,
 // and reads each row with from.
-func newestFirst[T any](ctx context.Context, s *Store, columns, table, timeCol string, w where, limit int, after string,
+func newestFirst[T any](ctx context.Context, q querier, columns, table, timeCol string, w where, limit int, after string,
 	from func(context.Context, []any) (T, cursor, error)) (*Page[T], error) {
 	if limit < 0 || limit > maxLimit {
 		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", limit, maxLimit, defaultLimit)
@@ -111,7 +111,7 @@ func newestFirst[T any](ctx context.Context, s *Store, columns, table, timeCol s
 		// for its rows only. One row more tells whether there is a next page.
 		order := fmt.Sprintf("ORDER BY %s DESC, %s.seq DESC", timeCol, table)
 		sql := fmt.Sprintf("SELECT %s FROM %[2]s WHERE %[2]s.seq IN (SELECT %[2]s.seq FROM %[2]s WHERE 1%s %s LIMIT ?) %[4]s", columns, table, w.sql, order)
-		r, err := s.engine.Query(ctx, engine.Stmt{SQL: sql, Args: append(w.args[:len(w.args):len(w.args)], int64(limit)+1)})
+		r, err := q.Query(ctx, engine.Stmt{SQL: sql, Args: append(w.args[:len(w.args):len(w.args)], int64(limit)+1)})
 		if engine.KindOf(err) == engine.KindTooLarge && limit > 1 {
 			limit /= 2 // a shorter page fits into the server's answer
 			continue
@@ -138,12 +138,13 @@ func newestFirst[T any](ctx context.Context, s *Store, columns, table, timeCol s
 }
 
 // delete runs a DELETE by id that must hit one row.
-func (s *Store) delete(ctx context.Context, noun, sql string, id ID) error {
+func (s *Store) delete(ctx context.Context, n noun, name, sql string, id ID) error {
+	defer s.changed(n, id)
 	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}
-	return failed(err, "delete %s %v", noun, id)
+	return failed(err, "delete %s %v", name, id)
 }
 
 // itemFrom reads a row of the columns seq, id, created_us, payload; the payload
@@ -165,8 +166,8 @@ func (p *packer) itemFrom(ctx context.Context, row []any, v any) (ID, cursor, er
 }
 
 // getOne runs a SELECT by id and reads its row with from.
-func getOne[T any](ctx context.Context, s *Store, sql string, id ID, from func(context.Context, []any) (T, cursor, error)) (item T, err error) {
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
+func getOne[T any](ctx context.Context, q querier, sql string, id ID, from func(context.Context, []any) (T, cursor, error)) (item T, err error) {
+	r, err := q.Query(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
 	if err != nil {
 		return item, err
 	}

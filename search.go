@@ -36,42 +36,57 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 	if opts == nil {
 		opts = &SearchOptions{}
 	}
-	w, err := opts.Filter.where()
-	if err != nil {
-		return nil, failed(err, "search")
-	}
-	limit := opts.Filter.Limit
+	f := opts.Filter
 	switch {
-	case limit < 0 || limit > maxLimit:
-		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", limit, maxLimit, defaultHits), "search")
-	case opts.Filter.Cursor != "":
+	case f.Limit < 0 || f.Limit > maxLimit:
+		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", f.Limit, maxLimit, defaultHits), "search")
+	case f.Cursor != "":
 		return nil, failed(invalid("cursor", "is set; hits have no pages, raise the limit instead"), "search")
-	case limit == 0:
-		limit = defaultHits
+	case f.Limit == 0:
+		f.Limit = defaultHits
+	}
+	if _, err := f.where(); err != nil {
+		return nil, failed(err, "search")
 	}
 	match := matchQuery(query)
 	if match == "" {
 		return nil, nil
 	}
+	hits, err := cachedRequest(ctx, s, hitList, &searchRequest{match, f}, func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) })
+	return hits, failed(err, "search")
+}
+
+// searchRequest is a search that has been checked.
+type searchRequest struct {
+	Match  string // an FTS5 query
+	Filter EpisodeFilter
+}
+
+func (s *Store) search(ctx context.Context, q querier, request *searchRequest) ([]Hit, error) {
+	w, err := request.Filter.where()
+	if err != nil {
+		return nil, err
+	}
+	limit := request.Filter.Limit
 	var hits []Hit
 	for atOnce := limit; len(hits) < limit; {
 		rows := min(atOnce, limit-len(hits))
-		r, err := s.engine.Query(ctx, engine.Stmt{
+		r, err := q.Query(ctx, engine.Stmt{
 			SQL: `SELECT ` + episodeColumns + `, search.rank, snippet(search, -1, '', '', '…', 24)
  FROM search JOIN episodes ON episodes.seq = search.rowid WHERE search MATCH ?` + w.sql + ` ORDER BY search.rank LIMIT ? OFFSET ?`,
-			Args: append(append([]any{match}, w.args...), int64(rows), int64(len(hits))),
+			Args: append(append([]any{request.Match}, w.args...), int64(rows), int64(len(hits))),
 		})
 		if engine.KindOf(err) == engine.KindTooLarge && rows > 1 {
 			atOnce = rows / 2 // fewer fit into the server's answer
 			continue
 		}
 		if err != nil {
-			return nil, failed(err, "search")
+			return nil, err
 		}
 		for _, row := range r[0].Rows {
 			hit, err := s.packer.hitFrom(ctx, row)
 			if err != nil {
-				return nil, failed(err, "search")
+				return nil, err
 			}
 			hits = append(hits, hit)
 		}

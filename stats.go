@@ -59,6 +59,8 @@ type Stats struct {
 	Server *ServerStats `json:"server,omitempty"`
 
 	Compression CompressionStats `json:"compression"`
+	// Cache is what was kept in memory; nil if there is no cache.
+	Cache *CacheStats `json:"cache,omitempty"`
 }
 
 // CompressionStats is what a Store has compressed, and how its dictionaries fare.
@@ -94,6 +96,9 @@ func (s *Store) Stats() Stats {
 	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests}
 	if s.server != nil {
 		stats.Server = newServerStats(s.server.ServerStats())
+	}
+	if s.cache != nil {
+		stats.Cache = newCacheStats(s.cache.Stats())
 	}
 	stats.Compression = s.dictionaries.stats()
 	stats.Compression.Episodes = s.packer.kinds[episodePayloads].stats()

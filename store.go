@@ -1,11 +1,13 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 
+	"github.com/episodic-memory/episodic/internal/cache"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/engine/remote"
@@ -21,7 +23,8 @@ type Store struct {
 	packer       *packer
 	dictionaries *dictionaries
 	drafts       drafts
-	vectors      VectorFormat // of those written
+	cache        *cache.Cache[cacheKey, any] // nil: none
+	vectors      VectorFormat                // of those written
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -39,7 +42,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	if err := opts.Compression.validate(); err != nil {
+	if err := cmp.Or(opts.Compression.validate(), opts.Cache.validate()); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	t, err := parseTarget(target, opts.AllowPlaintext)
@@ -53,7 +56,9 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
-	return newStore(e, opts.Compression), nil
+	s := newStore(e, opts.Compression)
+	s.openCache(opts.Cache)
+	return s, nil
 }
 
 // newStore returns a Store on a database that has been migrated. The options have
@@ -96,6 +101,9 @@ func (s *Store) Warm(ctx context.Context) error {
 // calls return ErrClosed. Closing twice is harmless.
 func (s *Store) Close() error {
 	s.dictionaries.close()
+	if s.cache != nil {
+		s.cache.Close()
+	}
 	if err := s.engine.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}

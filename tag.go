@@ -57,6 +57,7 @@ func (s *Store) changeTags(ctx context.Context, attempt string, id ID, tags []st
 	for _, tag := range tags {
 		stmts = append(stmts, change(tag, marked(tag))...)
 	}
+	defer s.changed(oneEpisode, id)
 	r, err := s.engine.Repeatable(ctx, stmts...)
 	if err == nil && r[0].Rows[0][0] != int64(1) {
 		err = ErrNotFound
