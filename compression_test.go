@@ -246,6 +246,29 @@ func TestUselessDictionariesAreNotUsed(t *testing.T) {
 	}
 }
 
+// However much little payloads become, training looks at a bounded part of it.
+func TestTrainingLooksAtABoundedPart(t *testing.T) {
+	s := onFile(t)
+	text := strings.Repeat("the same line of a log, again and again\n", 50_000) // 2 MB
+	for range 10 {
+		e := &Episode{Description: "x"}
+		for range 2 {
+			e.Steps = append(e.Steps, Step{Tool: "a", Result: &Result{Kind: ResultOutput, Text: text}})
+		}
+		ok(t, s.PutEpisode(t.Context(), e))
+	}
+	samples, _, err := s.dictionaries.sample(t.Context(), episodePayloads)
+	ok(t, err)
+	if len(samples) < 20 {
+		t.Errorf("%d samples", len(samples))
+	}
+	for _, x := range samples {
+		if len(x.Data) > maxSample || cap(x.Data) > 2*maxSample {
+			t.Errorf("a sample of %d bytes, which keeps %d", len(x.Data), cap(x.Data))
+		}
+	}
+}
+
 // One kind's new dictionary retires none of the other kind.
 func TestRetiringIsByKind(t *testing.T) {
 	s := onFile(t)
