@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -32,8 +31,8 @@ type Compaction struct {
 	Forgotten int64 `json:"forgotten"`
 }
 
-// Compact trains dictionaries if it is time to, and compresses again, as well as
-// it can, what was stored without the dictionary in use. Other Stores may read
+// Compact trains dictionaries, if there are 20 items or more, and compresses again,
+// as well as it can, what was stored without the dictionary in use. Other Stores may read
 // and write meanwhile; what they change is left as they made it. It can be
 // interrupted at any moment, and goes on where it was when it is called again.
 // The freed space is used for what is stored next. progress, unless it is nil, is
@@ -55,7 +54,12 @@ type compactor struct {
 }
 
 func (c *compactor) run(ctx context.Context) (err error) {
-	if c.done.Trained, err = c.dictionaries.trainDue(ctx); err != nil {
+	if c.done.Trained, err = c.dictionaries.trainDue(ctx, true); err != nil {
+		return err
+	}
+	// Before payloads are rewritten: a reader that holds one may yet ask for its
+	// dictionary.
+	if err := c.retire(ctx); err != nil {
 		return err
 	}
 	var encoders [payloadKinds]*codec.Encoder
@@ -92,7 +96,7 @@ func (c *compactor) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return c.retire(ctx)
+	return nil
 }
 
 // encoder returns one that compresses as well as it can with what is in use.
@@ -179,13 +183,12 @@ func (c *compactor) again(ctx context.Context, k payloadKind, enc *codec.Encoder
 // retire retires dictionaries that were followed by newer ones, and forgets those
 // that nothing needs.
 func (c *compactor) retire(ctx context.Context) error {
-	now := time.Now()
-	r, err := c.engine.Repeatable(ctx, engine.Stmt{SQL: sqlRetireDictionaries, Args: []any{micros(now)}})
+	r, err := c.engine.Repeatable(ctx, engine.Stmt{SQL: sqlRetireDictionaries})
 	if err != nil {
 		return err
 	}
 	c.done.Retired = r[0].Affected
-	r, err = c.engine.Query(ctx, engine.Stmt{SQL: sqlForgettable, Args: []any{micros(now.Add(-forgetAfter))}})
+	r, err = c.engine.Query(ctx, engine.Stmt{SQL: sqlForgettable})
 	if err != nil {
 		return err
 	}
@@ -195,7 +198,7 @@ func (c *compactor) retire(ctx context.Context) error {
 		if in.err != nil {
 			return fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
 		}
-		r, err := c.engine.Repeatable(ctx, forget(uint32(id), now))
+		r, err := c.engine.Repeatable(ctx, forget(uint32(id)))
 		if err != nil {
 			return err
 		}

@@ -3,16 +3,21 @@ package episodic
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
 const (
-	sqlRetireDictionaries = `UPDATE dictionaries SET retired_us = ? WHERE retired_us IS NULL AND created_us <
+	// By the database's clock: those of its users differ. A dictionary is forgotten
+	// a week after it was retired, in case a writer uses it still, which is far
+	// longer than useFor and any call.
+	databaseNow = `CAST(unixepoch('subsec') * 1000000 AS INTEGER)`
+	longRetired = `retired_us < ` + databaseNow + ` - 7 * 86400000000 AND length(content) > 0`
+
+	sqlRetireDictionaries = `UPDATE dictionaries SET retired_us = ` + databaseNow + ` WHERE retired_us IS NULL AND created_us <
  (SELECT max(created_us) FROM dictionaries newer WHERE newer.kind = dictionaries.kind AND newer.retired_us IS NULL)`
-	sqlForgettable = `SELECT id FROM dictionaries WHERE retired_us < ? AND length(content) > 0`
+	sqlForgettable = `SELECT id FROM dictionaries WHERE ` + longRetired
 )
 
 // payloadTable is a table with a column payload, and how its rows are compressed
@@ -92,15 +97,11 @@ func (t *payloadTable) put(payload []byte, row []any) engine.Stmt {
 
 // forget returns the statement that takes the content from a dictionary that was
 // retired, unless a payload needs it.
-func forget(id uint32, now time.Time) engine.Stmt {
-	sql := `UPDATE dictionaries SET content = x'' WHERE id = ? AND retired_us < ? AND length(content) > 0`
-	args := []any{int64(id), micros(now.Add(-forgetAfter))}
+func forget(id uint32) engine.Stmt {
+	zstd, gzip := codec.Prefix(codec.Zstd, id), codec.Prefix(codec.Gzip, id) // of one length
+	sql := `UPDATE dictionaries SET content = x'' WHERE id = ?1 AND ` + longRetired
 	for _, t := range payloadTables {
-		for _, c := range []codec.Codec{codec.Zstd, codec.Gzip} {
-			begin := codec.Prefix(c, id)
-			sql += fmt.Sprintf(" AND NOT EXISTS (SELECT 1 FROM %s WHERE substr(payload, 1, %d) = ?)", t.table, len(begin))
-			args = append(args, begin)
-		}
+		sql += fmt.Sprintf(" AND NOT EXISTS (SELECT 1 FROM %s WHERE substr(payload, 1, %d) IN (?2, ?3))", t.table, len(zstd))
 	}
-	return engine.Stmt{SQL: sql, Args: args}
+	return engine.Stmt{SQL: sql, Args: []any{int64(id), zstd, gzip}}
 }

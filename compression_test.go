@@ -186,6 +186,10 @@ func TestDictionariesAreTrainedAndAdopted(t *testing.T) {
 		ids = append(ids, put(t, c, 27, 28)...)
 		waitUntil(t, "adoption", func() bool { return dictionaryOf(c) == done[0].Dictionary })
 		s := c.Stats().Compression.Episodes
+		ok(t, c.PutEpisode(t.Context(), &Episode{Description: "short"}))
+		if after := c.Stats().Compression.Episodes; after.Skipped != s.Skipped+1 || after.Time <= s.Time || s.Time <= 0 {
+			t.Errorf("a short payload is counted as %+v after %+v", after, s)
+		}
 		if s.Payloads != 2 || s.PlainBytes <= s.StoredBytes || s.Ratio != done[0].After {
 			t.Errorf("stats are %+v", s)
 		}
@@ -205,24 +209,106 @@ func TestTrainingInTheBackground(t *testing.T) {
 }
 
 func TestUselessDictionariesAreNotUsed(t *testing.T) {
+	for _, tt := range []struct {
+		text   func(i int) string
+		reason string
+	}{
+		{func(int) string { return "the same task every time" }, "too few different tasks"},
+		{func(i int) string { // letters at random, and so few in common that a dictionary hardly helps
+			r, text := rand.New(rand.NewPCG(7, uint64(i))), make([]byte, 4000)
+			for n := range text {
+				text[n] = byte('!' + r.IntN(90))
+			}
+			return "do this, please: " + strings.ReplaceAll(string(text), `\`, "a")
+		}, "hardly better"},
+	} {
+		s := onFile(t)
+		var list []*Episode // stored at once, so that nothing is trained in the background
+		for i := range 30 {
+			list = append(list, &Episode{Description: tt.text(i)})
+		}
+		_, err := s.AddEpisodes(t.Context(), list...)
+		ok(t, err)
+		settled(t, s)
+		done, err := s.TrainDictionaries(t.Context())
+		ok(t, err)
+		if len(done) != 1 || done[0].Dictionary != 0 || !strings.Contains(done[0].Reason, tt.reason) {
+			t.Errorf("training: %+v, want none because of %q", done, tt.reason)
+		}
+		if n := number(t, s, "SELECT count(*) FROM dictionaries WHERE retired_us IS NULL OR length(content) > 0"); n != 0 {
+			t.Errorf("%d dictionaries are kept", n)
+		}
+		done, err = s.TrainDictionaries(t.Context())
+		ok(t, err)
+		if len(done) != 0 {
+			t.Errorf("a second attempt: %+v", done)
+		}
+	}
+}
+
+// However much little payloads become, training looks at a bounded part of it.
+func TestTrainingLooksAtABoundedPart(t *testing.T) {
 	s := onFile(t)
-	for range 30 {
-		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "the same task every time"}))
+	text := strings.Repeat("the same line of a log, again and again\n", 50_000) // 2 MB
+	for range 10 {
+		e := &Episode{Description: "x"}
+		for range 2 {
+			e.Steps = append(e.Steps, Step{Tool: "a", Result: &Result{Kind: ResultOutput, Text: text}})
+		}
+		ok(t, s.PutEpisode(t.Context(), e))
 	}
-	done, err := s.TrainDictionaries(t.Context())
+	samples, _, err := s.dictionaries.sample(t.Context(), episodePayloads)
 	ok(t, err)
-	waitUntil(t, "background", func() bool { return number(t, s, "SELECT count(*) FROM dictionaries") > 0 })
-	if len(done) == 1 && (done[0].Dictionary != 0 || done[0].Reason == "") {
-		t.Errorf("training: %+v", done)
+	if len(samples) < 20 {
+		t.Errorf("%d samples", len(samples))
 	}
-	if n := number(t, s, "SELECT count(*) FROM dictionaries WHERE retired_us IS NULL OR length(content) > 0"); n != 0 {
-		t.Errorf("%d dictionaries are kept", n)
+	for _, x := range samples {
+		if len(x.Data) > maxSample || cap(x.Data) > 2*maxSample {
+			t.Errorf("a sample of %d bytes, which keeps %d", len(x.Data), cap(x.Data))
+		}
 	}
-	done, err = s.TrainDictionaries(t.Context())
+}
+
+// One kind's new dictionary retires none of the other kind.
+func TestRetiringIsByKind(t *testing.T) {
+	s := onFile(t)
+	for i, d := range []struct {
+		kind    string
+		created int
+		retired bool
+	}{{"episode", 1, true}, {"episode", 3, false}, {"pattern", 2, true}, {"pattern", 4, false}} {
+		_, err := s.engine.Batch(t.Context(), stmt("INSERT INTO dictionaries VALUES(?, ?, ?, 20, 20, 0.2, NULL, x'00', x'00')", int64(codec.MinTrainedID+i), d.kind, int64(d.created)))
+		ok(t, err)
+	}
+	_, err := s.engine.Batch(t.Context(), stmt(sqlRetireDictionaries))
 	ok(t, err)
-	if len(done) != 0 {
-		t.Errorf("a second attempt: %+v", done)
+	if n := number(t, s, "SELECT sum(1 << (id - 32768)) FROM dictionaries WHERE retired_us > 0"); n != 1<<0|1<<2 {
+		t.Errorf("retired are the bits of %b", n)
 	}
+}
+
+// A look at the database that hangs delays the first write a little, and no more.
+func TestALookThatHangsDelaysNoWrite(t *testing.T) {
+	hanging := &hangingEngine{Engine: onFile(t).engine, free: make(chan struct{})}
+	s := newStore(hanging, Compression{})
+	start := time.Now()
+	ok(t, s.PutEpisode(t.Context(), &Episode{Description: strings.Repeat("some text ", 20)}))
+	if took := time.Since(start); took > 20*firstWait {
+		t.Errorf("the write took %v", took)
+	}
+	close(hanging.free)
+	s.dictionaries.close()
+}
+
+// hangingEngine answers no question until it is freed.
+type hangingEngine struct {
+	engine.Engine
+	free chan struct{}
+}
+
+func (e *hangingEngine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	<-e.free
+	return e.Engine.Query(ctx, stmts...)
 }
 
 func TestUnreadablePayloadsNameTheRow(t *testing.T) {
@@ -294,7 +380,7 @@ func TestDamagedDictionary(t *testing.T) {
 
 func TestBadCompressionOptionsAreNamed(t *testing.T) {
 	for field, c := range map[string]Compression{
-		"Codec": {Codec: 9}, "Level": {Level: 9}, "Episodes": {Episodes: 2}, "Patterns": {Patterns: 2}, "Dictionaries": {Dictionaries: 2},
+		"Codec": {Codec: 9}, "Level": {Level: 9}, "Episodes": {Episodes: 2}, "Patterns": {Patterns: 2}, "Dictionaries": {Dictionaries: 2}, "Embeddings": {Embeddings: 9},
 	} {
 		_, err := Open(t.Context(), filepath.Join(t.TempDir(), "m.db"), &Options{Compression: c})
 		bad, _ := errors.AsType[*InvalidError](err)
@@ -344,7 +430,7 @@ func TestCompact(t *testing.T) {
 		}
 		done, err = s.Compact(t.Context(), nil)
 		ok(t, err)
-		if done.Payloads != 0 || done.Rewritten != 0 || done.Trained != nil {
+		if done.Payloads != 0 || done.Rewritten != 0 || len(done.Trained) != 1 || done.Trained[0].Dictionary != 0 { // it tries once more, since it was asked
 			t.Errorf("a second compaction: %+v", done)
 		}
 		checkAcknowledged(t, s, nil)
@@ -372,7 +458,7 @@ func TestOldDictionariesAreNotWrittenWith(t *testing.T) {
 	if got := begin(w.payload); got != codec.Builtin().ID() {
 		t.Errorf("written with %d", got)
 	}
-	_, err = s.dictionaries.look(t.Context())
+	_, err = s.dictionaries.look(t.Context(), false)
 	ok(t, err)
 	w, err = newEpisodeRow(s.packer, task(1))
 	ok(t, err)
@@ -416,7 +502,7 @@ func TestDictionariesAreRetired(t *testing.T) {
 	readable(t, s, ids)
 
 	long := func() {
-		_, err := s.engine.Batch(t.Context(), stmt("UPDATE dictionaries SET retired_us = ? WHERE id = ?", micros(time.Now().Add(-2*forgetAfter)), first))
+		_, err := s.engine.Batch(t.Context(), stmt("UPDATE dictionaries SET retired_us = ? WHERE id = ?", micros(time.Now().Add(-14*24*time.Hour)), first))
 		ok(t, err)
 	}
 	long()
@@ -432,7 +518,7 @@ func TestDictionariesAreRetired(t *testing.T) {
 	ok(t, err)
 	done, err = s.Compact(t.Context(), nil)
 	ok(t, err)
-	if done.Forgotten != 1 || count("length(content) > 0") != 1 || count("1") != 2 {
+	if done.Forgotten != 1 || count("length(content) > 0") != 1 || count(fmt.Sprintf("id = %d AND length(content) = 0", first)) != 1 {
 		t.Errorf("compaction: %+v", done)
 	}
 	readable(t, s, ids)
@@ -441,7 +527,7 @@ func TestDictionariesAreRetired(t *testing.T) {
 // A dictionary is forgotten when it was retired long ago and no payload of any
 // table names it, whatever the codec.
 func TestForgettingADictionary(t *testing.T) {
-	const id = codec.MinTrainedID + 7
+	const id, week = codec.MinTrainedID + 7, 7 * 24 * time.Hour
 	s, now := onFile(t), time.Now()
 	exec := func(sql string, args ...any) int64 {
 		t.Helper()
@@ -451,18 +537,18 @@ func TestForgettingADictionary(t *testing.T) {
 	}
 	forgotten := func() bool {
 		t.Helper()
-		r, err := s.engine.Batch(t.Context(), forget(id, now))
+		r, err := s.engine.Batch(t.Context(), forget(id))
 		ok(t, err)
 		return r[0].Affected == 1
 	}
 	exec("INSERT INTO dictionaries VALUES(?, 'episode', 0, 20, 20, 0.2, NULL, x'00', x'00')", int64(id))
-	for _, retired := range []any{nil, micros(now), micros(now.Add(-forgetAfter + time.Minute))} {
+	for _, retired := range []any{nil, micros(now), micros(now.Add(-week + time.Minute))} {
 		exec("UPDATE dictionaries SET retired_us = ?", retired)
 		if forgotten() {
 			t.Errorf("forgotten although it was retired at %v", retired)
 		}
 	}
-	exec("UPDATE dictionaries SET retired_us = ?", micros(now.Add(-forgetAfter-time.Minute)))
+	exec("UPDATE dictionaries SET retired_us = ?", micros(now.Add(-week-time.Minute)))
 	rows := map[string]string{
 		"episodes":   "INSERT INTO episodes VALUES(1, x'01', '', '', '', '', 0, NULL, 0, 0, ?)",
 		"runs":       "INSERT INTO runs VALUES(1, 1, 1, NULL, ?)",
@@ -598,7 +684,7 @@ func crashTrainer() bool {
 		// What is in use is the built-in one again, so that the next one is better.
 		s.packer.kinds[episodePayloads].use.Store(s.packer.builtin)
 		var due [payloadKinds]int64
-		if due, err = s.dictionaries.look(ctx); err == nil && due[episodePayloads] > 0 {
+		if due, err = s.dictionaries.look(ctx, false); err == nil && due[episodePayloads] > 0 {
 			s.packer.kinds[episodePayloads].use.Store(s.packer.builtin)
 			_, err = s.dictionaries.train(ctx, episodePayloads, due[episodePayloads])
 		}

@@ -20,9 +20,8 @@ const (
 	// useFor is how long after a look a dictionary may be written with: it may have
 	// been retired since.
 	useFor = 24 * time.Hour
-	// forgetAfter is how long after it was retired a dictionary that no row needs
-	// is kept, in case a writer uses it still: far longer than useFor and any call.
-	forgetAfter = 7 * 24 * time.Hour
+	// firstWait is how long a payload waits for the first look into a local file.
+	firstWait = 100 * time.Millisecond
 	// firstLook is the number of payloads written at which a Store looks again
 	// whether it is time to train, as at twice as many, and so on.
 	firstLook = 20
@@ -82,8 +81,8 @@ func (d *dictionaries) firstIsOver() {
 
 // before is called for every payload before it is packed. The look is under way
 // beside the call, so that on a server it costs no round trip; the first one of a
-// local file is waited for, so that short-lived programs have the best dictionary
-// too.
+// local file is waited for, a little, so that short-lived programs have the best
+// dictionary too.
 func (d *dictionaries) before(k payloadKind) {
 	if !d.packer.trains(k) {
 		return
@@ -94,8 +93,17 @@ func (d *dictionaries) before(k payloadKind) {
 		d.next.Store(now.Add(lookEvery).UnixNano())
 		d.inBackground()
 	}
-	if d.local {
-		<-d.first
+	if !d.local {
+		return
+	}
+	select {
+	case <-d.first:
+		return
+	default:
+	}
+	select {
+	case <-d.first:
+	case <-time.After(firstWait):
 	}
 }
 
@@ -108,7 +116,7 @@ func (d *dictionaries) inBackground() {
 	}
 	d.looking = true
 	d.wait.Go(func() {
-		_, err := d.trainDue(d.ctx)
+		_, err := d.trainDue(d.ctx, false)
 		if err != nil && d.ctx.Err() == nil {
 			d.failed(err)
 		}
@@ -128,8 +136,8 @@ func (d *dictionaries) failed(err error) {
 }
 
 // look adopts the dictionaries that are to be written with, and returns for what
-// it is time to train.
-func (d *dictionaries) look(ctx context.Context) (due [payloadKinds]int64, err error) {
+// it is time to train, or for what there is enough to train if that is asked.
+func (d *dictionaries) look(ctx context.Context, asked bool) (due [payloadKinds]int64, err error) {
 	seen := time.Now().Round(0) // without the monotonic clock, which stands still while a machine sleeps
 	r, err := d.engine.Query(ctx, engine.Stmt{SQL: sqlDictionaryUse})
 	if err != nil {
@@ -140,7 +148,7 @@ func (d *dictionaries) look(ctx context.Context) (due [payloadKinds]int64, err e
 		if err != nil {
 			return due, err
 		}
-		due[use.kind] = use.due
+		due[use.kind] = use.due(asked)
 		err = d.adopt(ctx, use, seen.Add(useFor))
 		switch {
 		case errors.Is(err, ErrCorrupt):
@@ -232,18 +240,20 @@ type Training struct {
 // is not time. Stores that stay open do the same in the background; a program
 // that ends soon calls this at its end. Errors: Retryable ones; the context's.
 func (s *Store) TrainDictionaries(ctx context.Context) ([]Training, error) {
-	done, err := s.dictionaries.trainDue(ctx)
+	done, err := s.dictionaries.trainDue(ctx, false)
 	return done, failed(err, "train dictionaries")
 }
 
-func (d *dictionaries) trainDue(ctx context.Context) (done []Training, err error) {
+// trainDue trains what it is time to train; what could be trained at all if asked
+// is set.
+func (d *dictionaries) trainDue(ctx context.Context, asked bool) (done []Training, err error) {
 	select {
 	case d.busy <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	defer func() { <-d.busy }()
-	due, err := d.look(ctx)
+	due, err := d.look(ctx, asked)
 	d.mu.Lock()
 	d.firstIsOver()
 	d.mu.Unlock()
@@ -292,7 +302,7 @@ func (d *dictionaries) train(ctx context.Context, k payloadKind, items int64) (T
 		if dict == nil {
 			return t, nil
 		}
-		if _, err = d.look(ctx); err != nil {
+		if _, err = d.look(ctx, false); err != nil {
 			return t, err
 		}
 		if used := d.packer.kinds[k].use.Load().dictionary; used == id {
@@ -323,7 +333,7 @@ func (d *dictionaries) candidate(ctx context.Context, k payloadKind, samples []c
 	if t.Before, err = ratio(now); err != nil {
 		return nil, err
 	}
-	dict, err := codec.Train(ctx, train, codec.TrainOptions{ID: id})
+	dict, err := codec.Train(ctx, train, codec.TrainOptions{ID: id, Size: dictionarySizes[k]})
 	if errors.Is(err, codec.ErrTooLittle) {
 		t.Reason = err.Error()
 		return nil, nil

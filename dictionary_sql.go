@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -34,6 +35,16 @@ const (
   UNION ALL SELECT payload FROM heuristics UNION ALL SELECT payload FROM relations) WHERE length(payload) <= 262144 ORDER BY r LIMIT 200)
  SELECT r, payload FROM (SELECT r, payload, sum(length(payload)) OVER (ORDER BY r) AS upto FROM chosen) WHERE upto <= 4000000`
 )
+
+// Bounds of what is trained with, in plain bytes: of a payload, more than whose
+// beginning a dictionary does not take from, and of all.
+const (
+	maxSample  = 64 << 10
+	maxSamples = 16 << 20
+)
+
+// dictionarySizes are those for long payloads and for short ones, in bytes.
+var dictionarySizes = [...]int{episodePayloads: 112 << 10, patternPayloads: 32 << 10}
 
 // dictionaryRow is a dictionary in the form of its row, or, without one, an
 // attempt to train one.
@@ -90,7 +101,9 @@ type dictionaryUse struct {
 	kind  payloadKind
 	id    uint32 // of the dictionary to write with; 0: none
 	ratio float64
-	due   int64 // the milestone that was passed without training; 0: none
+	// items is how many there are, as far as it matters, trained how many there were
+	// at the last training.
+	items, trained int64
 }
 
 // milestones are the numbers of items at which a dictionary is trained. One of
@@ -103,9 +116,9 @@ func dictionaryUseFrom(row []any) (use dictionaryUse, err error) {
 	if row[1] != nil {
 		use.id, use.ratio = uint32(in.int(1)), in.float(2)
 	}
-	items, trained := in.int(3), int64(0)
+	use.items = in.int(3)
 	if row[4] != nil {
-		trained = in.int(4)
+		use.trained = in.int(4)
 	}
 	if in.err != nil {
 		return use, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
@@ -115,13 +128,21 @@ func dictionaryUseFrom(row []any) (use dictionaryUse, err error) {
 			return use, fmt.Errorf("dictionaries: %w: there is no kind %q", ErrCorrupt, name)
 		}
 	}
+	return use, nil
+}
+
+// due returns what is recorded as the number of items if a dictionary is trained
+// now; 0 if it is not time, and nobody asked for it.
+func (u *dictionaryUse) due(asked bool) int64 {
 	for _, m := range milestones {
-		if items >= m && trained < m {
-			use.due = m
-			break
+		if u.items >= m && u.trained < m {
+			return m
 		}
 	}
-	return use, nil
+	if asked && u.items >= milestones[len(milestones)-1] {
+		return u.trained + 1
+	}
+	return 0
 }
 
 // sample reads some payloads of the kind to train with, and an id that is free.
@@ -152,8 +173,15 @@ func (d *dictionaries) sample(ctx context.Context, k payloadKind) ([]codec.Sampl
 func (d *dictionaries) samplesFrom(ctx context.Context, k payloadKind, rows [][]any) ([]codec.Sample, error) {
 	var samples []codec.Sample
 	tasks := make(map[string]string) // by item
+	var buf []byte
+	plain := 0
 	for _, row := range rows {
-		_, text, err := d.packer.unpack(ctx, nil, row[1])
+		if plain >= maxSamples {
+			break
+		}
+		var text []byte
+		var err error
+		buf, text, err = d.packer.unpack(ctx, buf[:0], row[1])
 		if errors.Is(err, ErrCorrupt) {
 			continue
 		}
@@ -169,6 +197,8 @@ func (d *dictionaries) samplesFrom(ctx context.Context, k payloadKind, rows [][]
 				tasks[item] = "item " + item
 			}
 		}
+		text = bytes.Clone(text[:min(len(text), maxSample)])
+		plain += len(text)
 		samples = append(samples, codec.Sample{Group: tasks[item], Data: text})
 	}
 	return samples, nil

@@ -77,3 +77,19 @@ func settled(t *testing.T, s *Store) {
 		return !s.dictionaries.looking
 	})
 }
+
+func TestCompletingKeepsASingleRun(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		s, other := open(t, target, nil), open(t, target, nil)
+		for _, by := range []*Store{s, other} { // who knows what was recorded, and who has to read it
+			e := &Episode{Description: "x"}
+			ok(t, s.Start(t.Context(), e))
+			_, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "a"}, Step{Tool: "b"})
+			ok(t, err)
+			ok(t, by.Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
+			if got, err := other.Episode(t.Context(), e.ID); err != nil || len(got.Steps) != 2 || got.Steps[1].Tool != "b" || got.Running() {
+				t.Errorf("completed as %+v, %v", got, err)
+			}
+		}
+	})
+}

@@ -82,7 +82,8 @@ type PayloadStats struct {
 	PlainBytes  uint64 `json:"plain_bytes"`
 	StoredBytes uint64 `json:"stored_bytes"`
 	Skipped     uint64 `json:"skipped"` // left as they are: too short, switched off, or not made smaller
-	// Time is what compressing took, in nanoseconds in JSON.
+	// Time is what compressing took, waiting for a processor included; nanoseconds in
+	// JSON.
 	Time time.Duration `json:"time"`
 	// Dictionary is the one in use, 0 for none; below 256 it is built in. Ratio is
 	// what it made of payloads that it was not trained with; 0 if it is built in.
@@ -121,7 +122,7 @@ func (p *packing) stats() PayloadStats {
 type Savings struct {
 	Payloads    int64 `json:"payloads"`
 	StoredBytes int64 `json:"stored_bytes"`
-	// The newest payloads, at most 1,000 of each table, and how long they are
+	// The last payloads in the order of their keys, at most 1,000 of each table, and how long they are
 	// stored and plain. If they are all there are, the sums are exact.
 	SamplePayloads int64 `json:"sample_payloads"`
 	SampleStored   int64 `json:"sample_stored_bytes"`

@@ -224,21 +224,6 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%+v: error is %v, want an OptionError of %s", test.o, err, test.field)
 		}
 	}
-	for _, c := range codecs {
-		if got, err := codec.ParseCodec(c.String()); got != c || err != nil {
-			t.Errorf("ParseCodec(%q) is %v, %v", c, got, err)
-		}
-	}
-	for _, l := range []codec.Level{codec.Default, codec.Fast, codec.Best} {
-		if got, err := codec.ParseLevel(l.String()); got != l || err != nil {
-			t.Errorf("ParseLevel(%q) is %v, %v", l, got, err)
-		}
-	}
-	for _, s := range []string{"", "ZSTD", "brotli"} {
-		if _, err := codec.ParseCodec(s); err == nil {
-			t.Errorf("ParseCodec(%q) is no error", s)
-		}
-	}
 }
 
 // frame makes a frame by hand.

@@ -26,13 +26,16 @@ type Encoder struct {
 	idle  []compressor // guarded by mu; the last is used next, so that one caller needs only one
 }
 
+// maxSlots bounds the memory that one Encoder keeps.
+const maxSlots = 4
+
 // NewEncoder returns an Encoder. Errors: *OptionError.
 func NewEncoder(o Options) (*Encoder, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	o = o.withDefaults()
-	e := &Encoder{codec: o.Codec, threshold: o.Threshold, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	e := &Encoder{codec: o.Codec, threshold: o.Threshold, slots: make(chan struct{}, min(runtime.GOMAXPROCS(0), maxSlots))}
 	if o.Dictionary != nil {
 		e.dict = o.Dictionary.id
 	}
@@ -49,7 +52,7 @@ func NewEncoder(o Options) (*Encoder, error) {
 
 // Encode appends one frame that holds plain to dst. It allocates only if dst
 // lacks the capacity for len(plain) + len(plain)/1024 + 64 more bytes, or if
-// more callers than before encode at once. At most GOMAXPROCS do, others wait.
+// more callers than before encode at once. At most GOMAXPROCS do, and four, others wait.
 func (e *Encoder) Encode(dst, plain []byte) []byte {
 	start, sum := len(dst), crc32.Checksum(plain, castagnoli)
 	dst = slices.Grow(dst, len(plain)+len(plain)/1024+64)
