@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -28,17 +29,7 @@ type conn struct {
 
 // openConn opens a connection and sets it up with the given pragmas.
 func openConn(ctx context.Context, path string, pragmas ...string) (*conn, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	pragmas = append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
-	path = filepath.ToSlash(abs)
-	if strings.HasPrefix(path, "//") {
-		path = "//" + path // a share of Windows is no authority of the URL
-	}
-	dsn := url.URL{Scheme: "file", Path: path, OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
-	connector, err := sqlite.NewConnector(dsn.String())
+	connector, err := newConnector(path, append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))...)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +39,19 @@ func openConn(ctx context.Context, path string, pragmas ...string) (*conn, error
 		return nil, errors.Join(err, db.Close())
 	}
 	return &conn{db: db, conn: c, stmts: make(map[string]*sql.Stmt)}, nil
+}
+
+func newConnector(path string, pragmas ...string) (driver.Connector, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	path = filepath.ToSlash(abs)
+	if strings.HasPrefix(path, "//") {
+		path = "//" + path // a share of Windows is no authority of the URL
+	}
+	dsn := url.URL{Scheme: "file", Path: path, OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
+	return sqlite.NewConnector(dsn.String())
 }
 
 func (c *conn) close() error {

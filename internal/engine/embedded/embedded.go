@@ -43,6 +43,8 @@ type Engine struct {
 	writer  *conn
 	wal     bool          // the writer has seen that the file is in WAL mode
 	readers chan *conn    // the idle ones; nil stands for one not opened yet
+	version chan *version // the one, while it is idle
+	asked   atomic.Uint64 // questions about the version that were begun
 	closing chan struct{} // closed when Close begins
 
 	queries, batches, commits, retries atomic.Uint64
@@ -56,7 +58,13 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := checkPath(cfg.Path, cfg.MustExist); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, readers: make(chan *conn, readers), closing: make(chan struct{})}
+	e := &Engine{
+		cfg:     cfg,
+		readers: make(chan *conn, readers),
+		version: make(chan *version, 1),
+		closing: make(chan struct{}),
+	}
+	e.version <- new(version)
 	for range readers {
 		e.readers <- nil
 	}
@@ -251,6 +259,7 @@ func (e *Engine) shutDown() error {
 			errs = append(errs, c.close())
 		}
 	}
+	errs = append(errs, (<-e.version).close())
 	// The writer last: closing the last connection folds the WAL into the file,
 	// which a query-only connection cannot do.
 	return errors.Join(append(errs, e.writer.close())...)
