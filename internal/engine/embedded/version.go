@@ -72,10 +72,10 @@ func (v *version) ask(ctx context.Context, path string) error {
 	if err == nil {
 		err = v.read()
 	}
-	if err = classify(err, -1); err != nil && engine.KindOf(err) != engine.KindBusy {
+	if err != nil && engine.KindOf(classify(err, -1)) != engine.KindBusy {
 		err = errors.Join(err, v.close())
 	}
-	return err
+	return classify(err, -1)
 }
 
 func (v *version) open(ctx context.Context, path string) error {

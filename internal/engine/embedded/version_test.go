@@ -142,14 +142,11 @@ func TestDataVersionIsNeverOlderThanItsCall(t *testing.T) {
 }
 
 func TestCallsThatWaitShareAQuestion(t *testing.T) {
-	e := openTable(t, filepath.Join(t.TempDir(), "m.db"))
-	first := dataVersion(t, e)
+	path := filepath.Join(t.TempDir(), "m.db")
 	synctest.Test(t, func(t *testing.T) {
-		// The channel belongs to the bubble, so that a wait for it can be seen.
-		outer := e.version
-		e.version = make(chan *version, 1)
-		defer func() { outer <- <-e.version; e.version = outer }()
-		v := <-outer
+		e := openTable(t, path)
+		first := dataVersion(t, e)
+		v := <-e.version
 		answers := make(chan int64, 8)
 		for range cap(answers) {
 			go func() { answers <- dataVersion(t, e) }()
@@ -161,10 +158,10 @@ func TestCallsThatWaitShareAQuestion(t *testing.T) {
 				t.Errorf("number %d without a commit after %d", n, first)
 			}
 		}
+		if n := e.asked.Load(); n != 2 {
+			t.Errorf("%d questions for one call and eight at once, want 2", n)
+		}
 	})
-	if n := e.asked.Load(); n != 2 {
-		t.Errorf("%d questions for one call and eight at once, want 2", n)
-	}
 }
 
 func TestDataVersionOfALockedFile(t *testing.T) {
@@ -182,12 +179,13 @@ func TestDataVersionOfALockedFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var n int64
-		errs := make(chan error)
+		errs, numbers := make(chan error), make(chan int64, 1)
 		ask := func(ctx context.Context) {
 			go func() {
-				var err error
-				n, err = e.DataVersion(ctx)
+				n, err := e.DataVersion(ctx)
+				if err == nil {
+					numbers <- n
+				}
 				errs <- err
 			}()
 			synctest.Wait()
@@ -202,7 +200,12 @@ func TestDataVersionOfALockedFile(t *testing.T) {
 		if d := time.Since(start); d < busyTimeout || d > busyTimeout+time.Second {
 			t.Errorf("gave up after %v, want %v", d, busyTimeout)
 		}
+		c.abandon(t.Context())
+		if n := dataVersion(t, e); n != before {
+			t.Errorf("from %d to %d without a commit", before, n)
+		}
 
+		lock()
 		ctx, cancel := context.WithCancel(t.Context())
 		ask(ctx)
 		ask(ctx) // behind the first
@@ -217,8 +220,11 @@ func TestDataVersionOfALockedFile(t *testing.T) {
 		if err := errors.Join(c.exec(t.Context(), "INSERT INTO a VALUES(1)"), c.exec(t.Context(), "COMMIT")); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-errs; err != nil || n <= before {
-			t.Errorf("unlocked by a commit: %d after %d, %v", n, before, err)
+		if err := <-errs; err != nil {
+			t.Fatalf("unlocked: %v", err)
+		}
+		if n := <-numbers; n <= before {
+			t.Errorf("unlocked by a commit: %d after %d", n, before)
 		}
 	})
 }
@@ -241,6 +247,11 @@ func TestDataVersionAfterAFailure(t *testing.T) {
 		if _, err := e.DataVersion(t.Context()); engine.KindOf(err) != engine.KindNotADatabase {
 			t.Errorf("overwritten file: %v", err)
 		}
+		v := <-e.version
+		if v.conn != nil {
+			t.Error("the connection is kept after a failure")
+		}
+		e.version <- v
 		if err := os.WriteFile(path, good, 0o600); err != nil {
 			t.Fatal(err)
 		}
