@@ -14,6 +14,9 @@ func families(s episodic.Stats) []family {
 	}
 	all = append(all, payloadFamilies("compression_episodes_", "episodes and steps", &s.Compression.Episodes)...)
 	all = append(all, payloadFamilies("compression_patterns_", "patterns, heuristics and relations", &s.Compression.Patterns)...)
+	if s.Cache != nil {
+		all = append(all, cacheFamilies(s.Cache)...)
+	}
 	if s.Server == nil {
 		return all
 	}
@@ -31,6 +34,29 @@ func families(s episodic.Stats) []family {
 		one("streams_lost_total", "Streams that the server or the network ended.", s.Server.StreamsLost),
 	)
 	return append(all, poolFamilies(&s.Server.Pool)...)
+}
+
+func cacheFamilies(c *episodic.CacheStats) []family {
+	return []family{
+		by("cache_info", "How the cache notices that others write.", "mode", map[string]uint64{c.Mode: 1}),
+		one("cache_entries", "What is kept in memory.", c.Entries),
+		one("cache_bytes", "The memory that takes, about.", c.Bytes),
+		one("cache_hits_total", "Reads that were served from memory.", c.Hits),
+		one("cache_stale_served_total", "Of the hits, those while the server could not be reached.", c.StaleServed),
+		one("cache_misses_total", "Reads that needed the database.", c.Misses),
+		one("cache_loads_total", "Loads from the database.", c.Loads),
+		one("cache_shared_loads_total", "Misses that waited for the load of another.", c.SharedLoads),
+		one("cache_refreshes_total", "Loads ahead of the end of an entry.", c.Refreshes),
+		one("cache_polls_total", "Questions what others have written, besides those of loads.", c.Polls),
+		one("cache_load_failures_total", "Loads that failed.", c.LoadFailures),
+		one("cache_poll_failures_total", "Such questions that failed.", c.PollFailures),
+		one("cache_evictions_total", "Entries removed for want of memory.", c.Evictions),
+		one("cache_expiries_total", "Entries whose time was over.", c.Expiries),
+		one("cache_invalidations_own_total", "Entries removed because this store has written.", c.InvalidationsOwn),
+		one("cache_invalidations_foreign_total", "Entries removed because others have written.", c.InvalidationsForeign),
+		one("cache_mean_ttl_seconds", "The time that was granted to entries, on average.", c.MeanTTL.Seconds()),
+		times("cache_ttl_seconds", "The time that was granted to the entries that have gone.", &c.TTLs),
+	}
 }
 
 func payloadFamilies(prefix, what string, p *episodic.PayloadStats) []family {
@@ -102,7 +128,7 @@ func poolFamilies(p *episodic.PoolStats) []family {
 	}
 }
 
-func one[N int | uint32 | uint64 | float64](name, help string, n N) family {
+func one[N int | int64 | uint32 | uint64 | float64](name, help string, n N) family {
 	return family{name: name, help: help, number: float64(n)}
 }
 

@@ -74,6 +74,7 @@ var leftOut = []string{"pool_open", "pool_closed_total", "pool_utilisation", "po
 var renamed = map[string]string{
 	"compression_episodes_time_seconds": "compression_episodes_seconds_total",
 	"compression_patterns_time_seconds": "compression_patterns_seconds_total",
+	"cache_ttls":                        "cache_ttl_seconds",
 	"withheld_total":                    "requests_withheld_total",
 	"pool_idle":                         `pool_connections{state="idle"}`,
 	"pool_in_use":                       `pool_connections{state="in_use"}`,
@@ -145,12 +146,22 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 			if name == "compression_last_failure" {
 				continue
 			}
+			if name == "cache_mode" {
+				want[fmt.Sprintf("cache_info{mode=%q}", f)] = 1
+				continue
+			}
 			want[fmt.Sprintf("server_info{protocol=%q}", f)] = 1
 		case *episodic.ServerStats:
 			if f == nil {
 				delete(want, "requests_total")
 			} else {
 				wanted(t, reflect.ValueOf(*f), "", want)
+			}
+		case int64:
+			set("", "", float64(f))
+		case *episodic.CacheStats:
+			if f != nil {
+				wanted(t, reflect.ValueOf(*f), "cache_", want)
 			}
 		case episodic.PoolStats:
 			wanted(t, reflect.ValueOf(f), "pool_", want)
