@@ -83,7 +83,8 @@ func (c *Cache[K, V]) load(ctx context.Context, key K, start time.Duration) (Res
 				c.mu.Unlock()
 				return c.hit(key, found.Value, start, nil), nil // it has just come
 			}
-			f = c.startLoad(key)
+			deadline, _ := ctx.Deadline()
+			f = c.startLoad(key, deadline)
 		} else {
 			c.count.Shared++
 			f.waiters++
@@ -115,14 +116,27 @@ func (c *Cache[K, V]) refresh(key K) {
 	defer c.mu.Unlock()
 	if !c.closed && c.flights[key] == nil {
 		c.count.Refreshes++
-		c.startLoad(key)
+		c.startLoad(key, time.Time{})
 	}
 }
 
-func (c *Cache[K, V]) startLoad(key K) *flight[K, V] {
+// deadlineKey is the context key of when who began a load gives up.
+type deadlineKey struct{}
+
+// Deadline returns when the caller gives up who began the load with this context;
+// the zero time if that is never. The load goes on if others wait for it, so it is
+// no deadline of the context, but a source may divide its time by it.
+func Deadline(ctx context.Context) time.Time {
+	deadline, _ := ctx.Value(deadlineKey{}).(time.Time)
+	return deadline
+}
+
+func (c *Cache[K, V]) startLoad(key K, deadline time.Time) *flight[K, V] {
 	c.count.Loads++
 	c.count.Loading++
-	f := c.launch(key, c.runLoad)
+	f := c.launch(key, func(ctx context.Context, f *flight[K, V]) {
+		c.runLoad(context.WithValue(ctx, deadlineKey{}, deadline), f)
+	})
 	c.flights[key] = f
 	return f
 }

@@ -235,8 +235,8 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 	patient := false // one of the callers has no deadline
 	for _, r := range batch {
 		c.size += engine.Size(r.stmts)
-		d, ok := r.ctx.Deadline()
-		if patient = patient || !ok; d.After(c.deadline) {
+		d := engine.ExpectedBy(r.ctx)
+		if patient = patient || d.IsZero(); d.After(c.deadline) {
 			c.deadline = d
 		}
 	}
