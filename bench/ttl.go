@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/cache"
+)
+
+const ttlClaim = "How long a cache keeps entries: by `cache.NextTTL` with its defaults, for a fixed time, or by the original's rule: 5 min; a hit makes that 25 % longer if it is at least the tenth in 5 min, 25 % shorter if at most the second, within 1 min and 1 h. " +
+	"Simulated in virtual time: one process reads, others write. " +
+	"Targets: 5 points more hits, or 20 % fewer loads, than a fixed TTL that fills the same memory; 7 points more hits than the original's rule with room for as much."
+
+const (
+	ttlSeeds  = 3
+	ttlLength = 6 * time.Hour
+	ttlPoll   = 5 * time.Second
+
+	valueBytes   = 6 << 10 // of an episode
+	plainBytes   = 128     // that otter needs for an entry
+	nextTTLBytes = 512     // that package cache counts for an entry: the memory of keys has its part in it
+)
+
+// ttlPolicy is a rule and what it costs.
+type ttlPolicy struct {
+	name  string
+	bytes int // of an entry
+	rule  func() ttlRule
+}
+
+func fixedPolicy(name string, ttl time.Duration) ttlPolicy {
+	return ttlPolicy{name, valueBytes + plainBytes, func() ttlRule { return fixedTTL(ttl) }}
+}
+
+func nextTTLPolicy(name string, o cache.Options) ttlPolicy {
+	return ttlPolicy{name, valueBytes + nextTTLBytes, func() ttlRule { return newNextTTL(o) }}
+}
+
+// The policies that are compared.
+const (
+	fixedMinute = iota
+	fixed5Minutes
+	fixedHour
+	theirs
+	ours
+	oursClockless
+	filling // a fixed one that takes as much memory as ours
+)
+
+var ttlPolicies = [...]ttlPolicy{
+	fixedMinute:   fixedPolicy("fixed 60 s", time.Minute),
+	fixed5Minutes: fixedPolicy("fixed 300 s", 5*time.Minute),
+	fixedHour:     fixedPolicy("fixed 3600 s", time.Hour),
+	theirs:        {"the original's", valueBytes + plainBytes, func() ttlRule { return original{} }},
+	ours:          nextTTLPolicy("`NextTTL`", cache.Options{}.WithDefaults()),
+	oursClockless: nextTTLPolicy("`NextTTL`, `Clockless`", cache.Options{}.WithDefaults().Clockless()),
+	filling:       fixedPolicy("fixed, in the memory of `NextTTL`", 0),
+}
+
+var writeMixes = []writeMix{
+	{"mixed writes", mixedWrites},
+	{"few writes", func(key int, kind float64) time.Duration { return 20 * mixedWrites(key, kind) }},
+	{"hot keys written", func(key int, kind float64) time.Duration {
+		if key < 200 {
+			return 2 * time.Minute
+		}
+		return mixedWrites(key, kind)
+	}},
+}
+
+func mixedWrites(_ int, kind float64) time.Duration {
+	switch {
+	case kind < 0.03:
+		return 90 * time.Second
+	case kind < 0.20:
+		return 30 * time.Minute
+	}
+	return 48 * time.Hour
+}
+
+// ttlTrial is what became of a policy in the traces of all seeds, by seed.
+type ttlTrial struct {
+	ttlPolicy
+	free, held []*ttlOutcome   // without a bound; with room for the memory that ours takes then
+	ttl        []time.Duration // of filling
+}
+
+// memory is what the entries take without a bound, in bytes on average.
+func (t *ttlTrial) memory(seed int) float64 { return t.free[seed].entries() * float64(t.bytes) }
+
+func ttl(ctx context.Context, b *bench) error {
+	seeds, length := ttlSeeds, ttlLength
+	if b.short {
+		seeds, length = 1, 10*time.Minute
+	}
+	b.printf("\n%d keys are read %d times a second for %v, by Zipf's law to the power of %v. The reads are the same in all tables; sums over %d seeds, verdicts on the median. "+
+		"Mixed writes: of all keys, whichever, 3 %% are written every 90 s, 17 %% every 30 min, the others every 48 h. Few writes: a twentieth of that. Hot keys written: the 200 that are read most every 2 min, too. "+
+		"The clock has a number for each of so many groups of keys. Every load looks at it, and a poll after %v without one.\n",
+		ttlKeys, ttlReads, length, zipfPower, seeds, ttlPoll)
+	b.printf("\nReaders wait for loads, but not for those in the background (`RefreshAfter`). A stale read is a hit of another version than the database has at that moment; its age is the time since it was overwritten. "+
+		"An entry takes %d bytes, %d more with `NextTTL`, which remembers keys. "+
+		"In the last two columns every policy has room for the memory that `NextTTL` takes on average when it is not bounded, and what was not read for longest has to go; in the others nothing is bounded. "+
+		"Without the clock the product bounds every TTL to 60 s (`Clockless`), because only that bounds the age of its answers; `NextTTL` is then what the rule alone would do.\n",
+		valueBytes+plainBytes, nextTTLBytes-plainBytes)
+	b.printf("\nA target is judged where a TTL can meet it: where the fixed hour without a bound has as many more hits, not counting stale ones. Elsewhere the clock ends entries, or only stale answers would help. Loads in the background count.\n")
+	for _, groups := range []int{0, 1024, 4096} {
+		for _, mix := range writeMixes {
+			trials, err := tryTTLs(ctx, mix, groups, seeds, length)
+			if err != nil {
+				return err
+			}
+			name := mix.name + ", no clock"
+			if groups > 0 {
+				name = fmt.Sprintf("%s, clock of %d groups", mix.name, groups)
+			}
+			b.ttlTable(name, trials)
+			b.judgeTTLs(name, trials)
+		}
+	}
+	return nil
+}
+
+func tryTTLs(ctx context.Context, mix writeMix, groups, seeds int, length time.Duration) (trials [len(ttlPolicies)]*ttlTrial, err error) {
+	for i, p := range ttlPolicies {
+		trials[i] = &ttlTrial{ttlPolicy: p}
+	}
+	for seed := range seeds {
+		trace := newReadTrace(mix, uint64(seed), length)
+		for i, t := range trials {
+			if err := ctx.Err(); err != nil {
+				return trials, err
+			}
+			switch {
+			case i == filling:
+				t.fill(trace, groups, trials[ours].memory(seed))
+				continue
+			case i == oursClockless && groups > 0:
+				continue
+			}
+			t.free = append(t.free, trace.simulate(t.rule(), groups, ttlPoll, math.MaxInt))
+		}
+		for i, t := range trials {
+			switch {
+			case len(t.free) == 0:
+				continue
+			case i == filling:
+				t.held = append(t.held, t.free[seed])
+				continue
+			}
+			room := int(trials[ours].memory(seed)) / t.bytes
+			t.held = append(t.held, trace.simulate(t.rule(), groups, ttlPoll, room))
+		}
+	}
+	return trials, nil
+}
+
+// fill adds the outcome of the fixed TTL whose entries take so much memory on
+// average, to a part in two hundred.
+func (t *ttlTrial) fill(trace *readTrace, groups int, memory float64) {
+	low, high := time.Duration(0), trace.length
+	for {
+		ttl := (low + high) / 2
+		o := trace.simulate(fixedTTL(ttl), groups, ttlPoll, math.MaxInt)
+		switch got := o.entries() * float64(t.bytes); {
+		case high-low > time.Second && got < memory*0.995:
+			low = ttl
+		case high-low > time.Second && got > memory*1.005:
+			high = ttl
+		default:
+			t.free, t.ttl = append(t.free, o), append(t.ttl, ttl)
+			return
+		}
+	}
+}
+
+func (b *bench) ttlTable(name string, trials [len(ttlPolicies)]*ttlTrial) {
+	table := [][]string{{
+		name, "hits", "loads/s waited for", "in the background", "stale reads", "age p99", "longest",
+		"entries", "memory", "hits in the memory of `NextTTL`", "all loads/s",
+	}}
+	for _, t := range trials {
+		if len(t.free) == 0 {
+			continue
+		}
+		var free, held ttlOutcome
+		for seed := range t.free {
+			free.add(t.free[seed])
+			held.add(t.held[seed])
+		}
+		name, length := t.name, free.length.Seconds()
+		if len(t.ttl) > 0 {
+			name = fmt.Sprintf("%s: %.0f s", name, percentile(t.ttl, 0.5).Seconds())
+		}
+		table = append(table, []string{
+			name, share(free.hitShare()), digits(float64(free.loads) / length), digits(float64(free.refreshes) / length),
+			fmt.Sprintf("%.3f %%", 100*free.staleShare()), seconds(percentile(free.stale, 0.99)), seconds(percentile(free.stale, 1)),
+			fmt.Sprintf("%.0f", free.entries()), fmt.Sprintf("%.1f MiB", free.entries()*float64(t.bytes)/(1<<20)),
+			share(held.hitShare()), digits(float64(held.allLoads()) / length),
+		})
+	}
+	b.table(table...)
+}
+
+func seconds(d time.Duration) string { return digits(d.Seconds()) + " s" }
+
+func share(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
+
+// judgeTTLs judges what a TTL can meet.
+func (b *bench) judgeTTLs(name string, trials [len(ttlPolicies)]*ttlTrial) {
+	us, hour, same, old := trials[ours], trials[fixedHour], trials[filling], trials[theirs]
+	judge := func(met bool, can ratio, least float64, target, found string) {
+		if can.median >= least {
+			b.judge(met, name+": "+target, "%s", found)
+		} else {
+			b.printf("- %s: %s: %s. Not judged: the hour has %s\n", name, target, found, points(can))
+		}
+	}
+
+	const moreHits, fewerLoads = 0.05, 0.2
+	hits, loads := gain((*ttlOutcome).hitShare, us.free, same.free), moreLoads(us.free, same.free)
+	judge(hits.median >= moreHits || loads.median <= -fewerLoads, gain((*ttlOutcome).rightShare, hour.free, same.free), moreHits,
+		"5 points more hits or 20 % fewer loads than the fixed TTL that fills the same memory", points(hits)+", loads "+percents(loads))
+
+	const moreThanTheirs = 0.07
+	hits = gain((*ttlOutcome).hitShare, us.held, old.held)
+	judge(hits.median >= moreThanTheirs, gain((*ttlOutcome).rightShare, hour.free, old.free), moreThanTheirs,
+		"7 points more hits than the original's rule with room for as much", points(hits))
+}
+
+// gain is how much more a has of something than b.
+func gain(of func(*ttlOutcome) float64, a, b []*ttlOutcome) ratio {
+	var all []float64
+	for seed := range a {
+		all = append(all, of(a[seed])-of(b[seed]))
+	}
+	return spread(all)
+}
+
+// moreLoads is how many more loads a has than b, in parts of those of b.
+func moreLoads(a, b []*ttlOutcome) ratio {
+	var all []float64
+	for seed := range a {
+		all = append(all, float64(a[seed].allLoads())/float64(b[seed].allLoads())-1)
+	}
+	return spread(all)
+}
+
+func points(r ratio) string {
+	return fmt.Sprintf("%+.1f points (%+.1f to %+.1f)", 100*r.median, 100*r.low, 100*r.high)
+}
