@@ -142,7 +142,7 @@ func newNextTTL(o cache.Options) *nextTTL {
 const (
 	maxJitter       = 0.1
 	minRemembered   = 1024 // keys in a generation
-	rememberedShare = 2    // times as many keys as entries in a generation
+	rememberedShare = 4    // times as many keys as entries in a generation
 )
 
 func (r *nextTTL) loaded(e *kept, size int) {

@@ -11,7 +11,7 @@ import (
 
 // overhead is what an entry costs beside its value: itself, its node in the
 // store and its share of the memory of keys, which outnumber the entries.
-const overhead = 512
+const overhead = 768
 
 // maxJitter is the most that a TTL is lengthened or shortened by, in parts of it,
 // so that entries loaded together do not expire together.
@@ -77,7 +77,7 @@ func (e *entry[V]) ttl() time.Duration { return time.Duration(e.deadline.Load())
 // keep stores e, which a load of key has just brought.
 func (c *Cache[K, V]) keep(key K, e *entry[V], version uint64) {
 	rule := c.rule.Load()
-	e.state = c.memory.of(c.hash(key), max(minRemembered, 2*c.store.EstimatedSize()))
+	e.state = c.memory.of(c.hash(key), max(minRemembered, remembered*c.store.EstimatedSize()))
 	e.state.mu.Lock()
 	e.state.State = e.state.Load(*rule, e.loaded, version, e.missing)
 	e.settle(rule, e.state.State, e.loaded)
@@ -124,8 +124,13 @@ func (x expiry[K, V]) ExpireAfterRead(s otter.Entry[K, *entry[V]]) time.Duration
 	return time.Duration(s.Value.deadline.Load() - s.SnapshotAtNano)
 }
 
-// minRemembered is the least number of keys that a generation of memory holds.
-const minRemembered = 1024
+// A generation of memory holds remembered times as many keys as there are
+// entries, about 100 bytes each, and at least minRemembered. With half as many,
+// keys that come back after long are taken for new ones.
+const (
+	remembered    = 4
+	minRemembered = 1024
+)
 
 // memory holds what is known of the keys that were loaded last: two generations,
 // of which the older is forgotten when the younger is full. Keys are told apart

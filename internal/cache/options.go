@@ -10,7 +10,7 @@ import (
 // default.
 type Options struct {
 	// MaxBytes bounds what the entries cost, as their loads say, with what the
-	// cache needs to keep them: about 500 bytes each. At least 64 KiB, default
+	// cache needs to keep them: about 750 bytes each. At least 64 KiB, default
 	// 64 MiB.
 	MaxBytes int64
 	// BaseTTL is how long a new entry is kept. Default 5 min, within MinTTL and
