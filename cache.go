@@ -4,14 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"hash/maphash"
-	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/cache"
-	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
 )
@@ -83,10 +78,35 @@ type cacheKey struct {
 	request string
 }
 
-// requestFor returns the key of a request, which must survive JSON.
+// requestFor returns the key of a request that has been checked.
 func requestFor(n noun, request any) (cacheKey, error) {
+	switch r := request.(type) {
+	case *EpisodeFilter:
+		request = r.canonical()
+	case *searchRequest:
+		request = &searchRequest{r.Match, *r.Filter.canonical()}
+	}
 	text, err := json.Marshal(request)
 	return cacheKey{noun: n, request: string(text)}, err
+}
+
+// canonical returns f with its times as they are compared, and within those that
+// are stored, as JSON knows no others.
+func (f EpisodeFilter) canonical() *EpisodeFilter {
+	first, last := time.Time{}.Add(time.Microsecond), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+	within := func(t time.Time) time.Time {
+		switch {
+		case t.IsZero():
+			return time.Time{}
+		case t.Before(first):
+			return first
+		case t.After(last):
+			return last
+		}
+		return whole(t)
+	}
+	f.From, f.To = within(f.From), within(f.To)
+	return &f
 }
 
 // read returns what a key stands for, as q tells it.
@@ -202,27 +222,6 @@ func (s *Store) loadForCache(ctx context.Context, key cacheKey, since int64, clo
 	return l, nil
 }
 
-// fileClock asks a local file for its clock only if somebody has written.
-type fileClock struct {
-	file *embedded.Engine
-	seen atomic.Int64 // the data version of which the clock is known
-}
-
-func (f *fileClock) look(ctx context.Context, since int64) (cache.Look, error) {
-	version, err := f.file.DataVersion(ctx)
-	if err != nil {
-		return cache.Look{}, err
-	}
-	if since != 0 && version == f.seen.Load() {
-		return cache.Look{Seq: since}, nil
-	}
-	l, err := look(ctx, f.file, since)
-	if err == nil {
-		f.seen.Store(version)
-	}
-	return l, err
-}
-
 // CacheStats is what a Store has kept in memory, and what that was good for.
 type CacheStats struct {
 	// Mode is "clock" if the database tells what others have written, otherwise
@@ -262,108 +261,5 @@ func newCacheStats(s cache.Stats) *CacheStats {
 		LoadFailures: s.LoadFailures, PollFailures: s.PollFailures,
 		Evictions: s.Evicted, Expiries: s.Expired, InvalidationsOwn: s.InvalidatedOwn, InvalidationsForeign: s.InvalidatedForeign,
 		MeanTTL: s.MeanTTL, TTLs: Histogram{Bounds: cache.TTLBounds(), Buckets: s.TTLs.Buckets[:], Count: s.TTLs.Count, Sum: s.TTLs.Sum},
-	}
-}
-
-// querier is what reading needs of an engine.
-type querier interface {
-	Query(context.Context, ...engine.Stmt) ([]engine.Result, error)
-}
-
-// clockGroups is how many groups the clock has: three hex digits.
-const clockGroups = 1 << 12
-
-// clockGroup returns the group that every change of the item shows in.
-func clockGroup(id ID) int { return int(id[14]&0x0f)<<8 | int(id[15]) }
-
-// sqlLook tells the last change, and the last one of each group that has changed
-// since; if nothing has, that is the one that was known. At first it tells the
-// last one.
-const sqlLook = `SELECT g,seq FROM clock WHERE seq>=iif(?1,?1,(SELECT max(seq)FROM clock))`
-
-func lookStmt(since int64) engine.Stmt { return engine.Stmt{SQL: sqlLook, Args: []any{since}} }
-
-// lookFrom reads the rows of sqlLook. None are those of a database that was
-// restored to what it was before.
-func lookFrom(rows [][]any, since int64) (l cache.Look, err error) {
-	for _, row := range rows {
-		in := reader{row: row}
-		name, seq := in.text(0), in.int(1)
-		if in.err != nil {
-			return l, fmt.Errorf("clock: %w: %w", ErrCorrupt, in.err)
-		}
-		l.Seq = max(l.Seq, seq)
-		if seq == since || name == "" {
-			continue
-		}
-		group, err := strconv.ParseUint(name, 16, 12)
-		if err != nil {
-			return l, fmt.Errorf("clock: %w: there is no group %q", ErrCorrupt, name)
-		}
-		l.Changes = append(l.Changes, cache.Change{Group: int(group), Seq: seq})
-	}
-	return l, nil
-}
-
-// look asks the clock.
-func look(ctx context.Context, q querier, since int64) (cache.Look, error) {
-	r, err := q.Query(ctx, lookStmt(since))
-	if err != nil {
-		return cache.Look{}, err
-	}
-	return lookFrom(r[0].Rows, since)
-}
-
-// clocked asks the clock together with the first question, before it and in the
-// same snapshot, and weighs the answers.
-type clocked struct {
-	engine querier
-	since  int64
-	due    bool // the clock was not asked yet
-
-	look    cache.Look
-	version uint64 // of all answers
-	cost    int    // what they take in memory, about
-}
-
-func (c *clocked) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
-	if c.due {
-		stmts = append([]engine.Stmt{lookStmt(c.since)}, stmts...)
-	}
-	r, err := c.engine.Query(ctx, stmts...)
-	if err != nil {
-		return nil, err
-	}
-	if c.due {
-		if c.look, err = lookFrom(r[0].Rows, c.since); err != nil {
-			return nil, err
-		}
-		c.due, r = false, r[1:]
-	}
-	c.weigh(r)
-	return r, nil
-}
-
-var versionSeed = maphash.MakeSeed()
-
-func (c *clocked) weigh(results []engine.Result) {
-	for _, r := range results {
-		for _, row := range r.Rows {
-			for _, v := range row {
-				c.cost += 32
-				switch v := v.(type) {
-				case string:
-					c.cost += len(v)
-				case []byte:
-					c.cost += len(v)
-					if h, err := codec.Inspect(v); err == nil && v[0] == formatFrame {
-						c.cost += int(h.PlainSize)
-					}
-					c.version = c.version*31 + maphash.Bytes(versionSeed, v)
-					continue
-				}
-				c.version = c.version*31 + maphash.Comparable(versionSeed, v)
-			}
-		}
 	}
 }

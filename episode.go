@@ -293,11 +293,7 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
 		}
 	}
-	defer func() {
-		if added > 0 || err != nil {
-			s.changed(oneEpisode, idsOf(rows)...)
-		}
-	}()
+	defer s.changed(oneEpisode, idsOf(rows)...)
 	// A second round is needed only if another process adds one of them between
 	// the look and the write.
 	for range 3 {

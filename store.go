@@ -97,8 +97,8 @@ func (s *Store) Warm(ctx context.Context) error {
 	return failed(s.server.Warm(ctx), "warm")
 }
 
-// Close waits for calls under way, and frees everything the Store holds. Later
-// calls return ErrClosed. Closing twice is harmless.
+// Close waits for writes under way, and frees everything the Store holds. Reads
+// under way and later calls return ErrClosed. Closing twice is harmless.
 func (s *Store) Close() error {
 	s.dictionaries.close()
 	if s.cache != nil {

@@ -63,3 +63,7 @@ END
 CREATE TRIGGER heuristic_deleted_ticks AFTER DELETE ON heuristics BEGIN
   INSERT INTO changes VALUES(old.id);
 END
+
+CREATE TRIGGER tag_changed_ticks AFTER UPDATE ON tags BEGIN
+  INSERT INTO changes SELECT id FROM episodes WHERE seq IN (old.episode, new.episode);
+END

@@ -1,0 +1,936 @@
+package episodic
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/engine/embedded"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+)
+
+var (
+	checkedReads = flag.Int("cache.reads", 4000, "reads that the oracle of the cache checks on each target")
+	checkedTime  = flag.Duration("cache.time", 2*time.Second, "for how long the oracle checks at least")
+)
+
+// shortPoll is the PollInterval of tests.
+const shortPoll = 200 * time.Millisecond
+
+// cachedStore opens a Store that asks nothing in the background.
+func cachedStore(t testing.TB, target string, c Cache) *Store {
+	t.Helper()
+	if c.PollInterval == 0 {
+		c.PollInterval = shortPoll
+	}
+	return open(t, target, &Options{Cache: c, Compression: Compression{Dictionaries: Off}})
+}
+
+// onEveryCached runs a test on a Store with a cache and on one without on the same
+// fresh memory of each kind, the second of which stands for others. lag is what
+// the first may be behind.
+func onEveryCached(t *testing.T, test func(t *testing.T, s, other *Store, lag time.Duration)) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		lag := shortPoll
+		if !strings.HasPrefix(target, "http") {
+			lag = 0
+		}
+		test(t, cachedStore(t, target, Cache{}), cachedStore(t, target, Cache{Disabled: true}), lag)
+	})
+}
+
+// sql has a stranger write, as from an SQL shell, in one transaction.
+func sql(t testing.TB, s *Store, stmts ...engine.Stmt) {
+	t.Helper()
+	_, err := s.engine.Batch(t.Context(), stmts...)
+	ok(t, err)
+}
+
+// shows waits for lag, for the whole of which the cache may show what was before,
+// and then wants is to hold.
+func shows(t testing.TB, what string, lag time.Duration, is func() bool) {
+	t.Helper()
+	time.Sleep(lag)
+	if !is() {
+		t.Errorf("%v later still not seen: %s", lag, what)
+	}
+}
+
+// The oracle. Versions of a few items are written by several Stores and by
+// strangers. Whoever reads an item must find at least the version that was
+// acknowledged lag before, and at least what was written by its own hand.
+
+type written struct {
+	version int
+	gone    bool
+	by      *Store
+	at      time.Time // of the acknowledgement; zero: under way
+}
+
+type item struct {
+	id    ID
+	write sync.Mutex // held from before a write until it is acknowledged
+
+	mu      sync.Mutex
+	history []written // versions grow
+}
+
+func (i *item) begin(by *Store, gone bool) (version int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	version = len(i.history) + 1
+	i.history = append(i.history, written{version, gone, by, time.Time{}})
+	return version
+}
+
+func (i *item) acknowledge() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.history[len(i.history)-1].at = time.Now()
+}
+
+func (i *item) gone() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.history) == 0 || i.history[len(i.history)-1].gone
+}
+
+// judge checks version (0: none) that s found in a read that began at begin. age is
+// for how long it was outdated then.
+func (i *item) judge(s *Store, version int, begin time.Time, lag time.Duration) (age time.Duration, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if version > len(i.history) {
+		return 0, fmt.Errorf("version %d was never written", version)
+	}
+	least := 0
+	for _, w := range slices.Backward(i.history) {
+		if !w.at.IsZero() && (w.at.Before(begin.Add(-lag)) || w.by == s && w.at.Before(begin)) {
+			least = w.version
+			break
+		}
+	}
+	if version == 0 {
+		// The latest one it may have been.
+		for _, w := range slices.Backward(i.history[max(0, least-1):]) {
+			if w.gone {
+				version = w.version
+				break
+			}
+		}
+	}
+	if version < len(i.history) {
+		if next := i.history[version]; !next.at.IsZero() && next.at.Before(begin) {
+			age = begin.Sub(next.at)
+		}
+	}
+	if version < least {
+		w := i.history[least-1]
+		return age, fmt.Errorf("version %d was read, %d was acknowledged %v before (by itself: %v); it was outdated for %v",
+			version, least, begin.Sub(w.at), w.by == s, age)
+	}
+	return age, nil
+}
+
+// world is what the oracle writes.
+type world struct {
+	episodes []*item // versions are the domain or a tag, whichever is newer
+	running  []*item // versions are the number of steps
+	patterns []*item // versions are the description
+}
+
+func newWorld() *world {
+	w := &world{}
+	for _, items := range []*[]*item{&w.episodes, &w.running, &w.patterns} {
+		for range 4 {
+			*items = append(*items, &item{id: NewID()})
+		}
+	}
+	return w
+}
+
+func (w *world) all() []*item { return slices.Concat(w.episodes, w.running, w.patterns) }
+
+func versionOf(e *Episode) int {
+	if e.Context.Domain == "" {
+		return e.StepCount + 1 // the first version has no steps
+	}
+	v, _ := strconv.Atoi(e.Context.Domain)
+	for _, tag := range e.Context.Tags {
+		n, _ := strconv.Atoi(tag)
+		v = max(v, n)
+	}
+	return v
+}
+
+// change writes the next version of i by s, or by SQL through s.
+func (w *world) change(t testing.TB, s *Store, i *item, stranger bool) (version int) {
+	i.write.Lock()
+	defer i.write.Unlock()
+	gone, chance := i.gone(), rand.IntN(10)
+	isEpisode, isRunning := slices.Contains(w.episodes, i), slices.Contains(w.running, i)
+	if stranger && (gone || !isEpisode && !isRunning) || isRunning && stranger {
+		return 0
+	}
+	remove := !gone && !isRunning && chance == 0
+	version = i.begin(s, remove)
+	word := strconv.Itoa(version)
+	var err error
+	switch {
+	case remove && stranger:
+		_, err = s.engine.Batch(t.Context(), stmt("DELETE FROM episodes WHERE id=?", i.id.bytes()))
+	case remove && isEpisode:
+		err = s.DeleteEpisode(t.Context(), i.id)
+	case remove:
+		err = s.DeletePattern(t.Context(), i.id)
+	case stranger && chance < 5:
+		_, err = s.engine.Batch(t.Context(), stmt("UPDATE episodes SET domain=? WHERE id=?", word, i.id.bytes()))
+	case stranger:
+		_, err = s.engine.Batch(t.Context(), stmt("INSERT INTO tags SELECT ?,seq,99 FROM episodes WHERE id=?", word, i.id.bytes()))
+	case isEpisode && (gone || chance < 7):
+		err = s.PutEpisode(t.Context(), &Episode{ID: i.id, Description: "oracle", Context: Context{Domain: word}})
+	case isEpisode:
+		err = s.AddTags(t.Context(), i.id, word)
+	case isRunning && gone:
+		err = s.Start(t.Context(), &Episode{ID: i.id, Description: "oracle"})
+	case isRunning:
+		_, err = s.AppendSteps(t.Context(), i.id, Step{Tool: "x"})
+	default:
+		err = s.PutPattern(t.Context(), &Pattern{ID: i.id, Description: word, ToolSequence: &ToolSequence{Tools: []string{"x"}}})
+	}
+	if err != nil {
+		t.Errorf("write %d of %v: %v", version, i.id, err)
+	}
+	i.acknowledge()
+	return version
+}
+
+// read returns the versions of some items that one read through s shows.
+func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions []int) {
+	found := map[ID]int{}
+	var err error
+	episodes := slices.Concat(w.episodes, w.running)
+	switch kind {
+	case 0:
+		var page *Page[*Episode]
+		if page, err = s.ListEpisodes(t.Context(), nil); err == nil {
+			for _, e := range page.Items {
+				found[e.ID] = versionOf(e)
+			}
+		}
+		items = episodes
+	case 1:
+		var hits []Hit
+		hits, err = s.Search(t.Context(), "oracle", &SearchOptions{Filter: EpisodeFilter{Limit: 100}})
+		for _, h := range hits {
+			found[h.Episode.ID] = versionOf(h.Episode)
+		}
+		items = episodes
+	case 2:
+		var page *Page[*Pattern]
+		if page, err = s.ListPatterns(t.Context(), nil); err == nil {
+			for _, p := range page.Items {
+				found[p.ID], _ = strconv.Atoi(p.Description)
+			}
+		}
+		items = w.patterns
+	case 3, 4:
+		i := w.patterns[rand.IntN(len(w.patterns))]
+		var p *Pattern
+		if p, err = s.Pattern(t.Context(), i.id); err == nil {
+			found[i.id], _ = strconv.Atoi(p.Description)
+		}
+		items = []*item{i}
+	default:
+		i := episodes[rand.IntN(len(episodes))]
+		var e *Episode
+		if e, err = s.Episode(t.Context(), i.id); err == nil {
+			found[i.id] = versionOf(e)
+		}
+		items = []*item{i}
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		t.Errorf("read: %v", err)
+		return nil, nil
+	}
+	for _, i := range items {
+		versions = append(versions, found[i.id])
+	}
+	return items, versions
+}
+
+func TestCacheIsNeverOlderThanItSays(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		lag := shortPoll
+		if !strings.HasPrefix(target, "http") {
+			lag = 0
+		}
+		w := newWorld()
+		stores := []*Store{cachedStore(t, target, Cache{}), cachedStore(t, target, Cache{}), cachedStore(t, target, Cache{})}
+		reader := cachedStore(t, target, Cache{})
+		stranger := cachedStore(t, target, Cache{Disabled: true})
+		for _, i := range w.all() {
+			w.change(t, stores[0], i, false)
+		}
+		var (
+			reads, stale, writes atomic.Int64
+			oldest               atomic.Int64
+			wg                   sync.WaitGroup
+		)
+		start := time.Now()
+		more := func() bool {
+			return !t.Failed() && (reads.Load() < int64(*checkedReads) || time.Since(start) < *checkedTime)
+		}
+		check := func(s *Store, kind int) {
+			begin := time.Now()
+			items, versions := w.read(t, s, kind)
+			for n, i := range items {
+				age, err := i.judge(s, versions[n], begin, lag)
+				if err != nil {
+					t.Errorf("read of kind %d: %v", kind, err)
+				}
+				reads.Add(1)
+				if age > 0 {
+					stale.Add(1)
+				}
+				for old := oldest.Load(); int64(age) > old && !oldest.CompareAndSwap(old, int64(age)); old = oldest.Load() {
+				}
+			}
+		}
+		for _, s := range append(stores, stranger) {
+			all := w.all()
+			wg.Go(func() {
+				for more() {
+					if w.change(t, s, all[rand.IntN(len(all))], s == stranger) > 0 {
+						writes.Add(1)
+					}
+					if s != stranger { // own writes are seen at once
+						for kind := range 6 {
+							check(s, kind)
+						}
+					}
+					time.Sleep(rand.N(40 * time.Millisecond))
+				}
+			})
+		}
+		for range 4 {
+			wg.Go(func() {
+				for more() {
+					check(reader, rand.IntN(12))
+					time.Sleep(rand.N(time.Millisecond))
+				}
+			})
+		}
+		wg.Wait()
+		c := reader.Stats().Cache
+		t.Logf("%d reads, %d writes in %v: %.2f %% were outdated, by %v at most; the reader hit %d, missed %d, polled %d times",
+			reads.Load(), writes.Load(), time.Since(start).Round(time.Millisecond), 100*float64(stale.Load())/float64(reads.Load()),
+			time.Duration(oldest.Load()).Round(time.Microsecond), c.Hits, c.Misses, c.Polls)
+		if c.Hits == 0 || c.InvalidationsForeign == 0 || writes.Load() < 20 {
+			t.Errorf("too little happened: %d writes, %+v", writes.Load(), c)
+		}
+	})
+}
+
+// Two looks that begin before either is noted must both tell of a change.
+func TestCacheLooksAtAFileAreTold(t *testing.T) {
+	s := onFile(t)
+	f := &fileClock{file: s.engine.(*embedded.Engine)}
+	before, err := f.look(t.Context(), 0)
+	ok(t, err)
+	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
+	var after int64
+	for range 2 {
+		l, err := f.look(t.Context(), before.Seq)
+		ok(t, err)
+		if l.Seq <= before.Seq || len(l.Changes) != 1 {
+			t.Errorf("look since %d shows %+v", before.Seq, l)
+		}
+		after = l.Seq
+	}
+	reads := s.Stats().Reads
+	l, err := f.look(t.Context(), after)
+	ok(t, err)
+	if l.Seq != after || l.Changes != nil || s.Stats().Reads != reads {
+		t.Errorf("look since %d shows %+v, with %d reads", after, l, s.Stats().Reads-reads)
+	}
+}
+
+func TestCachedListsAndSearches(t *testing.T) {
+	onEveryCached(t, func(t *testing.T, s, other *Store, lag time.Duration) {
+		count := func() (n [3]int) {
+			hits, err := s.Search(t.Context(), "pool", nil)
+			ok(t, err)
+			page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}})
+			ok(t, err)
+			heuristics, err := s.ListHeuristics(t.Context(), nil)
+			ok(t, err)
+			return [3]int{len(hits), len(page.Items), len(heuristics.Items)}
+		}
+		e := &Episode{Description: "pool", Context: Context{Tags: []string{"go"}}}
+		h := &Heuristic{Condition: "x", Action: "y"}
+		for n, by := range []*Store{s, other} {
+			lag := time.Duration(n) * lag
+			for _, tt := range []struct {
+				what   string
+				change func() error
+				want   [3]int
+			}{
+				{"an episode", func() error { return by.PutEpisode(t.Context(), e) }, [3]int{1, 1, 0}},
+				{"a tag less", func() error { return by.RemoveTags(t.Context(), e.ID, "go") }, [3]int{1, 0, 0}},
+				{"a tag more", func() error { return by.AddTags(t.Context(), e.ID, "go") }, [3]int{1, 1, 0}},
+				{"a heuristic", func() error { return by.PutHeuristic(t.Context(), h) }, [3]int{1, 1, 1}},
+				{"no episode", func() error { return by.DeleteEpisode(t.Context(), e.ID) }, [3]int{0, 0, 1}},
+				{"no heuristic", func() error { return by.DeleteHeuristic(t.Context(), h.ID) }, [3]int{}},
+			} {
+				count() // now it is cached
+				ok(t, tt.change())
+				shows(t, tt.what, lag, func() bool { return count() == tt.want })
+			}
+		}
+		ok(t, s.PutEpisode(t.Context(), e))
+		for _, tt := range []struct{ what, sql string }{
+			{"a stranger's tag less", "DELETE FROM tags"},
+			{"a stranger's tag more", "INSERT INTO tags SELECT 'other',seq,0 FROM episodes"},
+			{"a stranger's other tag", "UPDATE tags SET tag='go'"},
+		} {
+			count()
+			sql(t, other, stmt(tt.sql))
+			shows(t, tt.what, lag, func() bool {
+				page, err := other.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}})
+				ok(t, err)
+				return count()[1] == len(page.Items)
+			})
+		}
+	})
+}
+
+// Requests that differ in one field, whichever, have different keys, and what is
+// asked is what was requested.
+func TestCacheKeysHoldRequests(t *testing.T) {
+	times := rapid.Custom(func(t *rapid.T) time.Time {
+		at := anyTime.Draw(t, "time")
+		if rapid.Bool().Draw(t, "far") {
+			at = time.UnixMicro(rapid.Int64Range(time.Time{}.UnixMicro()+1, 253402300799_999999).Draw(t, "any µs"))
+		}
+		return at.In(time.FixedZone("", rapid.IntRange(-86400, 86400).Draw(t, "zone")))
+	})
+	var draw func(t *rapid.T, v reflect.Value, name string)
+	draw = func(t *rapid.T, v reflect.Value, name string) {
+		switch v.Interface().(type) {
+		case EpisodeFilter:
+			for i := range v.NumField() {
+				draw(t, v.Field(i), v.Type().Field(i).Name)
+			}
+		case time.Time:
+			v.Set(reflect.ValueOf(times.Draw(t, name)))
+		case []string:
+			v.Set(reflect.ValueOf(list(rapid.SliceOfN(anyText, 0, 3).Draw(t, name))))
+		case int:
+			v.SetInt(int64(rapid.IntRange(0, 3).Draw(t, name)))
+		case float64:
+			v.SetFloat(rapid.Float64Range(0, 1).Draw(t, name))
+		default:
+			v.SetString(rapid.OneOf(rapid.SampledFrom([]string{"", "a", "\ufffd"}), anyText).Draw(t, name))
+		}
+	}
+	requests := []func() any{
+		func() any { return &EpisodeFilter{} }, func() any { return &PatternFilter{} }, func() any { return &HeuristicFilter{} },
+		func() any { return &searchRequest{} },
+	}
+	asked := func(t *rapid.T, request any) string {
+		var w where
+		switch f := request.(type) {
+		case *EpisodeFilter:
+			w, _ = f.where()
+			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
+		case *PatternFilter:
+			w, _ = f.where()
+			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
+		case *HeuristicFilter:
+			w, _ = f.where()
+			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
+		}
+		r := request.(*searchRequest)
+		w, _ = r.Filter.where()
+		return fmt.Sprintf("%q %#v %d", r.Match, w, r.Filter.Limit)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, len(requests)-1).Draw(t, "kind")
+		a, b := requests[n](), requests[n]()
+		va, vb := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
+		for i := range va.NumField() {
+			draw(t, va.Field(i), va.Type().Field(i).Name)
+		}
+		vb.Set(va)
+		field := rapid.IntRange(0, va.NumField()-1).Draw(t, "field")
+		draw(t, vb.Field(field), "other "+va.Type().Field(field).Name)
+		var keys [2]cacheKey
+		for i, request := range []any{a, b} {
+			var err error
+			if keys[i], err = requestFor(episodePage+noun(n), request); err != nil {
+				t.Fatalf("key of %+v: %v", request, err)
+			}
+			var got string
+			keep := func(r any) (any, error) { got = asked(t, r); return nil, nil }
+			switch n {
+			case 0:
+				_, err = readRequest(t.Context(), nil, keys[i], keeping[EpisodeFilter](keep))
+			case 1:
+				_, err = readRequest(t.Context(), nil, keys[i], keeping[PatternFilter](keep))
+			case 2:
+				_, err = readRequest(t.Context(), nil, keys[i], keeping[HeuristicFilter](keep))
+			default:
+				_, err = readRequest(t.Context(), nil, keys[i], keeping[searchRequest](keep))
+			}
+			if want := asked(t, request); err != nil || got != want {
+				t.Fatalf("asked for\n%s\nrequested\n%s\nerror %v", got, want, err)
+			}
+		}
+		if asked(t, a) != asked(t, b) && keys[0] == keys[1] {
+			t.Fatalf("%+v and %+v share a key", a, b)
+		}
+	})
+	for n := range requests {
+		a, _ := requestFor(episodePage+noun(n), &HeuristicFilter{})
+		b, _ := requestFor(episodePage+noun((n+1)%len(requests)), &HeuristicFilter{})
+		if a == b {
+			t.Error("requests of different kinds share a key")
+		}
+	}
+}
+
+func TestCacheRefusesAsTheDatabaseDoes(t *testing.T) {
+	onEveryCached(t, func(t *testing.T, s, other *Store, _ time.Duration) {
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
+		calls := map[string]func(s *Store) error{}
+		for _, f := range []EpisodeFilter{
+			{Limit: -1}, {Limit: 1001}, {Cursor: "x"}, {Cursor: "\xff"}, {Outcome: "x"}, {Domain: "\xff"}, {Tags: []string{"\x00\xff"}}, {Language: "\xff"}, {TaskType: "\xff"},
+		} {
+			calls[fmt.Sprintf("list %+q", fmt.Sprint(f))] = func(s *Store) error { _, err := s.ListEpisodes(t.Context(), &f); return err }
+			calls[fmt.Sprintf("search %+q", fmt.Sprint(f))] = func(s *Store) error {
+				_, err := s.Search(t.Context(), "x", &SearchOptions{Filter: f})
+				return err
+			}
+		}
+		for _, f := range []PatternFilter{{Limit: -1}, {Cursor: "x"}, {Kind: "x"}, {MinSuccessRate: 2}, {Domain: "\xff"}} {
+			calls[fmt.Sprintf("patterns %+v", f)] = func(s *Store) error { _, err := s.ListPatterns(t.Context(), &f); return err }
+		}
+		for _, f := range []HeuristicFilter{{Limit: 1001}, {Cursor: "x"}, {MinConfidence: -1}} {
+			calls[fmt.Sprintf("heuristics %+v", f)] = func(s *Store) error { _, err := s.ListHeuristics(t.Context(), &f); return err }
+		}
+		for name, call := range calls {
+			want := call(other)
+			if !errors.Is(want, ErrInvalid) {
+				t.Errorf("%s: error without a cache is %v", name, want)
+				continue
+			}
+			for range 2 {
+				if err := call(s); fmt.Sprint(err) != want.Error() || !errors.Is(err, ErrInvalid) {
+					t.Errorf("%s: error is %v, without a cache %v", name, err, want)
+				}
+			}
+		}
+		if n := s.Stats().Cache.Entries; n != 0 {
+			t.Errorf("%d entries", n)
+		}
+	})
+}
+
+func TestCacheHandsOutWhatIsTheCallersOwn(t *testing.T) {
+	onEveryCached(t, func(t *testing.T, s, other *Store, _ time.Duration) {
+		e := tenSteps()
+		e.AppliedPatterns = []AppliedPattern{{PatternID: NewID(), Effect: Helped}}
+		ok(t, other.PutEpisode(t.Context(), e))
+		p := &Pattern{Description: "x", Evidence: []ID{e.ID}, Metadata: map[string]string{"a": "b"}, ToolSequence: &ToolSequence{Tools: []string{"x", "y"}}}
+		ok(t, other.PutPattern(t.Context(), p))
+		h := &Heuristic{Condition: "x", Action: "y", Evidence: Evidence{Episodes: []ID{e.ID}}, Metadata: map[string]string{"a": "b"}}
+		ok(t, other.PutHeuristic(t.Context(), h))
+		for name, read := range map[string]func(s *Store) (any, error){
+			"episode":        func(s *Store) (any, error) { return s.Episode(t.Context(), e.ID) },
+			"pattern":        func(s *Store) (any, error) { return s.Pattern(t.Context(), p.ID) },
+			"heuristic":      func(s *Store) (any, error) { return s.Heuristic(t.Context(), h.ID) },
+			"episode page":   func(s *Store) (any, error) { return s.ListEpisodes(t.Context(), nil) },
+			"pattern page":   func(s *Store) (any, error) { return s.ListPatterns(t.Context(), nil) },
+			"heuristic page": func(s *Store) (any, error) { return s.ListHeuristics(t.Context(), nil) },
+			"hits":           func(s *Store) (any, error) { return s.Search(t.Context(), e.Description, nil) },
+		} {
+			want, err := read(other)
+			ok(t, err)
+			if len(places("", reflect.ValueOf(want))) < 3 {
+				t.Fatalf("%s: nothing to change in %+v", name, want)
+			}
+			hits, loads := s.Stats().Cache.Hits, s.Stats().Cache.Loads
+			var got [3]any
+			for i := range got {
+				got[i], err = read(s)
+				ok(t, err)
+				for _, before := range got[:i] {
+					if both := shared(before, got[i]); both != nil {
+						t.Errorf("%s: two callers share %q", name, both)
+					}
+				}
+				if !reflect.DeepEqual(got[i], want) {
+					t.Errorf("%s: read\n%+v\nwithout a cache\n%+v", name, got[i], want)
+				}
+			}
+			if c := s.Stats().Cache; c.Loads != loads+1 || c.Hits != hits+2 {
+				t.Errorf("%s: %d loads, %d hits", name, c.Loads-loads, c.Hits-hits)
+			}
+		}
+	})
+}
+
+func TestCacheOfWhatIsNotThere(t *testing.T) {
+	onEveryCached(t, func(t *testing.T, s, other *Store, lag time.Duration) {
+		for n, by := range []*Store{s, other} {
+			e := &Episode{ID: NewID(), Description: "x"}
+			p := &Pattern{ID: NewID(), ToolSequence: &ToolSequence{Tools: []string{"x"}}}
+			h := &Heuristic{ID: NewID(), Condition: "x", Action: "y"}
+			added := &Episode{ID: NewID(), Description: "x"}
+			running := &Episode{ID: NewID(), Description: "x"}
+			read := func() (found int) {
+				_, errE := s.Episode(t.Context(), e.ID)
+				_, errA := s.Episode(t.Context(), added.ID)
+				_, errR := s.Episode(t.Context(), running.ID)
+				_, errP := s.Pattern(t.Context(), p.ID)
+				_, errH := s.Heuristic(t.Context(), h.ID)
+				for _, err := range []error{errE, errA, errR, errP, errH} {
+					if err == nil {
+						found++
+					} else if !errors.Is(err, ErrNotFound) {
+						t.Error(err)
+					}
+				}
+				return found
+			}
+			hits := s.Stats().Cache.Hits
+			if n := read() + read(); n != 0 || s.Stats().Cache.Hits != hits+5 {
+				t.Errorf("%d were found, %d hits", n, s.Stats().Cache.Hits-hits)
+			}
+			ok(t, by.PutEpisode(t.Context(), e))
+			_, err := by.AddEpisodes(t.Context(), added)
+			ok(t, err)
+			ok(t, by.Start(t.Context(), running))
+			ok(t, by.PutPattern(t.Context(), p))
+			ok(t, by.PutHeuristic(t.Context(), h))
+			shows(t, "what was made", time.Duration(n)*lag, func() bool { return read() == 5 })
+		}
+	})
+}
+
+// cut makes the server of l unreachable.
+func cut(l *hranatest.Link) {
+	l.Refuse(true)
+	l.ResetAll()
+}
+
+func newLink(t testing.TB, to string) *hranatest.Link {
+	t.Helper()
+	l, err := hranatest.NewLink(to)
+	ok(t, err)
+	t.Cleanup(l.Close)
+	return l
+}
+
+func TestCacheWhileTheServerIsAway(t *testing.T) {
+	server := hranatest.Start(t)
+	link := newLink(t, server.URL())
+	other := cachedStore(t, server.URL(), Cache{Disabled: true})
+	known, unknown := &Episode{Description: "known", Context: Context{Domain: "old"}}, &Episode{Description: "unknown"}
+	ok(t, other.PutEpisode(t.Context(), known))
+	ok(t, other.PutEpisode(t.Context(), unknown))
+	s, strict := cachedStore(t, link.URL(), Cache{}), cachedStore(t, link.URL(), Cache{StaleIfError: -1})
+	for _, s := range []*Store{s, strict} {
+		_, err := s.Episode(t.Context(), known.ID)
+		ok(t, err)
+	}
+	const soon = 4 * time.Second // a poll and a load, of which each tries several times
+	timed := func(s *Store, id ID) (*Episode, error) {
+		start := time.Now()
+		e, err := s.Episode(t.Context(), id)
+		if took := time.Since(start); took > soon {
+			t.Errorf("a read took %v: %v", took, err)
+		}
+		return e, err
+	}
+
+	cut(link)
+	known.Context.Domain = "new"
+	ok(t, other.PutEpisode(t.Context(), known))
+	time.Sleep(shortPoll)
+	const rounds = 5
+	for range rounds {
+		if e, err := timed(s, known.ID); err != nil || e.Context.Domain != "old" {
+			t.Errorf("what is known reads %+v, %v", e, err)
+		}
+		if _, err := timed(s, unknown.ID); !Retryable(err) {
+			t.Errorf("what is not known: %v", err)
+		}
+		if _, err := timed(strict, known.ID); !Retryable(err) {
+			t.Errorf("what is known, with StaleIfError -1: %v", err)
+		}
+	}
+	if c := s.Stats().Cache; c.StaleServed != rounds || c.PollFailures == 0 || c.LoadFailures == 0 || c.Hits < c.StaleServed {
+		t.Errorf("%+v", c)
+	}
+	if c := strict.Stats().Cache; c.StaleServed != 0 || c.PollFailures == 0 {
+		t.Errorf("with StaleIfError -1: %+v", c)
+	}
+
+	link.Refuse(false)
+	back := time.Now()
+	for _, s := range []*Store{s, strict} {
+		for {
+			e, err := s.Episode(t.Context(), known.ID)
+			_, otherErr := s.Episode(t.Context(), unknown.ID)
+			if err == nil && otherErr == nil && e.Context.Domain == "new" {
+				break
+			}
+			if time.Since(back) > 5*time.Second {
+				t.Fatalf("still %+v, %v, %v", e, err, otherErr)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	if took := time.Since(back); took > time.Second {
+		t.Errorf("the server was noticed after %v", took)
+	}
+	before := s.Stats().Cache.StaleServed
+	_, err := s.Episode(t.Context(), known.ID)
+	ok(t, err)
+	if n := s.Stats().Cache.StaleServed; n != before {
+		t.Errorf("%d stale reads after the server came back", n-before)
+	}
+}
+
+func TestCacheWithoutTheClock(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		s, other := cachedStore(t, target, Cache{NoClock: true}), cachedStore(t, target, Cache{})
+		e := &Episode{Description: "x", Context: Context{Domain: "1"}}
+		read := func(want string) {
+			t.Helper()
+			got, err := s.Episode(t.Context(), e.ID)
+			ok(t, err)
+			page, err := s.ListEpisodes(t.Context(), nil)
+			ok(t, err)
+			if got.Context.Domain != want || page.Items[0].Context.Domain != want {
+				t.Errorf("reads %s, %s, want %s", got.Context.Domain, page.Items[0].Context.Domain, want)
+			}
+		}
+		ok(t, s.PutEpisode(t.Context(), e))
+		read("1")
+		e.Context.Domain = "2"
+		ok(t, other.PutEpisode(t.Context(), e))
+		read("1")
+		e.Context.Domain = "3"
+		ok(t, s.PutEpisode(t.Context(), e))
+		read("3")
+		if c := s.Stats().Cache; c.Mode != "ttl_only" || c.Polls != 0 || c.Hits != 2 || c.Loads != 4 || c.MeanTTL > 66*time.Second {
+			t.Errorf("%+v", c)
+		}
+		if c := other.Stats().Cache; c.Mode != "clock" {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+func TestCacheStampede(t *testing.T) {
+	server := hranatest.Start(t)
+	link := newLink(t, server.URL())
+	s, e := cachedStore(t, link.URL(), Cache{}), tenSteps()
+	ok(t, cachedStore(t, server.URL(), Cache{Disabled: true}).PutEpisode(t.Context(), e))
+	link.SetRTT(100 * time.Millisecond)
+	const callers = 64
+	before := s.Stats()
+	var wg sync.WaitGroup
+	var got [callers]*Episode
+	for i := range got {
+		wg.Go(func() {
+			var err error
+			if got[i], err = s.Episode(t.Context(), e.ID); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	after := s.Stats()
+	if n, c := after.Requests-before.Requests, after.Cache; n != 1 || c.Loads != 1 || c.Misses != callers || c.SharedLoads != callers-1 {
+		t.Errorf("%d requests, %+v", n, c)
+	}
+	for i, e := range got[1:] {
+		if s := shared(got[i], e); s != nil || !reflect.DeepEqual(got[0], e) {
+			t.Fatalf("callers share %q, or read something else", s)
+		}
+	}
+}
+
+// A database that is restored to what it was loses changes, and its clock goes
+// back. What is cached must not outlive that.
+func TestCacheOfARestoredDatabase(t *testing.T) {
+	onEveryCached(t, func(t *testing.T, s, other *Store, lag time.Duration) {
+		e := &Episode{Description: "x", Context: Context{Domain: "old"}}
+		p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"x"}}}
+		ok(t, s.PutEpisode(t.Context(), e))
+		old := number(t, other, "SELECT max(seq) FROM clock")
+		e.Context.Domain = "new"
+		for range 5 {
+			ok(t, other.PutEpisode(t.Context(), e))
+		}
+		ok(t, other.PutPattern(t.Context(), p))
+		read := func() string {
+			got, err := s.Episode(t.Context(), e.ID)
+			ok(t, err)
+			page, err := s.ListEpisodes(t.Context(), nil)
+			ok(t, err)
+			hits, err := s.Search(t.Context(), "x", nil)
+			ok(t, err)
+			_, err = s.Pattern(t.Context(), p.ID)
+			return fmt.Sprintf("%s %s %s %v", got.Context.Domain, page.Items[0].Context.Domain, hits[0].Episode.Context.Domain, err == nil)
+		}
+		shows(t, "what is new", lag, func() bool { return read() == "new new new true" })
+		for range 3 {
+			sql(t, other,
+				stmt("UPDATE episodes SET domain='old'"), stmt("DELETE FROM patterns"),
+				stmt("DELETE FROM clock WHERE seq>?", old), stmt("UPDATE clock SET seq=? WHERE g=''", old-1))
+			shows(t, "what was restored", lag, func() bool { return read() == "old old old false" })
+			e.Context.Domain = "new"
+			ok(t, other.PutEpisode(t.Context(), e))
+			ok(t, other.PutPattern(t.Context(), p))
+			shows(t, "what came after", lag, func() bool { return read() == "new new new true" })
+		}
+	})
+}
+
+func TestCacheOptions(t *testing.T) {
+	for field, c := range map[string]Cache{
+		"Cache.MaxBytes":     {MaxBytes: 1000},
+		"Cache.MinTTL":       {MinTTL: time.Millisecond},
+		"Cache.BaseTTL":      {BaseTTL: time.Minute, MinTTL: 2 * time.Minute},
+		"Cache.MaxTTL":       {BaseTTL: time.Minute, MaxTTL: 30 * time.Second, MinTTL: time.Second},
+		"Cache.PollInterval": {PollInterval: -1},
+	} {
+		for _, target := range []string{"http://127.0.0.1:1", filepath.Join(t.TempDir(), "m.db")} {
+			_, err := Open(t.Context(), target, &Options{Cache: c})
+			if bad, ok := errors.AsType[*InvalidError](err); !ok || bad.Field != field || !strings.Contains(bad.Problem, "must be") {
+				t.Errorf("%s: error is %v", field, err)
+			}
+		}
+	}
+	onEveryTarget(t, func(t *testing.T, target string) {
+		s := cachedStore(t, target, Cache{Disabled: true})
+		e := &Episode{Description: "x"}
+		ok(t, s.PutEpisode(t.Context(), e))
+		before := s.Stats().Reads
+		for range 3 {
+			_, err := s.Episode(t.Context(), e.ID)
+			ok(t, err)
+		}
+		if after := s.Stats(); after.Cache != nil || after.Reads != before+3 {
+			t.Errorf("cache is %+v, %d reads", after.Cache, after.Reads-before)
+		}
+	})
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Cache: Cache{MaxBytes: 64 << 10}, Compression: Compression{Dictionaries: Off}})
+	text := strings.Repeat("much the same ", 300)
+	for i := range 100 {
+		e := &Episode{Description: fmt.Sprint(i, text)}
+		ok(t, s.PutEpisode(t.Context(), e))
+		_, err := s.Episode(t.Context(), e.ID)
+		ok(t, err)
+		// Compressed payloads count as what they become.
+		if c := s.Stats().Cache; c.Bytes > 64<<10 || c.Entries > 15 {
+			t.Fatalf("%+v", c)
+		}
+	}
+	if c := s.Stats().Cache; c.Evictions == 0 || c.Entries == 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestCacheIsClosedWithLoadsUnderWay(t *testing.T) {
+	server := hranatest.Start(t)
+	link := newLink(t, server.URL())
+	e := &Episode{Description: "x"}
+	ok(t, cachedStore(t, server.URL(), Cache{Disabled: true}).PutEpisode(t.Context(), e))
+	s := cachedStore(t, link.URL(), Cache{})
+	_, err := s.Episode(t.Context(), e.ID)
+	ok(t, err)
+	time.Sleep(shortPoll) // the next read polls
+	link.SetRTT(time.Second)
+	var wg sync.WaitGroup
+	reads := []func() error{
+		func() error { _, err := s.Episode(t.Context(), e.ID); return err },
+		func() error { _, err := s.Episode(t.Context(), NewID()); return err },
+		func() error { _, err := s.Pattern(t.Context(), NewID()); return err },
+		func() error { _, err := s.Heuristic(t.Context(), NewID()); return err },
+		func() error { _, err := s.ListEpisodes(t.Context(), nil); return err },
+		func() error { _, err := s.ListPatterns(t.Context(), nil); return err },
+		func() error { _, err := s.ListHeuristics(t.Context(), nil); return err },
+		func() error { _, err := s.Search(t.Context(), "x", nil); return err },
+	}
+	for i, read := range reads {
+		wg.Go(func() {
+			if err := read(); !errors.Is(err, ErrClosed) {
+				t.Errorf("read %d under way: %v", i, err)
+			}
+		})
+	}
+	waitUntil(t, "loads", func() bool {
+		c := s.Stats().Cache
+		return c.Loads == uint64(len(reads)) && c.Polls == 1
+	})
+	start := time.Now()
+	ok(t, s.Close())
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("Close took %v", took)
+	}
+	wg.Wait()
+	for i, read := range reads {
+		if err := read(); !errors.Is(err, ErrClosed) {
+			t.Errorf("read %d after Close: %v", i, err)
+		}
+	}
+}
+
+// keeping is a reader of requests that hands them to keep.
+func keeping[R any](keep func(any) (any, error)) func(context.Context, querier, *R) (any, error) {
+	return func(_ context.Context, _ querier, r *R) (any, error) { return keep(r) }
+}
+
+// Times that no episode can have choose as they would without a cache.
+func TestFiltersOfFarTimes(t *testing.T) {
+	s := onFile(t)
+	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "zebra"}))
+	never, always := time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		f    EpisodeFilter
+		want int
+	}{
+		{EpisodeFilter{From: never}, 0}, {EpisodeFilter{To: never}, 1}, {EpisodeFilter{From: always}, 1}, {EpisodeFilter{To: always}, 0},
+	} {
+		page, err := s.ListEpisodes(t.Context(), &tt.f)
+		ok(t, err)
+		hits, err := s.Search(t.Context(), "zebra", &SearchOptions{Filter: tt.f})
+		ok(t, err)
+		if len(page.Items) != tt.want || len(hits) != tt.want {
+			t.Errorf("%v: %d listed, %d found, want %d", tt.f, len(page.Items), len(hits), tt.want)
+		}
+	}
+}
