@@ -36,6 +36,7 @@ var scenarios = []scenario{
 	{"reads", readsClaim, true, read},
 	{"keepalive", keepaliveClaim, true, keepalive},
 	{"sizing", sizingClaim, true, sizing},
+	{"cache", cacheClaim, true, caching},
 	{"recall", recallClaim, false, recall},
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
