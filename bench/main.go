@@ -37,6 +37,7 @@ var scenarios = []scenario{
 	{"keepalive", keepaliveClaim, true, keepalive},
 	{"sizing", sizingClaim, true, sizing},
 	{"ttl", ttlClaim, false, ttl},
+	{"cache", cacheClaim, true, caching},
 	{"recall", recallClaim, false, recall},
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
