@@ -41,7 +41,7 @@ func (s *Store) Counts(ctx context.Context) (Counts, error) {
 }
 
 // Stats is what a Store has done since it was opened. Every number only grows,
-// except those that describe the dictionary in use.
+// except those that describe the dictionary in use and what the cache holds.
 type Stats struct {
 	// Reads and Writes are calls to the database that succeeded; Commits is how
 	// many transactions carried the writes, so Writes/Commits is how many
