@@ -214,10 +214,6 @@ func (o *ttlOutcome) entries() float64 { return float64(o.held) / float64(o.leng
 // hitShare is the part of all reads that was hits.
 func (o *ttlOutcome) hitShare() float64 { return float64(o.hits) / float64(o.hits+o.loads) }
 
-// rightShare is the part of all reads that was hits of the version that the
-// database had.
-func (o *ttlOutcome) rightShare() float64 { return o.hitShare() - o.staleShare() }
-
 // staleShare is the part of all reads that was stale hits.
 func (o *ttlOutcome) staleShare() float64 { return float64(len(o.stale)) / float64(o.hits+o.loads) }
 
