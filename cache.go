@@ -90,25 +90,6 @@ func requestFor(n noun, request any) (cacheKey, error) {
 	return cacheKey{noun: n, request: string(text)}, err
 }
 
-// canonical returns f with its times as they are compared, and within those that
-// are stored, as JSON knows no others.
-func (f EpisodeFilter) canonical() *EpisodeFilter {
-	first, last := time.Time{}.Add(time.Microsecond), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
-	within := func(t time.Time) time.Time {
-		switch {
-		case t.IsZero():
-			return time.Time{}
-		case t.Before(first):
-			return first
-		case t.After(last):
-			return last
-		}
-		return whole(t)
-	}
-	f.From, f.To = within(f.From), within(f.To)
-	return &f
-}
-
 // read returns what a key stands for, as q tells it.
 func (s *Store) read(ctx context.Context, q querier, key cacheKey) (any, error) {
 	switch key.noun {

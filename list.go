@@ -44,6 +44,25 @@ func (f *EpisodeFilter) where() (w where, err error) {
 	return w, c.err
 }
 
+// canonical returns f with its times as they are compared, and within those that
+// are stored, as JSON knows no others.
+func (f EpisodeFilter) canonical() *EpisodeFilter {
+	first, last := time.Time{}.Add(time.Microsecond), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+	within := func(t time.Time) time.Time {
+		switch {
+		case t.IsZero():
+			return time.Time{}
+		case t.Before(first):
+			return first
+		case t.After(last):
+			return last
+		}
+		return whole(t)
+	}
+	f.From, f.To = within(f.From), within(f.To)
+	return &f
+}
+
 // ListEpisodes returns the chosen episodes, newest start first, without their
 // steps (StepCount is set). Errors: ErrInvalid.
 func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter) (*Page[*Episode], error) {
