@@ -15,8 +15,9 @@ import (
 // patterns, heuristics, lists and hits of searches. Whoever writes to the
 // database, a read shows it as it was at some moment not earlier than
 // PollInterval before the call, and never without what this Store has written. Of
-// a local file a read shows the newest state. The zero value of every field means
-// its default.
+// a local file a read shows the newest state; to a replica its lag is added, and
+// StaleIfError while the server is away. The zero value of every field means its
+// default.
 type Cache struct {
 	// Disabled makes every read ask the database.
 	Disabled bool
@@ -34,7 +35,7 @@ type Cache struct {
 	PollInterval time.Duration
 	// StaleIfError is for how much longer a read may rely on it while the server
 	// cannot be reached; Stats().Cache counts such reads. Default 5 min; negative:
-	// not at all.
+	// not at all. Unused for a local file.
 	StaleIfError time.Duration
 	// NoClock keeps the Store from asking the database what others have written. A
 	// read then may show what was right 60 s ago.
@@ -177,7 +178,7 @@ func (s *Store) openCache(o Cache) {
 		source.Poll = func(ctx context.Context, since int64) (cache.Look, error) { return look(ctx, s.engine, since) }
 		if file, ok := s.engine.(*embedded.Engine); ok {
 			source.Poll = (&fileClock{file: file}).look
-			options.PollInterval = -1 // asking a file costs next to nothing
+			options.PollInterval, options.StaleIfError = -1, -1 // asking a file costs next to nothing
 		}
 	}
 	var err error
@@ -195,7 +196,7 @@ func (s *Store) loadForCache(ctx context.Context, key cacheKey, since int64, clo
 	case err != nil:
 		return l, err
 	}
-	l.Look, l.Version, l.Cost = q.look, q.version, q.cost
+	l.Look, l.Version, l.Cost = q.look, q.version, q.cost+len(key.request)
 	l.Group = clockGroup(key.id)
 	if key.request != "" {
 		l.Group = cache.Everything

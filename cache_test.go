@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -932,5 +933,30 @@ func TestFiltersOfFarTimes(t *testing.T) {
 		if len(page.Items) != tt.want || len(hits) != tt.want {
 			t.Errorf("%v: %d listed, %d found, want %d", tt.f, len(page.Items), len(hits), tt.want)
 		}
+	}
+}
+
+// A file that cannot be asked is read, and not trusted to be as it was.
+func TestCacheOfAFileThatIsMoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a")
+	ok(t, os.Mkdir(dir, 0o755))
+	s := open(t, filepath.Join(dir, "m.db"), nil)
+	e := &Episode{Description: "old"}
+	ok(t, s.PutEpisode(t.Context(), e))
+	_, err := s.Episode(t.Context(), e.ID)
+	ok(t, err)
+	ok(t, os.Rename(dir, dir+"b"))
+	ok(t, open(t, filepath.Join(dir+"b", "m.db"), nil).PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "new"}))
+	if got, err := s.Episode(t.Context(), e.ID); err == nil && got.Description != "new" {
+		t.Errorf("read %q", got.Description)
+	}
+}
+
+func TestCacheCountsItsKeys(t *testing.T) {
+	s := onFile(t)
+	_, err := s.Search(t.Context(), strings.Repeat("zebra ", 10)+strings.Repeat("z", 50_000), nil)
+	ok(t, err)
+	if n := s.Stats().Cache.Bytes; n < 50_000 {
+		t.Errorf("%d bytes are counted for a key of more", n)
 	}
 }

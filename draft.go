@@ -2,8 +2,13 @@ package episodic
 
 import "sync"
 
-// maxDrafts bounds the rows that drafts holds, in bytes.
-const maxDrafts = 8 << 20
+// maxDrafts bounds the memory of drafts, about, in bytes: payloads, and what a row
+// of each kind takes besides.
+const (
+	maxDrafts = 8 << 20
+	headCost  = 600
+	runCost   = 150
+)
 
 // drafts remembers what a Store has stored of episodes that it started, in the
 // rows that the database would answer with: so completing one need not ask. What
@@ -22,13 +27,16 @@ type draft struct {
 }
 
 func (d *drafts) start(w *episodeRow) {
-	r := &draft{head: w.head(), steps: int64(w.steps), bytes: len(w.payload)}
+	r := &draft{head: w.head(), steps: int64(w.steps), bytes: len(w.payload) + len(w.tags) + headCost}
 	for _, x := range w.runs {
 		r.runs = append(r.runs, []any{int64(x.first), int64(x.count), x.payload})
-		r.bytes += len(x.payload)
+		r.bytes += len(x.payload) + runCost
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.byID[w.id] != nil { // it was deleted
+		d.drop(w.id)
+	}
 	d.grow(r.bytes)
 	if d.byID == nil {
 		d.byID = make(map[ID]*draft)
@@ -50,8 +58,8 @@ func (d *drafts) appended(a *appendRow, first int) {
 	}
 	r.runs = append(r.runs, []any{int64(first), int64(a.count), a.payload})
 	r.steps += int64(a.count)
-	r.bytes += len(a.payload)
-	d.grow(len(a.payload))
+	r.bytes += len(a.payload) + runCost
+	d.grow(len(a.payload) + runCost)
 }
 
 // grow counts n more bytes, and forgets all if they are too many.

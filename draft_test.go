@@ -93,3 +93,15 @@ func TestCompletingKeepsASingleRun(t *testing.T) {
 		}
 	})
 }
+
+func TestDraftsAreCounted(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "x"}
+	for range 3 {
+		ok(t, s.Start(t.Context(), e))
+		ok(t, s.DeleteEpisode(t.Context(), e.ID))
+	}
+	if d := &s.drafts; len(d.byID) != 1 || d.bytes != d.byID[e.ID].bytes || d.bytes < headCost {
+		t.Errorf("%d drafts of %d bytes", len(d.byID), d.bytes)
+	}
+}

@@ -449,8 +449,8 @@ type Completion struct {
 
 // Complete ends a running episode: it stores the outcome and folds the recorded
 // runs of steps into one. That takes one round trip if this Store has started the
-// episode and nobody else has changed it since, otherwise another one before it to
-// read what was recorded. Completing again with what is stored already changes nothing and is
+// episode, still remembers it, and nobody else has changed it since; otherwise
+// another one before it to read what was recorded. Completing again with what is stored already changes nothing and is
 // no error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the episode has ended
 // otherwise.
 func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
