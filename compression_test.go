@@ -718,7 +718,11 @@ func TestKilledTrainerLosesNothing(t *testing.T) {
 		checkAcknowledged(t, s, nil)
 		ok(t, s.Close())
 	}
-	for kill := range 50 {
+	kills := 50
+	if raceDetector { // which makes training ten times as slow
+		kills = 15
+	}
+	for kill := range kills {
 		// It trains after every tenth episode, and compacts after every twentieth.
 		// It is killed while it does, or while it writes with what came of it.
 		killed(t, trainEnv, path, 9+kill%13, 60*time.Millisecond, acknowledged)
