@@ -150,6 +150,14 @@ func cachedRequest[V any](ctx context.Context, s *Store, n noun, request any, cl
 	return cached(ctx, s, key, clone)
 }
 
+// cachedPage is cached for a list, whose filter it checks.
+func cachedPage[T any](ctx context.Context, s *Store, n noun, filter interface{ where() (where, error) }, clone func(T) T) (*Page[T], error) {
+	if _, err := filter.where(); err != nil {
+		return nil, err
+	}
+	return cachedRequest(ctx, s, n, filter, func(p *Page[T]) *Page[T] { return p.clone(clone) })
+}
+
 // changed must be called when this Store has changed items, or may have, before
 // its caller is told.
 func (s *Store) changed(n noun, ids ...ID) {

@@ -20,7 +20,7 @@ const (
 	// useFor is how long after a look a dictionary may be written with: it may have
 	// been retired since.
 	useFor = 24 * time.Hour
-	// firstWait is how long a payload waits for the first look into a local file.
+	// firstWait is how long payloads wait for the first look into a local file.
 	firstWait = 100 * time.Millisecond
 	// firstLook is the number of payloads written at which a Store looks again
 	// whether it is time to train, as at twice as many, and so on.
@@ -45,7 +45,7 @@ type dictionaries struct {
 
 	next   atomic.Int64  // Unix time in ns from which on to look again
 	packed atomic.Uint64 // payloads so far
-	first  chan struct{} // closed when the first look is over
+	first  chan struct{} // closed when the first look is over, or was waited for
 
 	mu                      sync.Mutex // guards the fields below
 	closed, looking, looked bool
@@ -104,6 +104,9 @@ func (d *dictionaries) before(k payloadKind) {
 	select {
 	case <-d.first:
 	case <-time.After(firstWait):
+		d.mu.Lock()
+		d.firstIsOver() // later ones do not wait for it again
+		d.mu.Unlock()
 	}
 }
 

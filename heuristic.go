@@ -95,10 +95,7 @@ func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter) (*Page[*
 	if f == nil {
 		f = &HeuristicFilter{}
 	}
-	if _, err := f.where(); err != nil {
-		return nil, failed(err, "list heuristics")
-	}
-	page, err := cachedRequest(ctx, s, heuristicPage, f, func(p *Page[*Heuristic]) *Page[*Heuristic] { return p.clone((*Heuristic).clone) })
+	page, err := cachedPage(ctx, s, heuristicPage, f, (*Heuristic).clone)
 	return page, failed(err, "list heuristics")
 }
 

@@ -72,10 +72,7 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter) (*Page[*Epis
 	if f == nil {
 		f = &EpisodeFilter{}
 	}
-	if _, err := f.where(); err != nil {
-		return nil, failed(err, "list episodes")
-	}
-	page, err := cachedRequest(ctx, s, episodePage, f, func(p *Page[*Episode]) *Page[*Episode] { return p.clone((*Episode).clone) })
+	page, err := cachedPage(ctx, s, episodePage, f, (*Episode).clone)
 	return page, failed(err, "list episodes")
 }
 

@@ -183,10 +183,7 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter) (*Page[*Patt
 	if f == nil {
 		f = &PatternFilter{}
 	}
-	if _, err := f.where(); err != nil {
-		return nil, failed(err, "list patterns")
-	}
-	page, err := cachedRequest(ctx, s, patternPage, f, func(p *Page[*Pattern]) *Page[*Pattern] { return p.clone((*Pattern).clone) })
+	page, err := cachedPage(ctx, s, patternPage, f, (*Pattern).clone)
 	return page, failed(err, "list patterns")
 }
 

@@ -36,6 +36,10 @@ CREATE TRIGGER tag_ticks AFTER INSERT ON tags BEGIN
   INSERT INTO changes SELECT id FROM episodes WHERE seq = new.episode;
 END
 
+CREATE TRIGGER tag_changed_ticks AFTER UPDATE ON tags BEGIN
+  INSERT INTO changes SELECT id FROM episodes WHERE seq IN (old.episode, new.episode);
+END
+
 CREATE TRIGGER tag_deleted_ticks AFTER DELETE ON tags BEGIN
   INSERT INTO changes SELECT id FROM episodes WHERE seq = old.episode;
 END
@@ -62,8 +66,4 @@ END
 
 CREATE TRIGGER heuristic_deleted_ticks AFTER DELETE ON heuristics BEGIN
   INSERT INTO changes VALUES(old.id);
-END
-
-CREATE TRIGGER tag_changed_ticks AFTER UPDATE ON tags BEGIN
-  INSERT INTO changes SELECT id FROM episodes WHERE seq IN (old.episode, new.episode);
 END

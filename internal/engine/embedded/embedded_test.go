@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t *testing.T, path string) *Engine {
+func open(t testing.TB, path string) *Engine {
 	t.Helper()
 	e, err := Open(t.Context(), Config{Path: path})
 	if err != nil {

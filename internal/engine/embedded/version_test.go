@@ -33,15 +33,7 @@ func dataVersion(t *testing.T, e *Engine) int64 {
 // openTable opens a file that has a table.
 func openTable(t testing.TB, path string) *Engine {
 	t.Helper()
-	e, err := Open(t.Context(), Config{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	e := open(t, path)
 	if _, err := e.Batch(t.Context(),
 		engine.Stmt{SQL: "CREATE TABLE a(k INTEGER PRIMARY KEY, v)"},
 		engine.Stmt{SQL: "INSERT INTO a VALUES(1, 'x')"}); err != nil {
