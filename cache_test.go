@@ -515,6 +515,21 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 	}
 }
 
+// A year is told in UTC, whatever zone a caller's time lies in.
+func TestFilterKeepsTheLastDayOfAllYears(t *testing.T) {
+	last := time.Date(9999, 12, 31, 23, 0, 0, 0, time.UTC)
+	for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 2*3600), time.FixedZone("", -2*3600)} {
+		f := EpisodeFilter{From: last.In(zone), To: last.In(zone)}
+		if got := f.canonical(); !got.From.Equal(last) || !got.To.Equal(last) {
+			t.Errorf("%v is asked for as %v to %v", f.To, got.From, got.To)
+		}
+	}
+	f := EpisodeFilter{To: last.Add(2 * time.Hour).In(time.FixedZone("", -4*3600))}
+	if got := f.canonical(); !got.To.IsZero() {
+		t.Errorf("%v, after all that is stored, is asked for as %v", f.To, got.To)
+	}
+}
+
 func TestCacheRefusesAsTheDatabaseDoes(t *testing.T) {
 	onEveryCached(t, func(t *testing.T, s, other *Store, _ time.Duration) {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))

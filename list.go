@@ -47,7 +47,7 @@ func (f *EpisodeFilter) where() (w where, err error) {
 // canonical returns f with its times as they are compared, and within those that
 // are stored, as JSON knows no others.
 func (f EpisodeFilter) canonical() *EpisodeFilter {
-	if f.To.Year() > 9999 {
+	if f.To.UTC().Year() > 9999 {
 		f.To = time.Time{}
 	}
 	first, last := time.Time{}.Add(time.Microsecond), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
