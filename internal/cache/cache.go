@@ -87,7 +87,7 @@ type Result[V any] struct {
 type Cache[K comparable, V any] struct {
 	// fixed at creation
 	source Source[K, V]
-	opts   Options // with defaults
+	opts   Options // with defaults; Clockless without the clock
 	store  *otter.Cache[K, *entry[V]]
 	watch  *watch
 	seed   maphash.Seed
@@ -96,7 +96,6 @@ type Cache[K comparable, V any] struct {
 	cancel context.CancelFunc
 	owned  sync.WaitGroup // loads and polls
 
-	rule    atomic.Pointer[Options] // opts, Clockless if the clock is not used
 	clock   clock
 	writes  atomic.Uint64 // calls of Invalidate
 	hits    atomic.Uint64
@@ -135,8 +134,10 @@ func New[K comparable, V any](source Source[K, V], opts Options) (*Cache[K, V], 
 		flights: map[K]*flight[K, V]{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.clock.init(c.opts)
-	c.setMode(source.Poll != nil)
+	if source.Poll == nil {
+		c.opts = c.opts.Clockless()
+	}
+	c.clock.init(c.opts, source.Poll != nil)
 	store, err := otter.New(&otter.Options[K, *entry[V]]{
 		MaximumWeight:    uint64(c.opts.MaxBytes),
 		Weigher:          func(_ K, e *entry[V]) uint32 { return e.weight },

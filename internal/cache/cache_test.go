@@ -407,8 +407,8 @@ func TestMissLooksAgain(t *testing.T) {
 		late(1)
 		expect(t, "loads", w.loads, 1)
 		w.write("a")
-		begun := c.Begin()
-		c.Observe(begun, w.look(begun.Since))
+		begun := c.begin()
+		observe(c, begun, w.look(begun.since))
 		late(2)
 		expect(t, "loads", w.loads, 2)
 	})
@@ -515,8 +515,7 @@ func TestClose(t *testing.T) {
 			}
 		}
 		c.Invalidate("a")
-		c.Observe(c.Begin(), Look{})
-		c.UseClock(false)
+		observe(c, c.begin(), Look{})
 		c.Close()
 	})
 }

@@ -31,9 +31,9 @@ type Look struct {
 	Changes []Change
 }
 
-// Begun is the moment at which a round trip began.
-type Begun struct {
-	Since int64 // the look is for changes after this number
+// moment is when a round trip that looks at the clock began.
+type moment struct {
+	since int64 // the look is for changes after this number
 	at    time.Duration
 	epoch uint64
 }
@@ -41,9 +41,9 @@ type Begun struct {
 // clock is what is known of the database's clock. It is read without a lock and
 // changed under that of the cache.
 type clock struct {
+	used     bool          // false: there is none
 	interval time.Duration // for which a look is good
 
-	used   atomic.Bool
 	known  []atomic.Int64 // by group, the number of its last change
 	seq    atomic.Int64   // the number of the last change of all
 	epoch  atomic.Uint64  // how often all was forgotten
@@ -54,7 +54,8 @@ type clock struct {
 // when durations are taken from it.
 const never = time.Duration(math.MinInt64 / 4)
 
-func (k *clock) init(o Options) {
+func (k *clock) init(o Options, used bool) {
+	k.used = used
 	k.interval = max(0, o.PollInterval)
 	k.known = make([]atomic.Int64, o.Groups)
 	k.looked.Store(int64(never))
@@ -62,7 +63,7 @@ func (k *clock) init(o Options) {
 
 // lookedSince reports that a look began at t or later, or that none is needed.
 func (k *clock) lookedSince(t time.Duration) bool {
-	return time.Duration(k.looked.Load()) >= t || !k.used.Load()
+	return time.Duration(k.looked.Load()) >= t || !k.used
 }
 
 // unchanged reports that no change of group after seq is known.
@@ -86,7 +87,7 @@ func (k *clock) forget() {
 
 // observe notes what a look showed; looked comes last, because whoever reads it
 // relies on the rest.
-func (k *clock) observe(b Begun, l Look) {
+func (k *clock) observe(b moment, l Look) {
 	for _, change := range l.Changes {
 		if change.Group >= 0 && change.Group < len(k.known) {
 			raise(&k.known[change.Group], change.Seq)
@@ -102,53 +103,23 @@ func raise(a *atomic.Int64, to int64) {
 	}
 }
 
-// Begin must be called before a round trip that looks at the clock beside its
-// own business.
-func (c *Cache[K, V]) Begin() Begun {
+// begin must be called before a round trip that looks at the clock.
+func (c *Cache[K, V]) begin() moment {
 	at := c.watch.now()
 	epoch := c.clock.epoch.Load() // before the number: a look that mixes two is ignored
-	return Begun{Since: c.clock.seq.Load(), at: at, epoch: epoch}
+	return moment{since: c.clock.seq.Load(), at: at, epoch: epoch}
 }
 
-// Observe says what a round trip of which Begin told saw of the clock.
-func (c *Cache[K, V]) Observe(b Begun, l Look) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.observe(b, l)
-}
-
-func (c *Cache[K, V]) observe(b Begun, l Look) {
-	if !c.clock.used.Load() || b.epoch != c.clock.epoch.Load() || c.closed {
+// observe notes what a round trip saw of the clock. The lock is held.
+func (c *Cache[K, V]) observe(b moment, l Look) {
+	if !c.clock.used || b.epoch != c.clock.epoch.Load() || c.closed {
 		return
 	}
-	if l.Seq < b.Since {
+	if l.Seq < b.since {
 		c.clock.forget()
 		c.store.InvalidateAll()
 	}
 	c.clock.observe(b, l)
-}
-
-// UseClock says whether the clock can be used. As long as it cannot, no entry is
-// served for longer than 60 s after its load began, and nobody polls. A change of
-// mind removes all entries. Without Source.Poll it does nothing.
-func (c *Cache[K, V]) UseClock(use bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.clock.used.Load() == use || c.source.Poll == nil || c.closed {
-		return
-	}
-	c.setMode(use)
-	c.clock.forget()
-	c.store.InvalidateAll()
-}
-
-func (c *Cache[K, V]) setMode(clocked bool) {
-	rule := c.opts
-	if !clocked {
-		rule = rule.Clockless()
-	}
-	c.rule.Store(&rule)
-	c.clock.used.Store(clocked)
 }
 
 // look returns when the clock was looked at within PollInterval before start. If
@@ -190,7 +161,7 @@ func (c *Cache[K, V]) look(ctx context.Context, start time.Duration) (failed, er
 
 func (c *Cache[K, V]) runPoll(ctx context.Context, f *flight[K, V]) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.PollTimeout)
-	l, err := c.source.Poll(ctx, f.begun.Since)
+	l, err := c.source.Poll(ctx, f.begun.since)
 	cancel()
 	if errors.Is(err, context.DeadlineExceeded) {
 		// Not that of a caller, who would take it for the end of its own.
@@ -208,9 +179,9 @@ func (c *Cache[K, V]) runPoll(ctx context.Context, f *flight[K, V]) {
 func (c *Cache[K, V]) pollAlone(ctx context.Context) (failed, err error) {
 	c.count.Polls++
 	c.owned.Add(1)
-	begun := c.Begin()
+	begun := c.begin()
 	c.mu.Unlock()
-	l, err := c.source.Poll(ctx, begun.Since)
+	l, err := c.source.Poll(ctx, begun.since)
 	c.mu.Lock()
 	c.owned.Done()
 	if err != nil && ctx.Err() != nil {
@@ -220,7 +191,7 @@ func (c *Cache[K, V]) pollAlone(ctx context.Context) (failed, err error) {
 }
 
 // polled notes what became of a poll.
-func (c *Cache[K, V]) polled(b Begun, l Look, err error) error {
+func (c *Cache[K, V]) polled(b moment, l Look, err error) error {
 	if err == nil {
 		c.observe(b, l)
 		return nil

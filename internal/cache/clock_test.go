@@ -43,19 +43,19 @@ func TestObserve(t *testing.T) {
 		get(t, c, "c", 2)
 		time.Sleep(4 * time.Second)
 		w.write("a")
-		begun := c.Begin()
-		expect(t, "since", begun.Since, 2)
-		c.Observe(begun, w.look(begun.Since))
+		begun := c.begin()
+		expect(t, "since", begun.since, 2)
+		observe(c, begun, w.look(begun.since))
 		get(t, c, "a", 3)
 		time.Sleep(4 * time.Second)
 		get(t, c, "c", 2)
 		expect(t, "polls", w.polls, 0)
 
 		// A look that comes late takes nothing back.
-		c.Observe(begun, Look{Seq: 2, Changes: []Change{{Group: 1, Seq: 2}, {Group: -5, Seq: 2}, {Group: 5000, Seq: 2}}})
+		observe(c, begun, Look{Seq: 2, Changes: []Change{{Group: 1, Seq: 2}, {Group: -5, Seq: 2}, {Group: 5000, Seq: 2}}})
 		get(t, c, "a", 3)
 		expect(t, "loads", w.loads, 3)
-		expect(t, "since", c.Begin().Since, 3)
+		expect(t, "since", c.begin().since, 3)
 	})
 }
 
@@ -247,15 +247,15 @@ func TestRestoredDatabase(t *testing.T) {
 		get(t, c, "a", 5)
 		get(t, c, "c", 2)
 		w.restore(2)
-		old := c.Begin()
+		old := c.begin()
 		time.Sleep(6 * time.Second)
 		get(t, c, "c", 2) // by a poll
 		get(t, c, "a", 0)
 		expect(t, "loads", w.loads, 4)
 		expect(t, "cleared", c.Stats().Cleared, 2)
-		expect(t, "since", c.Begin().Since, 2)
-		c.Observe(old, Look{Seq: 5}) // from before
-		expect(t, "since", c.Begin().Since, 2)
+		expect(t, "since", c.begin().since, 2)
+		observe(c, old, Look{Seq: 5}) // from before
+		expect(t, "since", c.begin().since, 2)
 		w.write("a")
 		time.Sleep(6 * time.Second)
 		get(t, c, "a", 3)
@@ -271,11 +271,7 @@ func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
-		c.UseClock(false)
-		c.UseClock(false)
-		expect(t, "cleared", c.Stats().Cleared, 1)
+		c := open(t, Source[string, int64]{Load: w.load}, Options{})
 		if mode := c.Stats().Mode.String(); mode != "ttl_only" {
 			t.Error(mode)
 		}
@@ -299,31 +295,12 @@ func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
 			}
 		}
 		expect(t, "polls", w.polls, 0)
-
-		c.UseClock(true)
-		expect(t, "entries", c.Stats().Entries, 0)
-		get(t, c, "a", w.seq)
-		w.write("a")
-		time.Sleep(6 * time.Second)
-		get(t, c, "a", w.seq)
-		expect(t, "polls", w.polls, 1)
 	})
 }
 
-func TestUseClockNeedsPoll(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(0)
-		c := open(t, Source[string, int64]{Load: w.load}, Options{})
-		c.UseClock(true)
-		if mode := c.Stats().Mode; mode != ModeTTLOnly {
-			t.Error(mode)
-		}
-	})
-}
-
-// A look, a poll or a load that began with the clock in another mode says
-// nothing.
-func TestModeChangesDuringRequests(t *testing.T) {
+// A look, a poll or a load that began before another database took the place of
+// this one says nothing.
+func TestRestoredDuringRequests(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a", "c")
@@ -333,14 +310,13 @@ func TestModeChangesDuringRequests(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) }) // polls, then has to load
 		wg.Go(func() { get(t, c, "c", 2) })
-		begun := c.Begin()
+		begun := c.begin()
 		time.Sleep(time.Second / 2)
-		c.UseClock(false)
-		c.UseClock(true)
-		c.Observe(begun, Look{Seq: 100})
-		expect(t, "since", c.Begin().Since, 0)
+		observe(c, begun, Look{})
+		observe(c, begun, Look{Seq: 100})
+		expect(t, "since", c.begin().since, 0)
 		wg.Wait()
-		expect(t, "since", c.Begin().Since, 2)
+		expect(t, "since", c.begin().since, 2)
 		expect(t, "discarded", c.Stats().Discarded, 1)
 		get(t, c, "c", 2)
 		expect(t, "loads", w.loads, 4)

@@ -76,11 +76,10 @@ func (e *entry[V]) ttl() time.Duration { return time.Duration(e.deadline.Load())
 
 // keep stores e, which a load of key has just brought.
 func (c *Cache[K, V]) keep(key K, e *entry[V], version uint64) {
-	rule := c.rule.Load()
 	e.state = c.memory.of(c.hash(key), max(minRemembered, remembered*c.store.EstimatedSize()))
 	e.state.mu.Lock()
-	e.state.State = e.state.Load(*rule, e.loaded, version, e.missing)
-	e.settle(rule, e.state.State, e.loaded)
+	e.state.State = e.state.Load(c.opts, e.loaded, version, e.missing)
+	e.settle(&c.opts, e.state.State, e.loaded)
 	e.state.mu.Unlock()
 	c.granted.Add(int64(e.ttl()))
 	c.count.Stored++
@@ -98,9 +97,9 @@ func (c *Cache[K, V]) touch(e *entry[V], now time.Duration) {
 	if s.Loaded != e.loaded {
 		return // there is a newer entry
 	}
-	rule, before := c.rule.Load(), e.ttl()
-	s.State = s.Touch(*rule, now)
-	e.settle(rule, s.State, now)
+	before := e.ttl()
+	s.State = s.Touch(c.opts, now)
+	e.settle(&c.opts, s.State, now)
 	c.granted.Add(int64(e.ttl() - before))
 }
 

@@ -10,7 +10,7 @@ import (
 // never changes, and for entry and err, which may be read once done is closed.
 type flight[K comparable, V any] struct {
 	key    K // of a load
-	begun  Begun
+	begun  moment
 	writes uint64 // Cache.writes when it began
 	done   chan struct{}
 	cancel context.CancelFunc
@@ -25,7 +25,7 @@ type flight[K comparable, V any] struct {
 // launch starts a flight that one waits for.
 func (c *Cache[K, V]) launch(key K, run func(context.Context, *flight[K, V])) *flight[K, V] {
 	ctx, cancel := context.WithCancel(c.ctx)
-	f := &flight[K, V]{key: key, begun: c.Begin(), writes: c.writes.Load(), done: make(chan struct{}), cancel: cancel, waiters: 1}
+	f := &flight[K, V]{key: key, begun: c.begin(), writes: c.writes.Load(), done: make(chan struct{}), cancel: cancel, waiters: 1}
 	c.owned.Go(func() { run(ctx, f) })
 	return f
 }
@@ -142,7 +142,7 @@ func (c *Cache[K, V]) startLoad(key K, deadline time.Time) *flight[K, V] {
 }
 
 func (c *Cache[K, V]) runLoad(ctx context.Context, f *flight[K, V]) {
-	l, err := c.source.Load(ctx, f.key, f.begun.Since)
+	l, err := c.source.Load(ctx, f.key, f.begun.since)
 	if err == nil && (l.Group < Everything || l.Group >= c.opts.Groups) {
 		err = fmt.Errorf("load into cache: there is no group %d, they are %d", l.Group, c.opts.Groups)
 	}

@@ -51,7 +51,7 @@ const (
 
 	minMaxBytes = 64 << 10
 
-	// clocklessTTL bounds every TTL as long as the clock cannot be used.
+	// clocklessTTL bounds every TTL where there is no clock.
 	clocklessTTL = time.Minute
 )
 
@@ -69,8 +69,8 @@ func (o Options) WithDefaults() Options {
 	return o
 }
 
-// Clockless returns o with every TTL bounded to 60 s: what a cache goes by as
-// long as the clock cannot be used.
+// Clockless returns o with every TTL bounded to 60 s: what a cache goes by that
+// cannot look at the clock.
 func (o Options) Clockless() Options {
 	for _, ttl := range []*time.Duration{&o.BaseTTL, &o.MinTTL, &o.MaxTTL, &o.NegativeTTL} {
 		*ttl = min(*ttl, clocklessTTL)

@@ -20,7 +20,7 @@ var (
 )
 
 // TestRandomSchedules lets callers read, this and other processes write, requests
-// fail and the clock come and go, and asks an oracle that knows all versions:
+// fail and the clock begin anew, and asks an oracle that knows all versions:
 //
 //   - a value was right at a moment not earlier than PollInterval before the call;
 //     PollInterval + StaleIfError if it is flagged, 60 s without the clock
@@ -62,15 +62,13 @@ type schedule struct {
 	keys []string
 	wg   sync.WaitGroup
 
-	mu    sync.Mutex
-	own   map[string]int64 // by key, its last change that this process knows to be its own
-	modes int              // changes of the mode so far
-	clock bool
+	mu  sync.Mutex
+	own map[string]int64 // by key, its last change that this process knows to be its own
 }
 
 func newSchedule(t *testing.T, n uint64) *schedule {
 	r := rand.New(rand.NewPCG(n, 7))
-	s := &schedule{t: t, r: r, keys: []string{everything, "a", "b", "c", "d", "e", "f"}, own: map[string]int64{}, clock: true}
+	s := &schedule{t: t, r: r, keys: []string{everything, "a", "b", "c", "d", "e", "f"}, own: map[string]int64{}}
 	s.opts = Options{MaxBytes: minMaxBytes}
 	switch r.IntN(4) {
 	case 0:
@@ -96,7 +94,11 @@ func newSchedule(t *testing.T, n uint64) *schedule {
 		return time.Duration(ways.IntN(int(100 * time.Millisecond)))
 	}
 	s.w.cost = 1 + r.IntN(minMaxBytes/4)
-	s.c = open(t, s.w.source(), s.opts)
+	source := s.w.source()
+	if r.IntN(8) == 0 {
+		source.Poll = nil
+	}
+	s.c = open(t, source, s.opts)
 	jitters := rand.New(rand.NewPCG(n, 9))
 	s.c.rand = jitters.Float64 // only called with the cache's lock held
 	s.opts = s.c.opts
@@ -145,12 +147,10 @@ func (s *schedule) step() {
 		s.w.set(func() { s.w.hang = true })
 	case k < 74:
 		s.w.set(func() { s.w.err, s.w.hang = nil, false })
-	case k < 75:
-		s.mu.Lock()
-		s.modes++
-		s.clock = !s.clock
-		s.c.UseClock(s.clock)
-		s.mu.Unlock()
+	case k < 75: // as if the database had been another one for a moment
+		if begun := s.c.begin(); begun.since > 0 {
+			observe(s.c, begun, Look{})
+		}
 	case k < 90:
 		time.Sleep(time.Duration(r.IntN(int(200 * time.Millisecond))))
 	case k < 98:
@@ -173,7 +173,7 @@ func (s *schedule) read(key string) {
 	s.wg.Go(func() {
 		defer cancel()
 		s.mu.Lock()
-		own, modes, clock, begin := s.own[key], s.modes, s.clock, time.Now()
+		own, begin := s.own[key], time.Now()
 		s.mu.Unlock()
 		got, err := s.c.Get(ctx, key)
 		if err != nil {
@@ -182,16 +182,13 @@ func (s *schedule) read(key string) {
 			}
 			return
 		}
-		s.mu.Lock()
-		clock = clock && modes == s.modes
-		s.mu.Unlock()
 		bound := max(0, s.opts.PollInterval)
 		switch {
 		case got.Stale != nil && s.opts.StaleIfError < 0:
 			s.t.Errorf("%s: %v", key, got.Stale)
 		case got.Stale != nil:
 			bound += s.opts.StaleIfError
-		case !clock:
+		case s.c.Stats().Mode == ModeTTLOnly:
 			bound = clocklessTTL
 		}
 		if until, over := s.w.rightUntil(key, got.Value); over && begin.Sub(until) > bound {
@@ -230,10 +227,10 @@ func (s *schedule) observe() {
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 		defer cancel()
-		begun := s.c.Begin()
+		begun := s.c.begin()
 		var l Look
-		if s.w.request(ctx, func() { l = s.w.look(begun.Since) }) == nil {
-			s.c.Observe(begun, l)
+		if s.w.request(ctx, func() { l = s.w.look(begun.since) }) == nil {
+			observe(s.c, begun, l)
 		}
 	})
 }

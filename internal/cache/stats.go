@@ -82,7 +82,7 @@ type Stats struct {
 	InvalidatedOwn     uint64 // by Invalidate
 	InvalidatedForeign uint64 // because the clock showed a change, when they were read next
 	Replaced           uint64 // by a newer load
-	Cleared            uint64 // with all others: another database, UseClock or Close
+	Cleared            uint64 // with all others: another database, or Close
 
 	// MeanTTL is how long an entry was allowed to live, on average over all, what
 	// reads added included.
@@ -98,7 +98,7 @@ func (c *Cache[K, V]) Stats() Stats {
 	defer c.mu.Unlock()
 	s := c.count
 	s.Hits = c.hits.Load()
-	if !c.clock.used.Load() {
+	if !c.clock.used {
 		s.Mode = ModeTTLOnly
 	}
 	s.Entries, s.Bytes = c.store.EstimatedSize(), c.bytes.Load()

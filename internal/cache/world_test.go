@@ -163,6 +163,13 @@ func (w *world) source() Source[string, int64] {
 	return Source[string, int64]{Load: w.load, Poll: w.poll}
 }
 
+// observe says what a round trip saw of the clock.
+func observe(c *Cache[string, int64], b moment, l Look) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.observe(b, l)
+}
+
 // open returns a cache without jitter, which is checked and closed at the end.
 func open(t *testing.T, source Source[string, int64], opts Options) *Cache[string, int64] {
 	t.Helper()

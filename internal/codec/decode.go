@@ -47,7 +47,7 @@ func (d *Decoder) Learn(dict *Dictionary) error {
 	if dict.id == builtinID {
 		known = cmp.Or(known, Builtin())
 	}
-	if known != nil && known.sum != dict.sum {
+	if known != nil && !bytes.Equal(known.bytes, dict.bytes) {
 		return fmt.Errorf("dictionary %d is known with another content", dict.id)
 	}
 	if d.dicts[dict.id] != nil {

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"sync"
@@ -28,13 +27,12 @@ type Dictionary struct {
 	id    uint32
 	bytes []byte
 	tail  []byte // of the content, for deflate
-	sum   [sha256.Size]byte
 }
 
 // NewDictionary returns the dictionary that content holds, which is in the
 // format of zstd's dictionaries (as Dictionary.Bytes returns it), with this id,
 // and at most 1 MiB. It keeps content, which must not be changed any more. Content
-// that was damaged may be accepted; SHA256 tells.
+// that was damaged may be accepted: who stores it must tell by a hash.
 func NewDictionary(id uint32, content []byte) (*Dictionary, error) {
 	if id == 0 || id > maxDictionaryID {
 		return nil, fmt.Errorf("dictionary id %d is not within 1 and %d", id, maxDictionaryID)
@@ -50,7 +48,7 @@ func NewDictionary(id uint32, content []byte) (*Dictionary, error) {
 		return nil, fmt.Errorf("dictionary %d says that its id is %d", id, in.ID())
 	}
 	tail := in.Content()
-	return &Dictionary{id: id, bytes: content, tail: tail[max(0, len(tail)-deflateWindow):], sum: sha256.Sum256(content)}, nil
+	return &Dictionary{id: id, bytes: content, tail: tail[max(0, len(tail)-deflateWindow):]}, nil
 }
 
 // ID returns the id that frames made with the dictionary name.
@@ -58,9 +56,6 @@ func (d *Dictionary) ID() uint32 { return d.id }
 
 // Bytes returns the dictionary as NewDictionary takes it. It must not be changed.
 func (d *Dictionary) Bytes() []byte { return d.bytes }
-
-// SHA256 returns the hash of Bytes.
-func (d *Dictionary) SHA256() [sha256.Size]byte { return d.sum }
 
 const builtinID = 1
 
