@@ -27,7 +27,8 @@ type Look struct {
 	// place of this one (it was restored), and everything is forgotten.
 	Seq int64
 	// Changes are the groups in which something has changed since the number that
-	// the look was to begin at.
+	// the look was to begin at. If that is 0 they need not be told: what
+	// was loaded before this look is then taken to have changed.
 	Changes []Change
 }
 
@@ -88,6 +89,11 @@ func (k *clock) forget() {
 // observe notes what a look showed; looked comes last, because whoever reads it
 // relies on the rest.
 func (k *clock) observe(b moment, l Look) {
+	if b.since == 0 { // nobody says what has changed between the first looks
+		for i := range k.known {
+			raise(&k.known[i], l.Seq)
+		}
+	}
 	for _, change := range l.Changes {
 		if change.Group >= 0 && change.Group < len(k.known) {
 			raise(&k.known[change.Group], change.Seq)

@@ -33,6 +33,27 @@ func TestChangesByOthersAreSeenAfterPollInterval(t *testing.T) {
 	})
 }
 
+// Of two loads that begin before anything is known of the clock, neither look
+// tells what has changed between them.
+func TestFirstLooksBesideEachOther(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a", "c", "e")
+		c := open(t, w.source(), Options{})
+		var wg sync.WaitGroup
+		wg.Go(func() { get(t, c, "a", 1) }) // as of rtt/2
+		time.Sleep(rtt * 3 / 4)
+		w.write("a")
+		wg.Go(func() { get(t, c, "c", 2) }) // as of rtt*5/4
+		wg.Wait()
+		time.Sleep(4 * time.Second)
+		get(t, c, "e", 3) // looks at the clock for all
+		time.Sleep(4 * time.Second)
+		get(t, c, "a", 4)
+		expect(t, "polls", w.polls, 0)
+	})
+}
+
 // Any round trip may look at the clock, and so spare the poll.
 func TestObserve(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -137,7 +137,7 @@ func (w *world) travel(ctx context.Context) error {
 func (w *world) look(since int64) Look {
 	l := Look{Seq: w.seq}
 	for group, seq := range w.last {
-		if seq > since {
+		if seq > since && since > 0 { // the first look need not tell
 			l.Changes = append(l.Changes, Change{Group: group, Seq: seq})
 		}
 	}
