@@ -4,10 +4,11 @@
 //	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 //
 // All names begin with episodic_, those of the pool of connections to a server
-// with episodic_pool_, those of compression with episodic_compression_. Each is a
-// field of [episodic.Stats], [episodic.ServerStats], [episodic.PoolStats] or
-// [episodic.CompressionStats], where it is described; times are in seconds. A
-// Store on a local file has reads, writes, commits, retries and compression.
+// with episodic_pool_, those of compression with episodic_compression_, those of
+// the cache with episodic_cache_. Each is a field of [episodic.Stats],
+// [episodic.ServerStats], [episodic.PoolStats], [episodic.CompressionStats] or
+// [episodic.CacheStats], where it is described; times are in seconds. A Store on a
+// local file has reads, writes, commits, retries, compression and the cache.
 //
 // Fields of PoolStats that Prometheus can work out are left out, and Events and
 // LastFailure, which it cannot hold:
@@ -36,7 +37,7 @@ import (
 // [episodic.Store.Stats] once. The labels are put on every metric, to tell several
 // Stores of a registry apart: give each the same label names and values of its
 // own. Nil is none. Labels that are not allowed are an error of Register; the
-// names state, reason and protocol are taken. A closed Store keeps its last
+// names state, reason, protocol, direction and mode are taken. A closed Store keeps its last
 // numbers until its collector is unregistered.
 func NewCollector(store *episodic.Store, labels prometheus.Labels) prometheus.Collector {
 	return newCollector(store.Stats, labels)
