@@ -374,10 +374,7 @@ func TestSlowLoad(t *testing.T) {
 
 func TestReadOfAReplacedEntryIsNotNoted(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(0)
-		w.write("a")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
+		_, c := loaded(t, 0, Options{}, "a")
 		old, _ := c.store.GetEntryQuietly("a")
 		time.Sleep(time.Minute)
 		c.Invalidate("a")
@@ -394,10 +391,7 @@ func TestReadOfAReplacedEntryIsNotNoted(t *testing.T) {
 // Whoever missed before another's load came back finds what that has brought.
 func TestMissLooksAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(rtt / 2)
-		w.write("a")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
+		w, c := loaded(t, rtt/2, Options{}, "a")
 		late := func(want int64) {
 			t.Helper()
 			if r, err := c.load(t.Context(), "a", c.watch.now()); err != nil || r.Value != want {
@@ -489,10 +483,7 @@ func TestJitter(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(time.Second)
-		w.write("a")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
+		_, c := loaded(t, time.Second, Options{}, "a")
 		time.Sleep(6 * time.Second)
 		var wg sync.WaitGroup
 		for _, key := range []string{"a", "b"} { // a waits for a poll, b for a load

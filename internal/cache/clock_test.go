@@ -11,11 +11,7 @@ import (
 
 func TestChangesByOthersAreSeenAfterPollInterval(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(rtt / 2)
-		w.write("a", "c")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
-		get(t, c, "c", 2)
+		w, c := loaded(t, rtt/2, Options{}, "a", "c")
 		get(t, c, everything, 2)
 		w.write("a")
 		time.Sleep(5*time.Second - rtt) // since the last look began
@@ -57,11 +53,7 @@ func TestFirstLooksBesideEachOther(t *testing.T) {
 // Any round trip may look at the clock, and so spare the poll.
 func TestObserve(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(rtt / 2)
-		w.write("a", "c")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
-		get(t, c, "c", 2)
+		w, c := loaded(t, rtt/2, Options{}, "a", "c")
 		time.Sleep(4 * time.Second)
 		w.write("a")
 		begun := c.begin()
@@ -82,11 +74,7 @@ func TestObserve(t *testing.T) {
 
 func TestPollsAreShared(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(rtt / 2)
-		w.write("a", "c")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
-		get(t, c, "c", 2)
+		w, c := loaded(t, rtt/2, Options{}, "a", "c")
 		time.Sleep(6 * time.Second)
 		var wg sync.WaitGroup
 		for i := range 32 {
@@ -144,11 +132,7 @@ func TestWhatBeganTooEarlyIsRepeated(t *testing.T) {
 
 func TestPollBeforeEveryHit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(0)
-		w.write("a", "c")
-		c := open(t, w.source(), Options{PollInterval: -1})
-		get(t, c, "a", 1)
-		get(t, c, "c", 2)
+		w, c := loaded(t, 0, Options{PollInterval: -1}, "a", "c")
 		for want := int64(3); want < 10; want++ {
 			time.Sleep(time.Millisecond)
 			w.write("a")
@@ -177,10 +161,7 @@ func TestPollBeforeEveryHit(t *testing.T) {
 
 func TestServerDown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(rtt / 2)
-		w.write("a")
-		c := open(t, w.source(), Options{MinTTL: time.Hour})
-		get(t, c, "a", 1)
+		w, c := loaded(t, rtt/2, Options{MinTTL: time.Hour}, "a")
 		w.set(func() { w.err = errDown })
 		down := time.Now()
 		time.Sleep(6 * time.Second)
@@ -230,10 +211,7 @@ func TestServerDown(t *testing.T) {
 
 func TestStaleIfErrorCanBeForbidden(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(rtt / 2)
-		w.write("a")
-		c := open(t, w.source(), Options{StaleIfError: -1})
-		get(t, c, "a", 1)
+		w, c := loaded(t, rtt/2, Options{StaleIfError: -1}, "a")
 		w.set(func() { w.err = errDown })
 		time.Sleep(6 * time.Second)
 		if _, err := c.Get(t.Context(), "a"); err != errDown {
@@ -244,10 +222,7 @@ func TestStaleIfErrorCanBeForbidden(t *testing.T) {
 
 func TestPollTimeoutIsNotThatOfTheCaller(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(rtt / 2)
-		w.write("a")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
+		w, c := loaded(t, rtt/2, Options{}, "a")
 		w.set(func() { w.hang = true })
 		time.Sleep(6 * time.Second)
 		begin := time.Now()
@@ -346,10 +321,7 @@ func TestRestoredDuringRequests(t *testing.T) {
 
 func TestTimeGoesOnWhileTheMachineSleeps(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(0)
-		w.write("a")
-		c := open(t, w.source(), Options{})
-		get(t, c, "a", 1)
+		w, c := loaded(t, 0, Options{}, "a")
 		before := c.watch.now()
 		c.watch.ahead.Add(-int64(time.Minute)) // as if the wall clock had gone on
 		if slept := c.watch.now() - before; slept != time.Minute {

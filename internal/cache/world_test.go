@@ -163,6 +163,19 @@ func (w *world) source() Source[string, int64] {
 	return Source[string, int64]{Load: w.load, Poll: w.poll}
 }
 
+// loaded returns a world in which keys were written one after the other, and a
+// cache that has loaded them since.
+func loaded(t *testing.T, way time.Duration, opts Options, keys ...string) (*world, *Cache[string, int64]) {
+	t.Helper()
+	w := newWorld(way)
+	w.write(keys...)
+	c := open(t, w.source(), opts)
+	for i, key := range keys {
+		get(t, c, key, int64(1+i))
+	}
+	return w, c
+}
+
 // observe says what a round trip saw of the clock.
 func observe(c *Cache[string, int64], b moment, l Look) {
 	c.mu.Lock()
