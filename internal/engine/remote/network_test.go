@@ -386,18 +386,27 @@ func TestServerKilledUnderLoad(t *testing.T) {
 // Closings that cross a request on its way cannot be avoided, but are hidden.
 func TestConnectionsClosedAtRandomMoments(t *testing.T) {
 	const calls, callers = 2000, 3
-	const pause = 40 * time.Millisecond // at most, between two closings
+	const pause = 30 * time.Millisecond // at most, between two closings
 	r := openRoad(t, pool.Options{})
 	must(t, r.Engine, stmt("CREATE TABLE t(k UNIQUE)"))
+	// A call has three attempts, so it must not meet three closings: the next one
+	// waits until all that were under way have ended.
+	var calling sync.RWMutex
+	closings := 0
 	ctx, stop := context.WithCancel(t.Context())
 	var closer sync.WaitGroup
 	closer.Go(func() {
 		for ctx.Err() == nil {
 			time.Sleep(rand.N(pause))
 			r.link.CloseIdle()
+			calling.Lock()
+			closings++
+			calling.Unlock()
 		}
 	})
 	for i, err := range callAll(calls, callers, func(i int) error {
+		calling.RLock()
+		defer calling.RUnlock()
 		do, sql := r.Query, "SELECT ?"
 		if i%10 == 0 {
 			do, sql = r.Repeatable, "INSERT INTO t VALUES(?) ON CONFLICT DO NOTHING"
@@ -412,7 +421,7 @@ func TestConnectionsClosedAtRandomMoments(t *testing.T) {
 	stop()
 	closer.Wait()
 	s, l := r.pool.Stats(), r.link.Counts()
-	t.Logf("%d connections closed, %d of them under a call", l.ClosedByLink, s.FirstUseFailures)
+	t.Logf("%d connections closed at %d moments, %d of them under a call", l.ClosedByLink, closings, s.FirstUseFailures)
 	if l.ClosedByLink < 10 {
 		t.Error("that tried nothing")
 	}
