@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,11 +42,12 @@ type Engine struct {
 	cfg     Config
 	lane    *engine.Lane
 	writer  *conn
-	wal     bool          // the writer has seen that the file is in WAL mode
-	readers chan *conn    // the idle ones; nil stands for one not opened yet
-	version chan *version // the one, while it is idle
-	asked   atomic.Uint64 // questions about the version that were begun
-	closing chan struct{} // closed when Close begins
+	wal     bool            // the writer has seen that the file is in WAL mode
+	readers chan *reader    // the idle ones
+	version chan *version   // the one, while it is idle
+	asked   atomic.Uint64   // questions about the version that were begun
+	life    context.Context // ends when Close begins, and with it the reads under way
+	end     context.CancelFunc
 
 	queries, batches, commits, retries atomic.Uint64
 
@@ -60,14 +62,10 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg:     cfg,
-		readers: make(chan *conn, readers),
+		readers: make(chan *reader, readers),
 		version: make(chan *version, 1),
-		closing: make(chan struct{}),
 	}
 	e.version <- new(version)
-	for range readers {
-		e.readers <- nil
-	}
 	var err error
 	e.writer, err = openConn(ctx, cfg.Path,
 		"synchronous(FULL)", // an acknowledged write survives power loss
@@ -76,12 +74,21 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, classify(err, -1)
 	}
+	e.life, e.end = context.WithCancel(context.Background())
+	for range readers {
+		r := &reader{}
+		r.renew(e.life)
+		e.readers <- r
+	}
 	e.lane = engine.NewLane(e.commit)
 	e.close = sync.OnceValue(e.shutDown)
 	return e, nil
 }
 
 func checkPath(path string, mustExist bool) error {
+	if strings.ContainsRune(path, 0) {
+		return errors.New("the path contains a NUL character, at which SQLite would cut it")
+	}
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist) && mustExist:
@@ -103,32 +110,53 @@ func checkPath(path string, mustExist bool) error {
 	return nil
 }
 
+// reader is a connection that reads.
+type reader struct {
+	conn *conn // nil before the first read
+	// ctx is the context of its reads, one after another. Making one for each
+	// read would cost a small read a tenth of its time.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func (r *reader) renew(life context.Context) { r.ctx, r.cancel = context.WithCancel(life) }
+
 // Query implements engine.Engine.
 func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	select {
-	case c := <-e.readers:
-		if c == nil {
-			var err error
-			if c, err = e.openReader(ctx); err != nil {
-				e.readers <- nil
-				return nil, classify(err, -1)
-			}
+	case r := <-e.readers:
+		stop := context.AfterFunc(ctx, r.cancel)
+		results, err := e.read(r, stmts)
+		if !stop() {
+			r.renew(e.life)
 		}
-		defer func() { e.readers <- c }()
-		results, err := read(ctx, c, stmts)
+		e.readers <- r
 		if err != nil {
-			return nil, err
+			return nil, e.readError(ctx, err)
 		}
 		e.queries.Add(1)
 		return results, nil
-	case <-e.closing:
+	case <-e.life.Done():
 		return nil, engine.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// readError is the error of a read that Close or ctx may have interrupted.
+func (e *Engine) readError(ctx context.Context, err error) error {
+	switch {
+	case !interrupted(err):
+		return classify(err, -1)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case e.life.Err() != nil:
+		return engine.ErrClosed
+	}
+	return classify(err, -1)
 }
 
 func (e *Engine) openReader(ctx context.Context) (*conn, error) {
@@ -141,17 +169,23 @@ func (e *Engine) openReader(ctx context.Context) (*conn, error) {
 }
 
 // read runs stmts on one snapshot.
-func read(ctx context.Context, c *conn, stmts []engine.Stmt) ([]engine.Result, error) {
+func (e *Engine) read(r *reader, stmts []engine.Stmt) ([]engine.Result, error) {
+	if r.conn == nil {
+		var err error
+		if r.conn, err = e.openReader(r.ctx); err != nil {
+			return nil, err
+		}
+	}
 	if len(stmts) == 1 {
-		return c.runAll(ctx, stmts)
+		return r.conn.runAll(r.ctx, stmts)
 	}
 	// A reading transaction has nothing to commit. A BEGIN that was cancelled may
 	// have begun it all the same.
-	defer c.abandon(ctx)
-	if err := c.exec(ctx, "BEGIN"); err != nil {
-		return nil, classify(err, -1)
+	defer r.conn.abandon(r.ctx)
+	if err := r.conn.exec(r.ctx, "BEGIN"); err != nil {
+		return nil, err
 	}
-	return c.runAll(ctx, stmts)
+	return r.conn.runAll(r.ctx, stmts)
 }
 
 // Batch implements engine.Engine.
@@ -251,12 +285,12 @@ func (e *Engine) Stats() engine.Stats {
 func (e *Engine) Close() error { return e.close() }
 
 func (e *Engine) shutDown() error {
-	close(e.closing)
+	e.end()
 	e.lane.Close()
 	var errs []error
 	for range readers {
-		if c := <-e.readers; c != nil {
-			errs = append(errs, c.close())
+		if r := <-e.readers; r.conn != nil {
+			errs = append(errs, r.conn.close())
 		}
 	}
 	errs = append(errs, (<-e.version).close())

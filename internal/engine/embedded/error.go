@@ -30,6 +30,13 @@ var kinds = map[int]struct {
 	sqlite3.SQLITE_FULL:                  {engine.KindFull, "SQLITE_FULL"},
 }
 
+// interrupted reports whether a statement was ended by its context.
+func interrupted(err error) bool {
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		ok && lite.Code()&0xff == sqlite3.SQLITE_INTERRUPT
+}
+
 // classify turns a driver's error into an engine.Error that blames statement
 // stmt. A context's error and an engine.Error pass unchanged.
 func classify(err error, stmt int) error {
