@@ -59,7 +59,7 @@ func (e *Engine) commit(group []*engine.Unit) {
 	if err == nil {
 		return
 	}
-	e.hopeless = gone && e.leaving.Load()
+	e.hopeless = gone && e.open.Err() != nil
 	if repeatable, others := byRepeatable(group); harmless && !e.hopeless && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
 		// Together they could not be sent again.
 		fail(others, err)
