@@ -28,6 +28,9 @@ const (
 	// The switch of a new file to WAL, and a transaction behind a crowd of other
 	// processes, can be refused as busy in spite of the busy timeout.
 	busyTries = 4
+	// A group that has held the writer for so long is committed, and the rest of
+	// its units in another transaction, so that other processes have their turn.
+	maxHold = 50 * time.Millisecond
 )
 
 // Config says which file to open and how.
@@ -201,18 +204,23 @@ func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine
 // commit is the lane's: it runs on one goroutine, the only user of e.writer.
 func (e *Engine) commit(units []*engine.Unit) {
 	// The group outlives any caller's patience; what bounds it is the busy
-	// timeout and the lane's group size.
+	// timeout and maxHold.
 	ctx := context.Background()
-	bad, err := e.transact(ctx, units)
-	switch {
-	case err == nil:
-		e.commits.Add(1)
-		e.batches.Add(uint64(len(units)))
-	case bad < 0 || len(units) == 1:
-		engine.Fail(units, err)
-	default:
-		for _, part := range engine.Without(units, bad) {
-			e.commit(part)
+	for len(units) > 0 {
+		done, bad, err := e.transact(ctx, units)
+		switch {
+		case err == nil:
+			e.commits.Add(1)
+			e.batches.Add(uint64(done))
+			units = units[done:]
+		case bad < 0 || len(units) == 1:
+			engine.Fail(units, err)
+			return
+		default:
+			for _, part := range engine.Bisect(units, bad) {
+				e.commit(part)
+			}
+			return
 		}
 	}
 }
@@ -234,25 +242,26 @@ func (e *Engine) begin(ctx context.Context) error {
 	return e.writer.exec(ctx, "BEGIN IMMEDIATE")
 }
 
-// transact runs units as one transaction. An error means that nothing is stored;
-// it comes with the unit to blame, -1 if it is none. There are no savepoints to
-// save the rest of a group: full-text search writes all it holds at each, and
-// nearly all groups have no failure.
-func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (bad int, err error) {
+// transact runs the first units as one transaction, at least one and as many as
+// begin within maxHold, and returns how many it committed. An error means that
+// nothing is stored; it comes with the unit to blame, -1 if it is none. There are
+// no savepoints to save the rest of a group: full-text search writes all it holds
+// at each, and nearly all groups have no failure.
+func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (done, bad int, err error) {
 	if err := e.retryBusy(ctx, func() error { return e.begin(ctx) }); err != nil {
-		return -1, classify(err, -1)
+		return 0, -1, classify(err, -1)
 	}
-	for i, u := range units {
-		if u.Results, err = e.writer.runAll(ctx, u.Stmts); err != nil {
+	for start := time.Now(); done < len(units) && (done == 0 || time.Since(start) < maxHold); done++ {
+		if units[done].Results, err = e.writer.runAll(ctx, units[done].Stmts); err != nil {
 			e.writer.abandon(ctx)
-			return i, err
+			return 0, done, err
 		}
 	}
 	if err := e.writer.exec(ctx, "COMMIT"); err != nil {
 		e.writer.abandon(ctx)
-		return -1, classify(err, -1)
+		return 0, -1, classify(err, -1)
 	}
-	return -1, nil
+	return done, -1, nil
 }
 
 // retryBusy calls f until it is not refused as busy, a few times, with jitter.

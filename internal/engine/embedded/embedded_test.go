@@ -224,3 +224,21 @@ func TestCloseEndsReadsUnderWay(t *testing.T) {
 		}
 	}
 }
+
+func TestLongGroupsAreSplit(t *testing.T) {
+	e := open(t, filepath.Join(t.TempDir(), "m.db"))
+	const slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 1000000) SELECT count(*) FROM c" // longer than maxHold
+	group := make([]*engine.Unit, 3)
+	for i := range group {
+		group[i] = &engine.Unit{Stmts: []engine.Stmt{{SQL: slow}}}
+	}
+	e.commit(group)
+	for i, u := range group {
+		if u.Err != nil || len(u.Results) != 1 {
+			t.Errorf("unit %d: %v, %v", i, u.Results, u.Err)
+		}
+	}
+	if s := e.Stats(); s.Commits != 3 || s.Batches != 3 {
+		t.Errorf("counted %+v", s)
+	}
+}

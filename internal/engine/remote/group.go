@@ -51,7 +51,7 @@ func (e *Engine) commit(group []*engine.Unit) {
 			e.commitEach(group)
 			return
 		}
-		for _, part := range engine.Without(group, apart.unit) {
+		for _, part := range engine.Bisect(group, apart.unit) {
 			e.commit(part)
 		}
 		return
