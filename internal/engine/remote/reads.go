@@ -213,8 +213,10 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 		e.answer(ctx, batch[:half], nil, nil)
 		e.answer(ctx, batch[half:], nil, nil)
 		return
-	default:
+	case parseCodes[results[0].Err.Code] || single:
 		err = serverError(results[0].Err, e.blame(ctx, batch[0].stmts))
+	default:
+		err = serverError(results[0].Err, -1)
 	}
 	for _, r := range batch {
 		r.settle(nil, err)

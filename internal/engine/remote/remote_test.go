@@ -356,8 +356,13 @@ func TestTokens(t *testing.T) {
 func TestUnknownDatabase(t *testing.T) {
 	// With namespaces the first label of the host names the database.
 	server := hranatest.Start(t, hranatest.WithArgs("--enable-namespaces"))
-	_, err := openURL(t, server.URL()).Batch(t.Context(), stmt("SELECT 1"))
-	wantError(t, err, engine.KindNotFound, -1, "no such database at "+strings.TrimPrefix(server.URL(), "http://")+": Namespace `127` doesn't exist")
+	e, text := openURL(t, server.URL()), "no such database at "+strings.TrimPrefix(server.URL(), "http://")+": Namespace `127` doesn't exist"
+	for _, do := range []func(context.Context, ...engine.Stmt) ([]engine.Result, error){e.Query, e.Batch, e.Repeatable} {
+		for n := range 2 {
+			_, err := do(t.Context(), slices.Repeat([]engine.Stmt{stmt("SELECT 1")}, n+1)...)
+			wantError(t, err, engine.KindNotFound, -1, text)
+		}
+	}
 }
 
 func TestWhatNoServerTakesIsNotSent(t *testing.T) {
@@ -409,6 +414,9 @@ func TestAnswersOverTheServersLimit(t *testing.T) {
 		e, _ := open(t, protocol)
 		_, err := e.Query(t.Context(), stmt("SELECT zeroblob(4000000), zeroblob(4000000), zeroblob(4000000)"))
 		wantError(t, err, engine.KindTooLarge, 0, "Response is too large")
+		big := stmt("SELECT zeroblob(4000000)")
+		_, err = e.Query(t.Context(), big, big, big)
+		wantError(t, err, engine.KindTooLarge, -1, "Response is too large")
 		_, err = e.Batch(t.Context(), stmt("SELECT zeroblob(6000000)"))
 		wantError(t, err, engine.KindTooLarge, 0, "string or blob too big")
 	}
