@@ -178,7 +178,7 @@ func (s *Store) openCache(o Cache) {
 	}
 	source := cache.Source[cacheKey, any]{
 		Load: func(ctx context.Context, key cacheKey, since int64) (cache.Loaded[any], error) {
-			return s.loadForCache(engine.WithExpected(ctx, cache.Deadline(ctx)), key, since, !o.NoClock)
+			return s.loadForCache(engine.WithSoftDeadline(ctx, cache.Deadline(ctx)), key, since, !o.NoClock)
 		},
 	}
 	options := o.options()

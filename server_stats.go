@@ -153,7 +153,7 @@ func newServerStats(s remote.ServerStats) *ServerStats {
 		Pool:          newPoolStats(s.Pool),
 		StreamsOpened: s.StreamsOpened, StreamsReused: s.StreamsReused,
 		StreamsClosed: s.StreamsClosed, StreamsLost: s.StreamsLost,
-		RetriesDenied: s.RetriesDenied, Withheld: s.Withheld,
+		RetriesDenied: s.RetryBudgetExhausted, Withheld: s.BreakerRejected,
 		ReadBytes: Traffic(s.Reads), WriteBytes: Traffic(s.Writes), UpkeepBytes: Traffic(s.Upkeep),
 	}
 	for _, e := range s.SizeEvents {

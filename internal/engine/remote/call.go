@@ -35,20 +35,26 @@ const (
 	// The breaker opens when breakerCalls calls in a row have failed, however many
 	// succeeded before. After breakerPause one call asks whether the server is
 	// back; it is short so that a server that is back is noticed within a second.
-	breakerCalls  = 10
-	breakerPause  = 400 * time.Millisecond
-	reviveTimeout = 2 * time.Second
+	breakerCalls = 10
+	breakerPause = 400 * time.Millisecond
+	aliveTimeout = 2 * time.Second
 
-	// patience is how long an answer must have stayed away to say something about
-	// the server, and not about a caller in a hurry.
-	patience = 2 * time.Second
+	// suspectAfter is how long an answer must have been missing for a timeout to count
+	// against the server. A shorter one only shows that its caller was in a hurry.
+	suspectAfter = 2 * time.Second
 )
 
-func newBreaker() circuitbreaker.CircuitBreaker[any] {
+func (e *Engine) newBreaker() circuitbreaker.CircuitBreaker[any] {
 	return circuitbreaker.NewBuilder[any]().
 		WithFailureThreshold(breakerCalls).
 		WithDelay(breakerPause).
 		WithSuccessThreshold(1).
+		OnOpen(func(c circuitbreaker.StateChangedEvent) {
+			if c.OldState == circuitbreaker.ClosedState { // else a single try failed
+				e.logBreakerOpen()
+			}
+		}).
+		OnClose(func(circuitbreaker.StateChangedEvent) { e.log.Info("server is back, requests are sent again") }).
 		Build()
 }
 
@@ -64,11 +70,11 @@ type call struct {
 	// write says that a request which may have been carried out has changed the
 	// database; repeatable that it may be carried out again.
 	write, repeatable bool
-	// lost is set when the answer of an attempt was lost: a failure of a later
-	// attempt then says nothing about the first. harmless says that the last one
-	// was lost in a way after which a repeatable write may be sent again.
-	lost, harmless bool
-	sent           bool // a request with it has left
+	// lost is set when the answer to an attempt was lost: a failure of a later
+	// attempt then says nothing about the first. resendable is set if the last
+	// attempt cannot still be running, so that a repeatable write may be sent again.
+	lost, resendable bool
+	sent             bool // a request with it has left
 }
 
 // doEither carries out c with the requests that build makes: with the conditions
@@ -91,10 +97,11 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	for attempt := 1; ; attempt++ {
 		results, err := e.attempt(ctx, c, attempt)
 		again := err == nil && !c.write && busy(results) || err != nil && c.again(err)
-		hopeless := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
-		if !again || attempt == maxAttempts || ctx.Err() != nil || hopeless || !e.budget.take(time.Now()) {
+		drainFails := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
+		if !again || attempt == maxAttempts || ctx.Err() != nil || drainFails || !e.budget.take(time.Now()) {
 			return results, err
 		}
+		e.logRetry(ctx, c, attempt+1, err)
 		pause := minPause << (attempt - 1)
 		select {
 		case <-time.After(pause/2 + rand.N(pause)):
@@ -106,53 +113,54 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 
 // again reports whether the call may be made once more after an attempt failed.
 func (c *call) again(err error) bool {
-	f := fateOf(err)
-	c.harmless = f == lost
+	d := dispositionOf(err)
+	c.resendable = d == maybeExecuted
 	switch {
-	case f == untouched:
+	case d == notExecuted:
 		return true
-	case f == refused:
+	case d == failed:
 		return false
 	case c.write:
 		c.lost = true
-		return c.repeatable && c.harmless
+		return c.repeatable && c.resendable
 	}
 	return true
 }
 
-// fate is what became of a request that failed.
-type fate uint8
+// disposition says whether a failed request was executed, and so whether it may be
+// sent again.
+type disposition uint8
 
 const (
-	refused   fate = iota // nothing was changed, and it will not go better another time
-	untouched             // the server has run nothing of it
-	lost                  // it may have been carried out, and is over
-	pending               // it may have been carried out, or be so later
+	failed            disposition = iota // nothing was changed, and another attempt would fail too
+	notExecuted                          // the server has executed nothing of it
+	maybeExecuted                        // it may have been executed, but no longer is
+	maybeStillRunning                    // it may have been executed, or may be later
 )
 
-func fateOf(err error) fate {
+func dispositionOf(err error) disposition {
 	if h := refusalIn(err); h != nil {
 		switch {
 		case h.Status == http.StatusTooManyRequests:
-			return untouched
+			return notExecuted
 		case h.BatonUsed(), h.Status == http.StatusBadGateway, h.Status == http.StatusServiceUnavailable:
-			return lost
+			return maybeExecuted
 		case h.Status == http.StatusRequestTimeout, h.Status == http.StatusGatewayTimeout:
-			return pending
+			return maybeStillRunning
 		}
-		return refused
+		return failed
 	}
 	t, ok := errors.AsType[*hrana.TransportError](err)
 	_, own := errors.AsType[*engine.Error](err) // of the token callback, or kept back
 	switch {
 	case !ok, own, isTLSError(err), errors.Is(err, hrana.ErrTooLarge), errors.Is(err, hrana.ErrNeedsV3), errors.Is(err, pool.ErrClosed):
-		return refused
+		return failed
 	case !t.Sent:
-		return untouched
+		return notExecuted
 	case errors.Is(err, context.DeadlineExceeded):
-		return pending
+		return maybeStillRunning
 	}
-	return lost
+	return maybeExecuted
 }
 
 // refusalIn returns the server's answer to a pipeline if err is that: what
@@ -182,7 +190,7 @@ func busy(results []hrana.Result) bool {
 
 // silent reports whether an attempt failed because nothing came from the server.
 func silent(err error) bool {
-	return err != nil && (fateOf(err) == pending || dialFailed(err))
+	return err != nil && (dispositionOf(err) == maybeStillRunning || dialFailed(err))
 }
 
 // lateError says that an attempt got no answer in the time it had.
@@ -206,13 +214,13 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 		if l != nil {
 			l.GiveBack()
 		}
-		return nil, e.unasked()
+		return nil, e.errBreakerOpen()
 	}
 	timeout := requestTimeout + time.Duration(c.size)*time.Second/slowestLink
 	if !c.deadline.IsZero() && attempt < maxAttempts {
 		// Some is left for another connection, if it is enough to tell a silent
 		// server from a slow one.
-		if most := time.Until(c.deadline) * 2 / 3; most >= patience {
+		if most := time.Until(c.deadline) * 2 / 3; most >= suspectAfter {
 			timeout = min(timeout, most)
 		}
 	}
@@ -239,7 +247,7 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 	}
 	if e.breaker.IsHalfOpen() {
 		var err error
-		if l, err = e.revive(ctx, l); err != nil {
+		if l, err = e.checkAlive(ctx, l); err != nil {
 			return nil, err
 		}
 	}
@@ -248,7 +256,8 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 	if h := refusalIn(err); h != nil && baton != "" && h.StreamGone() {
 		// Nothing was run. The server has most likely been started anew and knows
 		// none of the other streams either.
-		e.streams.forget()
+		dropped := e.streams.dropAll()
+		e.log.DebugContext(ctx, "server has forgotten the streams", "streams", dropped)
 		baton = ""
 		if l, err = e.acquire(ctx); err != nil {
 			return nil, err
@@ -259,15 +268,15 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 		if t, ok := errors.AsType[*hrana.TransportError](err); ok && !t.Sent {
 			e.streams.end(time.Now(), baton, true) // the server has not seen it
 		} else if baton != "" {
-			e.streams.lost.Add(1)
+			e.streamLost(ctx, e.loggable(err))
 		}
-		if keep && fateOf(err) >= lost {
-			e.streams.leak(time.Now())
+		if keep && dispositionOf(err) >= maybeExecuted {
+			e.streams.noteOrphan(time.Now())
 		}
 		return nil, err
 	}
 	if answer.BaseURL != "" {
-		e.streams.refuse()
+		e.streams.disable()
 	}
 	e.streams.end(time.Now(), answer.Baton, settled(c.requests, answer.Results))
 	return answer.Results[:len(c.requests)], nil
@@ -305,7 +314,7 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	case !keep:
 		e.streams.closed.Add(1)
 	case answer.Baton == "": // the server has ended it
-		e.streams.lost.Add(1)
+		e.streamLost(ctx, "ended by the server")
 	}
 	e.trustIndex()
 	e.advance(p.ReplicationIndex, answer.ReplicationIndex())
@@ -313,14 +322,14 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 }
 
 // doubtIndex forgets the replication index when at least two calls in a row have
-// waited in vain, for patience all together: a replica of a restored database may
-// never come to it.
+// timed out and suspectAfter has passed in all: a replica of a restored database may
+// never reach it.
 func (e *Engine) doubtIndex(asked uint64, late bool, waited time.Duration) {
 	if asked == 0 || !late {
 		return
 	}
 	calls, total := e.indexWaits.Add(1), time.Duration(e.indexWaited.Add(int64(waited)))
-	if calls >= 2 && total >= patience {
+	if calls >= 2 && total >= suspectAfter {
 		e.trustIndex()
 		e.index.CompareAndSwap(asked, 0)
 	}
@@ -409,11 +418,11 @@ func isOverload(h *hrana.Error) bool {
 	return h.Status == http.StatusTooManyRequests || h.Code == "TRANSACTION_BUSY"
 }
 
-// revive asks for a sign of life before a call is the first after an outage, and
-// closes the breaker when it comes: how long that call itself takes must not
-// keep the others waiting.
-func (e *Engine) revive(ctx context.Context, l *lease) (*lease, error) {
-	ping, cancel := context.WithTimeout(ctx, reviveTimeout)
+// checkAlive pings the server before the first call after an outage, and closes the
+// breaker when the ping is answered: the other calls must not wait until that first
+// call has ended.
+func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
+	ping, cancel := context.WithTimeout(ctx, aliveTimeout)
 	defer cancel()
 	conn := &oneConn{conn: l.Conn()}
 	if err := e.client.Ping(ping, conn); err != nil {
@@ -434,18 +443,18 @@ func (e *Engine) revive(ctx context.Context, l *lease) (*lease, error) {
 // server cannot be reached, and nothing else. gone says that the caller did not
 // wait for the end, or that it was not waited for long.
 func (e *Engine) record(err error, gone bool) {
-	h, f := refusalIn(err), fateOf(err)
+	h, d := refusalIn(err), dispositionOf(err)
 	switch {
 	case err == nil, h != nil && h.Status != http.StatusBadGateway && h.Status != http.StatusServiceUnavailable && h.Status != http.StatusGatewayTimeout:
 		e.breaker.RecordSuccess()
-	case h == nil && (gone || f == refused || f == untouched && !dialFailed(err)):
+	case h == nil && (gone || d == failed || d == notExecuted && !dialFailed(err)):
 		// It says nothing: the caller left, the failure is our own, or no connection
 		// was free. But the one permit of a half-open breaker must come back.
 		if e.breaker.IsHalfOpen() {
 			e.breaker.RecordFailure()
 		}
 	default:
-		e.lastFailure.Store(e.requestError(err))
+		e.lastFailure.Store(&failure{e.requestError(err), e.loggable(err)})
 		e.breaker.RecordFailure()
 	}
 }
@@ -457,23 +466,23 @@ func dialFailed(err error) bool {
 	return op || dns || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// unasked is the error of a call that the open breaker keeps back.
-func (e *Engine) unasked() error {
-	e.withheld.Add(1)
+// errBreakerOpen is the error of a call that the open breaker rejects.
+func (e *Engine) errBreakerOpen() error {
+	e.breakerRejected.Add(1)
 	err := fmt.Errorf("the last %d calls failed", breakerCalls)
 	if last := e.lastFailure.Load(); last != nil {
-		err = last.Err
+		err = last.err.Err
 	}
 	return &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("not sent, the server has been failing: %w", err)}
 }
 
-// A budget bounds what repeating adds to the load of a server in trouble: one
-// request in ten, and one a second on top.
+// budget is a token bucket that bounds the retries: one for ten requests, and one a
+// second on top.
 type budget struct {
-	mu     sync.Mutex
-	tokens float64
-	at     time.Time // until when the tokens of time are counted
-	denied atomic.Uint64
+	mu        sync.Mutex
+	tokens    float64
+	at        time.Time     // of the last refill
+	exhausted atomic.Uint64 // retries not made for lack of a token
 }
 
 const (
@@ -493,7 +502,7 @@ func (b *budget) take(now time.Time) bool {
 	defer b.mu.Unlock()
 	b.refill(now, 0)
 	if b.tokens < 1 {
-		b.denied.Add(1)
+		b.exhausted.Add(1)
 		return false
 	}
 	b.tokens--

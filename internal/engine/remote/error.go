@@ -81,7 +81,7 @@ var parseCodes = map[string]bool{
 func (e *Engine) batchError(refusal *hrana.Error, group []*engine.Unit) error {
 	if parseCodes[refusal.Code] {
 		if len(group) > 1 {
-			return &apartError{-1}
+			return &splitError{-1}
 		}
 		return serverError(refusal, e.blame(context.Background(), group[0].Stmts))
 	}
@@ -100,7 +100,7 @@ func (e *Engine) writeError(err error, group []*engine.Unit) error {
 			// A gateway says so too when it has lost the server's answer.
 			out.Kind = engine.KindUnknownOutcome
 		case len(group) > 1 && (h.Status == http.StatusBadRequest || h.Status == http.StatusForbidden):
-			return &apartError{-1}
+			return &splitError{-1}
 		}
 	}
 	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent {

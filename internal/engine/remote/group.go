@@ -26,32 +26,32 @@ const (
 // would be too old, but asks its primary about a PRAGMA.
 var askIndex = hrana.Execute{Stmt: hrana.Stmt{SQL: "PRAGMA user_version"}}
 
-// apartError says that nothing of a group of several units was written, because
+// splitError says that nothing of a group of several units was written, because
 // of one of them.
-type apartError struct {
+type splitError struct {
 	unit int // the one to blame; -1 if it is unknown
 }
 
-func (*apartError) Error() string { return "group must be committed without one of its units" }
+func (*splitError) Error() string { return "group must be committed without one of its units" }
 
 // commit settles a group for the write lane.
 func (e *Engine) commit(group []*engine.Unit) {
-	if e.hopeless {
+	if e.drainFailed {
 		fail(group, &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("not sent: %s did not answer before, and the store is closing", e.host)})
 		return
 	}
-	harmless, gone, err := e.transact(group)
+	resendable, gone, err := e.transact(group)
 	for try, start := 1, time.Now(); engine.KindOf(err) == engine.KindBusy && try < busyTries && time.Since(start) < busyTime; try++ {
 		time.Sleep(5*time.Millisecond + rand.N(45*time.Millisecond))
 		e.retries.Add(1)
-		harmless, gone, err = e.transact(group)
+		resendable, gone, err = e.transact(group)
 	}
-	if apart, ok := errors.AsType[*apartError](err); ok {
-		if apart.unit < 0 {
+	if split, ok := errors.AsType[*splitError](err); ok {
+		if split.unit < 0 {
 			e.commitEach(group)
 			return
 		}
-		for _, part := range engine.Bisect(group, apart.unit) {
+		for _, part := range engine.Bisect(group, split.unit) {
 			e.commit(part)
 		}
 		return
@@ -59,8 +59,8 @@ func (e *Engine) commit(group []*engine.Unit) {
 	if err == nil {
 		return
 	}
-	e.hopeless = gone && e.open.Err() != nil
-	if repeatable, others := byRepeatable(group); harmless && !e.hopeless && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
+	e.drainFailed = gone && e.open.Err() != nil
+	if repeatable, others := byRepeatable(group); resendable && !e.drainFailed && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
 		// Together they could not be sent again.
 		fail(others, err)
 		e.commit(repeatable)
@@ -110,9 +110,9 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 
 // transact runs a group as one transaction. A nil error means that every unit
 // is settled; any other that none is, and that it holds for all of them.
-// harmless says that the answer was lost in a way after which the repeatable
+// resendable says that the answer was lost in a way after which the repeatable
 // ones may be sent again, gone that nothing came from the server.
-func (e *Engine) transact(group []*engine.Unit) (harmless, gone bool, err error) {
+func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err error) {
 	var p *plan
 	alone := len(group) == 1 && len(group[0].Stmts) == 1 // a transaction by itself
 	_, others := byRepeatable(group)
@@ -136,7 +136,7 @@ func (e *Engine) transact(group []*engine.Unit) (harmless, gone bool, err error)
 		u.Lost = u.Lost || c.lost
 	}
 	if err != nil {
-		return c.harmless, silent(err), e.writeError(err, group)
+		return c.resendable, silent(err), e.writeError(err, group)
 	}
 	if alone {
 		return false, false, e.settleAlone(group[0], results[0])
@@ -260,7 +260,7 @@ func (e *Engine) settleUncommitted(p *plan, group []*engine.Unit, steps []hrana.
 	}
 	unit, stmt := p.owner(failed, group)
 	if len(group) > 1 {
-		return &apartError{unit}
+		return &splitError{unit}
 	}
 	err.Stmt = stmt
 	fail(group, err)

@@ -236,7 +236,7 @@ func TestWritesWhoseAnswersAreCut(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
-	const calls, callers, patience = 2000, 8, 5 * time.Second // few, so that hardly any travel together
+	const calls, callers, longest = 2000, 8, 5 * time.Second // few, so that hardly any travel together
 	unavailable := hranatest.Refuse(http.StatusServiceUnavailable, "")
 	for _, tt := range []struct {
 		name       string
@@ -294,7 +294,7 @@ func TestOutage(t *testing.T) {
 			if made*10 > calls*11 {
 				t.Errorf("%d attempts for %d calls", made, calls)
 			}
-			if lasted > patience {
+			if lasted > longest {
 				t.Errorf("the calls took %v, one of them %v", lasted, slices.Max(took))
 			}
 
@@ -509,7 +509,7 @@ func TestSilentlyDeadIdleConnections(t *testing.T) {
 
 func TestPeerThatDiesUnderACall(t *testing.T) {
 	t.Parallel()
-	const limit, calls, callers = patience*3/2 + 300*time.Millisecond, 100, 4
+	const limit, calls, callers = suspectAfter*3/2 + 300*time.Millisecond, 100, 4
 	r := openRoad(t, pool.Options{})
 	must(t, r.Engine, stmt("CREATE TABLE t(k)"))
 	arrived := make(chan struct{})
@@ -550,7 +550,7 @@ func TestPeerThatDiesUnderACall(t *testing.T) {
 
 func TestPeerThatDiesUnderReadsThatTravelTogether(t *testing.T) {
 	t.Parallel()
-	const limit, n = patience*3/2 + 300*time.Millisecond, 5
+	const limit, n = suspectAfter*3/2 + 300*time.Millisecond, 5
 	r, held := openHeld(t, hranatest.BlackHole)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -562,7 +562,7 @@ func TestPeerThatDiesUnderReadsThatTravelTogether(t *testing.T) {
 			t.Errorf("read %d: %v", i, got.err)
 		}
 	}
-	if took := time.Since(begin); took < patience {
+	if took := time.Since(begin); took < suspectAfter {
 		t.Errorf("it took %v, which tried nothing", took)
 	}
 	if n := r.Stats().Retries; n != 1 {
@@ -652,7 +652,7 @@ func (r *road) disagreements() (found []string) {
 func (s *streams) left() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.idle) + len(s.doomed)
+	return len(s.idle) + len(s.toClose)
 }
 
 // At rest the engine has counted what was seen of it, no more and no less.
@@ -875,7 +875,7 @@ func TestNoStreamIsHeldIdle(t *testing.T) {
 
 // A stream whose answer is lost stays open on the server, which has few.
 func TestLostAnswersLeaveFewStreams(t *testing.T) {
-	const calls, callers, percent, most = 3000, 16, 10, maxLeaks + 10 // connections
+	const calls, callers, percent, most = 3000, 16, 10, maxOrphans + 10 // connections
 	e, proxy := open(t, hrana.V3JSON)
 	must(t, e, stmt("CREATE TABLE t(k)"))
 	proxy.Always(hranatest.Share(percent, 1, hranatest.CutAnswer))
@@ -889,7 +889,7 @@ func TestLostAnswersLeaveFewStreams(t *testing.T) {
 	}
 	_, n := proxy.Streams()
 	t.Logf("up to %d streams were open, %d exchanges went on with one", n, e.ServerStats().StreamsReused)
-	if n > most || n < maxLeaks {
+	if n > most || n < maxOrphans {
 		t.Errorf("up to %d streams were open at a time", n)
 	}
 }

@@ -181,7 +181,7 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 	patient := false // one of the callers has no deadline
 	for _, r := range batch {
 		c.size += engine.Size(r.stmts)
-		d := engine.ExpectedBy(r.ctx)
+		d := engine.SoftDeadline(r.ctx)
 		if patient = patient || d.IsZero(); d.After(c.deadline) {
 			c.deadline = d
 		}

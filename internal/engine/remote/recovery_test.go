@@ -64,8 +64,8 @@ func TestCallsThatAreKeptBackAreNotSent(t *testing.T) {
 			}
 			_, err := call(e, t.Context(), stmt("SELECT 1"))
 			wantError(t, err, engine.KindUnavailable, -1, "not sent, the server has been failing: ")
-			if s := e.Stats(); s.Retries != 0 || e.ServerStats().Withheld != 1 || proxy.Requests("") != 0 {
-				t.Errorf("%d retries, %d withheld, %d requests", s.Retries, e.ServerStats().Withheld, proxy.Requests(""))
+			if s := e.Stats(); s.Retries != 0 || e.ServerStats().BreakerRejected != 1 || proxy.Requests("") != 0 {
+				t.Errorf("%d retries, %d withheld, %d requests", s.Retries, e.ServerStats().BreakerRejected, proxy.Requests(""))
 			}
 			e.breaker.HalfOpen()
 			_, err = call(e, t.Context(), stmt("SELECT 1"))
@@ -161,7 +161,7 @@ func deadConns(t *testing.T) *Engine {
 func TestDeadConnectionsFailOneHurriedRead(t *testing.T) {
 	t.Parallel()
 	e := deadConns(t)
-	if err := within(t, e, patience+100*time.Millisecond); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := within(t, e, suspectAfter+100*time.Millisecond); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("first read: %v", err)
 	}
 	for i := range 5 {
@@ -319,7 +319,7 @@ func TestAnIndexThatIsNeverReachedIsForgotten(t *testing.T) {
 				if e.index.Load() != never { // one may be slow for another reason
 					t.Errorf("forgotten after %d reads", i)
 				}
-				if err := ask(patience/2 + 100*time.Millisecond); engine.KindOf(err) != engine.KindUnavailable {
+				if err := ask(suspectAfter/2 + 100*time.Millisecond); engine.KindOf(err) != engine.KindUnavailable {
 					t.Errorf("error is %v", err)
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,6 +42,12 @@ type Config struct {
 	URL   string                                // http or https, without credentials, query and fragment
 	Token func(context.Context) (string, error) // asked before each request; nil sends no token
 	Pool  pool.Options                          // of the connections
+
+	// Logger gets what no call reports: requests sent again and lost streams (Debug),
+	// and that the circuit breaker holds requests back (Warn) and no longer does
+	// (Info). No record holds the token, SQL, or what the server answered. Nil logs
+	// nothing.
+	Logger *slog.Logger
 }
 
 // Engine is an engine.Engine over a libSQL server.
@@ -52,23 +59,26 @@ type Engine struct {
 	streams      streams
 	reads        readQueue
 	lane         *engine.Lane
+	log          *slog.Logger
 
 	breaker     circuitbreaker.CircuitBreaker[any]
 	budget      budget
-	lastFailure atomic.Pointer[engine.Error] // that the breaker counted
-	index       atomic.Uint64                // the newest replication index seen; 0 is none
-	indexWaits  atomic.Int64                 // calls in a row that may have waited for it in vain
-	indexWaited atomic.Int64                 // how long, in nanoseconds
+	lastFailure atomic.Pointer[failure] // that the breaker counted
+	index       atomic.Uint64           // the newest replication index seen; 0 is none
+	indexWaits  atomic.Int64            // calls in a row that may have waited for it in vain
+	indexWaited atomic.Int64            // how long, in nanoseconds
 
-	queries, batches, commits, retries, withheld atomic.Uint64
-	readBytes, writeBytes, upkeepBytes           traffic
+	queries, batches, commits, retries, breakerRejected atomic.Uint64
+	readBytes, writeBytes, upkeepBytes                  traffic
 
-	hopeless bool            // Close has begun, and the server does not answer; of the lane's goroutine
-	open     context.Context // ends when Close begins, and with it the reads under way
-	shut     context.CancelFunc
-	life     context.Context // ends when the last call has
-	end      context.CancelFunc
-	owned    sync.WaitGroup // the engine's goroutines but the lane's and the pool's
+	// drainFailed: Close was called and the server stopped answering, so that later
+	// groups fail at once. Owned by the lane's goroutine.
+	drainFailed bool
+	open        context.Context // ends when Close begins, and with it the reads under way
+	shut        context.CancelFunc
+	life        context.Context // ends when the last call has
+	end         context.CancelFunc
+	owned       sync.WaitGroup // the engine's goroutines but the lane's and the pool's
 
 	// mu guards closed, and the passage of running from 0 to 1.
 	mu      sync.Mutex
@@ -105,8 +115,12 @@ func Open(cfg Config) (*Engine, error) {
 		transport: newTransport(),
 		streams:   streams{wake: make(chan struct{}, 1)},
 		reads:     readQueue{wake: make(chan struct{}, 1)},
-		breaker:   newBreaker(),
+		log:       slog.New(slog.DiscardHandler),
 	}
+	if cfg.Logger != nil {
+		e.log = cfg.Logger.With("server", e.host)
+	}
+	e.breaker = e.newBreaker()
 	e.open, e.shut = context.WithCancel(context.Background())
 	e.life, e.end = context.WithCancel(context.Background())
 	if e.pool, err = pool.New(e.connector(), cfg.Pool); err != nil {
@@ -114,7 +128,7 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	e.lane = engine.NewLane(e.commit)
 	e.owned.Go(e.serveReads)
-	e.owned.Go(e.tendStreams)
+	e.owned.Go(e.closeIdleStreams)
 	return e, nil
 }
 
@@ -148,7 +162,7 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Resu
 		return nil, err
 	}
 	if e.breaker.IsOpen() && e.breaker.RemainingDelay() > 0 {
-		return nil, e.unasked() // rather than wait for a connection first
+		return nil, e.errBreakerOpen() // rather than wait for a connection first
 	}
 	r := &read{ctx: ctx, stmts: stmts}
 	if l := e.acquireAlone(); l != nil {
@@ -229,8 +243,8 @@ type ServerStats struct {
 	StreamsLost                  uint64 // ended by the server or the network
 	StreamsReused                uint64 // exchanges that went on with a kept stream
 
-	RetriesDenied uint64 // retries not made because there were too many already
-	Withheld      uint64 // requests not sent because the server had been failing
+	RetryBudgetExhausted uint64 // retries not made because there had been too many
+	BreakerRejected      uint64 // requests not sent because the circuit breaker was open
 
 	// Bytes on the sockets. Upkeep is what carries no call: handshakes, pings, the
 	// closing of streams.
@@ -245,18 +259,18 @@ func (t *traffic) load() Traffic { return Traffic{t.sent.Load(), t.received.Load
 // ServerStats returns what happened since the engine was opened.
 func (e *Engine) ServerStats() ServerStats {
 	return ServerStats{
-		Protocol:      e.client.Protocol().String(),
-		Pool:          e.pool.Stats(),
-		SizeEvents:    e.pool.SizeEvents(),
-		StreamsOpened: e.streams.opened.Load(),
-		StreamsClosed: e.streams.closed.Load(),
-		StreamsLost:   e.streams.lost.Load(),
-		StreamsReused: e.streams.reused.Load(),
-		RetriesDenied: e.budget.denied.Load(),
-		Withheld:      e.withheld.Load(),
-		Reads:         e.readBytes.load(),
-		Writes:        e.writeBytes.load(),
-		Upkeep:        e.upkeepBytes.load(),
+		Protocol:             e.client.Protocol().String(),
+		Pool:                 e.pool.Stats(),
+		SizeEvents:           e.pool.SizeEvents(),
+		StreamsOpened:        e.streams.opened.Load(),
+		StreamsClosed:        e.streams.closed.Load(),
+		StreamsLost:          e.streams.lost.Load(),
+		StreamsReused:        e.streams.reused.Load(),
+		RetryBudgetExhausted: e.budget.exhausted.Load(),
+		BreakerRejected:      e.breakerRejected.Load(),
+		Reads:                e.readBytes.load(),
+		Writes:               e.writeBytes.load(),
+		Upkeep:               e.upkeepBytes.load(),
 	}
 }
 
@@ -309,9 +323,9 @@ var (
 	// readVerbs begin the statements that Query runs. A statement of another kind
 	// would be carried out beside the write lane.
 	readVerbs = map[string]bool{"SELECT": true, "VALUES": true, "WITH": true, "EXPLAIN": true, "PRAGMA": true}
-	// foreignVerbs begin the statements that would end the transaction of a
+	// forbiddenVerbs begin the statements that would end the transaction of a
 	// whole group, or make the server refuse it.
-	foreignVerbs = map[string]bool{
+	forbiddenVerbs = map[string]bool{
 		"BEGIN": true, "COMMIT": true, "END": true, "ROLLBACK": true, "SAVEPOINT": true, "RELEASE": true,
 		"ATTACH": true, "DETACH": true, "VACUUM": true,
 	}
@@ -327,7 +341,7 @@ func check(stmts []engine.Stmt, allowed map[string]bool) error {
 			return &engine.Error{Stmt: i, Err: errors.New("text is not valid UTF-8")}
 		case verb == "":
 			return &engine.Error{Stmt: i, Err: errors.New("text does not begin with a verb")}
-		case foreignVerbs[verb]:
+		case forbiddenVerbs[verb]:
 			return &engine.Error{Stmt: i, Err: fmt.Errorf("%s cannot be part of a batch or query", verb)}
 		case allowed != nil && !allowed[verb]:
 			return &engine.Error{Kind: engine.KindReadOnly, Stmt: i, Err: fmt.Errorf("a query cannot run %s", verb)}

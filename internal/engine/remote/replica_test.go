@@ -57,8 +57,8 @@ func TestIndexThatAReplicaNeverReaches(t *testing.T) {
 		limit time.Duration // of each read
 		most  int           // reads that fail
 	}{
-		{patience * 3 / 4, 3},
-		{patience / 5, 7},
+		{suspectAfter * 3 / 4, 3},
+		{suspectAfter / 5, 7},
 	} {
 		t.Run(tt.limit.String(), func(t *testing.T) {
 			t.Parallel()

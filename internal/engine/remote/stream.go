@@ -20,34 +20,34 @@ const (
 	streamGap    = streamIdle / 2
 	streamStreak = 3
 
-	// When the answer is lost that would have told how to go on with a stream, the
-	// server holds it until it expires. After maxLeaks within leakTime none is kept
-	// until that time is over.
-	maxLeaks = 16
-	leakTime = 10 * time.Second
+	// A stream whose baton was in a lost answer is an orphan: the server holds it
+	// until it expires. After maxOrphans within orphanTime no stream is kept until
+	// that time is over.
+	maxOrphans = 16
+	orphanTime = 10 * time.Second
 
 	closeTimeout = time.Second // of closing a stream; Engine.Close may take as long
 )
 
-// streams keeps the hot streams of a server: opening one makes the server open
-// the database and read its schema, half of the work of a small read. They
-// belong to no connection; the one that was used last is used next, so that
-// those too many grow cold and are closed.
+// streams keeps streams of the server for reuse: opening one makes the server open
+// the database and read its schema, half of the work of a small read. They belong
+// to no connection. The one used last is used next, so that surplus ones stay idle
+// and are closed.
 type streams struct {
 	opened, reused, closed, lost atomic.Uint64
 
 	wake chan struct{} // capacity 1: there is a stream to be closed, now or later
 
 	// mu guards everything below.
-	mu     sync.Mutex
-	idle   []idleStream // the longest unused first
-	doomed []string     // not to be used any more
-	ended  time.Time    // when the last exchange ended
-	streak int
-	armed  bool // tendStreams will look again by itself
-	off    bool // the server wants its streams to be continued elsewhere
-	leaks  int
-	leaked time.Time // when the first of leaks was, at most leakTime before the last
+	mu       sync.Mutex
+	idle     []idleStream // the longest unused first
+	toClose  []string     // not to be used any more
+	ended    time.Time    // when the last exchange ended
+	streak   int
+	armed    bool // closeIdleStreams has its timer set
+	off      bool // the server wants its streams to be continued elsewhere
+	orphans  int
+	orphaned time.Time // when the first of orphans was, at most orphanTime before the last
 }
 
 type idleStream struct {
@@ -68,17 +68,17 @@ func (s *streams) begin(now time.Time) (baton string, keep bool) {
 		baton = s.idle[n-1].baton
 		s.idle = s.idle[:n-1]
 	}
-	return baton, s.streak > streamStreak && !s.off && (s.leaks < maxLeaks || now.Sub(s.leaked) > leakTime)
+	return baton, s.streak > streamStreak && !s.off && (s.orphans < maxOrphans || now.Sub(s.orphaned) > orphanTime)
 }
 
-// leak notes that a stream may be open of which nobody knows how to go on.
-func (s *streams) leak(now time.Time) {
+// noteOrphan records that the server may hold a stream whose baton was lost.
+func (s *streams) noteOrphan(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Sub(s.leaked) > leakTime {
-		s.leaks, s.leaked = 0, now
+	if now.Sub(s.orphaned) > orphanTime {
+		s.orphans, s.orphaned = 0, now
 	}
-	s.leaks++
+	s.orphans++
 }
 
 // end is called with the stream that an answer left open, empty if none. One
@@ -97,36 +97,39 @@ func (s *streams) end(now time.Time, baton string, clean bool) {
 		}
 		s.armed = true
 	default:
-		s.doomed = append(s.doomed, baton)
+		s.toClose = append(s.toClose, baton)
 	}
 	signal(s.wake)
 }
 
-// forget drops all streams: the server does not know them any more.
-func (s *streams) forget() {
+// dropAll drops all streams, which the server no longer knows, and returns how many
+// they were with the one that showed it.
+func (s *streams) dropAll() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lost.Add(uint64(len(s.idle) + len(s.doomed) + 1)) // and the one that showed it
-	s.idle, s.doomed = nil, nil
+	n := len(s.idle) + len(s.toClose) + 1
+	s.lost.Add(uint64(n))
+	s.idle, s.toClose = nil, nil
+	return n
 }
 
-// refuse has all streams closed and keeps none from now on.
-func (s *streams) refuse() {
+// disable has all streams closed and keeps none from now on.
+func (s *streams) disable() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.off = true
 	for _, stream := range s.idle {
-		s.doomed = append(s.doomed, stream.baton)
+		s.toClose = append(s.toClose, stream.baton)
 	}
 	s.idle = nil
 }
 
-// cold removes the streams to be closed at that moment, all of them if the
-// engine is closing, and returns when the next ones are due.
-func (s *streams) cold(now time.Time, all bool) (batons []string, next time.Duration) {
+// due removes and returns the streams to be closed now, all of them if the engine
+// is closing, and says in how long the next ones are due.
+func (s *streams) due(now time.Time, all bool) (batons []string, next time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	batons, s.doomed = s.doomed, nil
+	batons, s.toClose = s.toClose, nil
 	n := 0
 	for n < len(s.idle) && (all || now.Sub(s.idle[n].since) >= streamIdle) {
 		batons = append(batons, s.idle[n].baton)
@@ -139,9 +142,9 @@ func (s *streams) cold(now time.Time, all bool) (batons []string, next time.Dura
 	return batons, time.Hour
 }
 
-// tendStreams closes streams that have grown cold, until the engine is closed,
-// and then the rest.
-func (e *Engine) tendStreams() {
+// closeIdleStreams closes streams that were not used for streamIdle, and the rest
+// when the engine is closed.
+func (e *Engine) closeIdleStreams() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -149,7 +152,7 @@ func (e *Engine) tendStreams() {
 		case <-e.streams.wake:
 		case <-timer.C:
 		case <-e.life.Done():
-			batons, _ := e.streams.cold(time.Now(), true)
+			batons, _ := e.streams.due(time.Now(), true)
 			var closers sync.WaitGroup
 			for _, baton := range batons {
 				closers.Go(func() { e.closeStream(baton) })
@@ -157,7 +160,7 @@ func (e *Engine) tendStreams() {
 			closers.Wait()
 			return
 		}
-		batons, next := e.streams.cold(time.Now(), false)
+		batons, next := e.streams.due(time.Now(), false)
 		for _, baton := range batons {
 			e.closeStream(baton)
 		}
@@ -174,7 +177,7 @@ func (e *Engine) closeStream(baton string) {
 		_, err = e.deliver(ctx, l, hrana.Pipeline{Baton: baton, Requests: []hrana.Request{hrana.Close{}}}, &e.upkeepBytes)
 	}
 	if err != nil {
-		e.streams.lost.Add(1)
+		e.streamLost(ctx, e.loggable(err))
 		return
 	}
 	e.streams.closed.Add(1)

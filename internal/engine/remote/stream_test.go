@@ -40,7 +40,7 @@ func TestStreamsAreKeptWhileCallsFollowOneAnother(t *testing.T) {
 			t.Errorf("rare exchange %d: keeps %v, goes on with %q", i, keep, baton)
 		}
 	}
-	if batons, next := s.cold(now, true); len(batons) > 0 || next < time.Minute {
+	if batons, next := s.due(now, true); len(batons) > 0 || next < time.Minute {
 		t.Errorf("%q are left", batons)
 	}
 }
@@ -60,7 +60,7 @@ func TestColdStreamsAreClosed(t *testing.T) {
 		{streamIdle, "[a]", 100 * time.Millisecond},
 		{streamIdle + 100*time.Millisecond, "[b]", time.Hour},
 	} {
-		batons, next := s.cold(now.Add(tt.after), false)
+		batons, next := s.due(now.Add(tt.after), false)
 		if fmt.Sprint(batons) != tt.want || next != tt.next {
 			t.Errorf("after %v: %v, next in %v", tt.after, batons, next)
 		}
@@ -74,11 +74,11 @@ func TestTheLastUsedStreamIsUsedNext(t *testing.T) {
 	if baton, _ := s.begin(now); baton != "b" {
 		t.Errorf("took %q", baton)
 	}
-	s.forget()
+	s.dropAll()
 	if baton, _ := s.begin(now); baton != "" || s.lost.Load() != 2 {
 		t.Errorf("took %q, lost %d", baton, s.lost.Load())
 	}
-	s.refuse()
+	s.disable()
 	for range 10 {
 		if _, keep := s.exchange(now, "x"); keep {
 			t.Error("a stream is kept that goes on elsewhere")
@@ -101,8 +101,8 @@ func TestBudget(t *testing.T) {
 	if n := granted(1000); n < 100 || n > 111 {
 		t.Errorf("%d retries for 1000 calls that fail at once", n)
 	}
-	if b.denied.Load() < 889 {
-		t.Errorf("%d counted as denied", b.denied.Load())
+	if b.exhausted.Load() < 889 {
+		t.Errorf("%d counted as denied", b.exhausted.Load())
 	}
 	now = now.Add(5 * time.Second)
 	if n := granted(1); n != 1 {
