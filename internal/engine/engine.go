@@ -1,10 +1,10 @@
 // Package engine is the seam between the Store and a database.
 //
-// An Engine runs SQL. It has one write lane and several readers, because SQLite
-// and libSQL have one writer whatever the client does: Batch joins concurrent
-// writes into one transaction (see [Lane]), Query reads a snapshot beside it.
+// An Engine runs SQL. It has one write lane and several readers, because a SQLite
+// or libSQL database has a single writer: Batch combines concurrent writes into one
+// transaction (see [Lane]), Query reads a snapshot meanwhile.
 // The two engines are embedded (a local file) and remote (a libSQL server);
-// enginetest holds the behaviour both must show.
+// enginetest is the test suite that both pass.
 package engine
 
 import "context"
@@ -17,8 +17,8 @@ type Value = any
 // Stmt is one SQL statement with positional arguments for its `?` marks.
 //
 // The text must begin with its verb (no comment, no WITH before a write), must
-// not control transactions or fail halfway (BEGIN, OR ROLLBACK, OR FAIL), and
-// must stay within the SQL of SQLite 3.45, which libSQL servers speak.
+// not control transactions (BEGIN, OR ROLLBACK) or keep part of what it did when it
+// fails (OR FAIL), and must be valid in SQLite 3.45, on which libSQL is based.
 type Stmt struct {
 	SQL  string
 	Args []Value
@@ -38,7 +38,8 @@ type Result struct {
 // concurrently. Errors are *Error, a context's error, or ErrClosed.
 type Engine interface {
 	// Query runs reading statements in one round trip. All of them see the same
-	// snapshot of the database.
+	// snapshot of the database. KindTooLarge means that the answer exceeds what the
+	// server sends at once (10 MB); a file has no such limit.
 	Query(ctx context.Context, stmts ...Stmt) ([]Result, error)
 
 	// Batch runs stmts in order as one unit: all of them are stored or none, and
@@ -51,26 +52,27 @@ type Engine interface {
 	// The arguments must not be changed after the call, even when it failed.
 	Batch(ctx context.Context, stmts ...Stmt) ([]Result, error)
 
-	// Repeatable is Batch for stmts that may be carried out twice: the second time
-	// changes nothing, and its results or its KindUnique tell the caller as much as
-	// those of the first. When the answer to them is lost they are sent again; only
-	// if that fails too the error is KindUnknownOutcome.
+	// Repeatable is Batch for idempotent stmts: executing them again changes nothing,
+	// and the results of the second time, or its KindUnique, tell the caller as much
+	// as those of the first. When the answer is lost they are sent again, and only if
+	// that fails too is the error KindUnknownOutcome.
 	Repeatable(ctx context.Context, stmts ...Stmt) ([]Result, error)
 
 	// Stats returns what the engine has done since it was opened.
 	Stats() Stats
 
-	// Close refuses new calls, waits for the accepted ones and frees everything
-	// the engine holds. Closing twice is harmless.
+	// Close refuses new calls, waits for accepted writes, ends the reads under way,
+	// which return ErrClosed at once, and frees everything the engine holds. Closing
+	// twice is harmless.
 	Close() error
 }
 
 // Stats counts what an engine did since it was opened. Every field only grows.
 type Stats struct {
-	Queries uint64 // Query calls that were answered with rows
-	Batches uint64 // Batch calls that were stored
+	Queries uint64 // Query calls that succeeded
+	Batches uint64 // Batch and Repeatable calls that were committed
 	Commits uint64 // transactions committed; Batches/Commits is the mean group
-	Retries uint64 // transactions begun again because the database was busy, and requests sent again
+	Retries uint64 // transactions retried because the database was busy, and requests sent again
 
 	// Requests counts HTTP requests sent; always 0 for a local file.
 	Requests uint64

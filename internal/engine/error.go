@@ -13,9 +13,9 @@ type Kind uint8
 
 // The kinds of an Error.
 const (
-	KindOther          Kind = iota // a defect in the statement or the database
+	KindOther          Kind = iota // anything else, such as a syntax error or an I/O error
 	KindBusy                       // another writer held the database too long; nothing was written, try again
-	KindUnavailable                // the server could not be reached or refused the request unseen; nothing was written
+	KindUnavailable                // the server could not be reached or did not accept the request; nothing was written
 	KindUnknownOutcome             // the answer to a write was lost: it may or may not be stored
 	KindUnique                     // a UNIQUE or PRIMARY KEY constraint refused the row
 	KindConstraint                 // another constraint refused the row
@@ -25,15 +25,15 @@ const (
 	KindTooLarge                   // a value or an answer exceeds a limit of the database; a Query may ask for less
 	KindNotADatabase               // the file is not a SQLite database
 	KindCorrupt                    // the database file is damaged
-	KindReadOnly                   // the database cannot be written
-	KindFull                       // the disk is full
+	KindReadOnly                   // the file or database is read-only, or a Query tried to write
+	KindFull                       // the disk, or the size limit of the database, is exhausted
 )
 
 // Error is a failure reported by a database or on the way to it.
 type Error struct {
 	Kind Kind
 	Code string // the database's own code, such as SQLITE_BUSY; may be empty
-	Stmt int    // index of the failing statement in its Query or Batch; -1 if none is to blame
+	Stmt int    // index of the failing statement in its Query or Batch; -1 if no single one failed
 	Err  error  // never nil
 }
 

@@ -31,9 +31,9 @@ type Unit struct {
 	done  chan struct{} // closed when Results or Err is set
 }
 
-// Lane is the one way to a database's writer. While a group of units is being
-// committed, later units gather and form the next group; a unit that finds the
-// lane idle leaves at once. Units are taken in the order of their arrival.
+// Lane does group commit. While a group of units is being committed, later units
+// queue and form the next group; a unit that finds the lane idle is committed at
+// once. Units are taken in the order of their arrival.
 type Lane struct {
 	commit  func([]*Unit)
 	wake    chan struct{} // capacity 1: the queue may have become non-empty, or the lane closed
@@ -78,7 +78,7 @@ func (l *Lane) Do(ctx context.Context, stmts []Stmt, repeatable bool) ([]Result,
 		return nil, ctx.Err()
 	}
 	select {
-	case <-u.done: // both were ready: the outcome is known, so tell it
+	case <-u.done: // both were ready, and the outcome is known
 		return u.Results, u.Err
 	default:
 		return nil, &Error{Kind: KindUnknownOutcome, Stmt: -1, Err: fmt.Errorf("gave up waiting for a commit under way: %w", ctx.Err())}
@@ -122,7 +122,7 @@ func (l *Lane) run() {
 }
 
 // take removes the next group from the queue and reports whether the lane is
-// closed. A unit over the byte bound travels alone.
+// closed. A unit over a bound forms a group of its own.
 func (l *Lane) take() (group []*Unit, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,7 +152,7 @@ func (l *Lane) withdraw(u *Unit) bool {
 	}
 	for i, q := range l.queue {
 		if q == u {
-			// A fresh slice: take hands out windows of the old one.
+			// A new slice: groups that take returned share the old one's array.
 			l.queue = append(append([]*Unit(nil), l.queue[:i]...), l.queue[i+1:]...)
 			break
 		}
@@ -179,7 +179,7 @@ func Bisect(group []*Unit, bad int) [][]*Unit {
 	return slices.DeleteFunc(parts, func(p []*Unit) bool { return len(p) == 0 })
 }
 
-// Size is about how many bytes stmts are on the wire.
+// Size estimates the bytes of stmts on the wire.
 func Size(stmts []Stmt) int {
 	n := 0
 	for _, s := range stmts {

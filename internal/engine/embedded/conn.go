@@ -48,7 +48,7 @@ func newConnector(path string, pragmas ...string) (driver.Connector, error) {
 	}
 	path = filepath.ToSlash(abs)
 	if strings.HasPrefix(path, "//") {
-		path = "//" + path // a share of Windows is no authority of the URL
+		path = "//" + path // a Windows share is not the authority of the URL
 	}
 	dsn := url.URL{Scheme: "file", Path: path, OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
 	return sqlite.NewConnector(dsn.String())
@@ -73,8 +73,8 @@ func (c *conn) exec(ctx context.Context, text string) error {
 }
 
 // abandon ends the transaction without storing anything, also after ctx has
-// ended. Its only error is that SQLite has rolled back already, which is the
-// wanted state.
+// ended. Its only error is that SQLite has already rolled back, which is what
+// is wanted.
 func (c *conn) abandon(ctx context.Context) { _ = c.exec(context.WithoutCancel(ctx), "ROLLBACK") }
 
 // runAll runs statements in order until one fails.
@@ -112,8 +112,8 @@ func (c *conn) run(ctx context.Context, s engine.Stmt, into *engine.Result) erro
 	return err
 }
 
-// prepared returns the statement for a text and keeps it for the next time. A
-// full set drops any one: what is used often is soon back.
+// prepared returns the statement for a text and keeps it for the next time. When
+// maxStmts are kept a random one makes room: if it is used often it soon returns.
 func (c *conn) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 	if s, ok := c.stmts[text]; ok {
 		return s, nil
@@ -156,7 +156,7 @@ func collect(rows *sql.Rows) (out [][]engine.Value, err error) {
 	return out, rows.Err()
 }
 
-// reads tells a statement that only reads; engine.Stmt promises that the text
+// reads reports whether a statement only reads; engine.Stmt promises that the text
 // begins with its verb.
 func reads(text string) bool {
 	verb, _, _ := strings.Cut(text, " ")

@@ -25,11 +25,11 @@ import (
 const (
 	readers     = 4
 	busyTimeout = 5 * time.Second
-	// The switch of a new file to WAL, and a transaction behind a crowd of other
-	// processes, can be refused as busy in spite of the busy timeout.
+	// SQLite can report busy in spite of the busy timeout: while a new file is
+	// switched to WAL, and when many processes compete for the lock.
 	busyTries = 4
-	// A group that has held the writer for so long is committed, and the rest of
-	// its units in another transaction, so that other processes have their turn.
+	// A group that has held the write lock for maxHold is committed, and its other
+	// units follow in another transaction, so that other processes can write between.
 	maxHold = 50 * time.Millisecond
 )
 
@@ -47,9 +47,9 @@ type Engine struct {
 	writer  *conn
 	wal     bool            // the writer has seen that the file is in WAL mode
 	readers chan *reader    // the idle ones
-	version chan *version   // the one, while it is idle
-	asked   atomic.Uint64   // questions about the version that were begun
-	life    context.Context // ends when Close begins, and with it the reads under way
+	version chan *version   // the only one, while it is idle
+	polls   atomic.Uint64   // polls of the version that were begun
+	life    context.Context // ends when Close begins, which interrupts the reads under way
 	end     context.CancelFunc
 
 	queries, batches, commits, retries atomic.Uint64
@@ -90,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 
 func checkPath(path string, mustExist bool) error {
 	if strings.ContainsRune(path, 0) {
-		return errors.New("the path contains a NUL character, at which SQLite would cut it")
+		return errors.New("the path contains a NUL character, where SQLite would truncate it")
 	}
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
@@ -203,8 +203,8 @@ func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine
 
 // commit is the lane's: it runs on one goroutine, the only user of e.writer.
 func (e *Engine) commit(units []*engine.Unit) {
-	// The group outlives any caller's patience; what bounds it is the busy
-	// timeout and maxHold.
+	// Not a caller's context: other callers' units are in the same transaction. Its
+	// time is bounded by the busy timeout and maxHold.
 	ctx := context.Background()
 	for len(units) > 0 {
 		done, bad, err := e.transact(ctx, units)
@@ -225,9 +225,8 @@ func (e *Engine) commit(units []*engine.Unit) {
 	}
 }
 
-// begin begins a transaction. The first one of all sees to it that the file is
-// in WAL mode; not sooner, because opening another program's file must not
-// change it.
+// begin begins a transaction. The first one switches the file to WAL mode; Open
+// does not, because opening another program's file must not change it.
 func (e *Engine) begin(ctx context.Context) error {
 	if !e.wal {
 		var mode engine.Result
@@ -235,7 +234,7 @@ func (e *Engine) begin(ctx context.Context) error {
 			return err
 		}
 		if got := fmt.Sprint(mode.Rows[0][0]); got != "wal" {
-			return fmt.Errorf("the file system cannot hold a shared database (its journal mode stays %s); use a local disk", got)
+			return fmt.Errorf("the file system does not support WAL mode (the journal mode stays %s); use a local disk", got)
 		}
 		e.wal = true
 	}
@@ -244,9 +243,9 @@ func (e *Engine) begin(ctx context.Context) error {
 
 // transact runs the first units as one transaction, at least one and as many as
 // begin within maxHold, and returns how many it committed. An error means that
-// nothing is stored; it comes with the unit to blame, -1 if it is none. There are
-// no savepoints to save the rest of a group: full-text search writes all it holds
-// at each, and nearly all groups have no failure.
+// nothing is stored; bad is the unit that failed, -1 if it is none. The rest of a
+// group is not saved by savepoints: at each one FTS5 flushes its pending rows, and
+// nearly all groups have no failure.
 func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (done, bad int, err error) {
 	if err := e.retryBusy(ctx, func() error { return e.begin(ctx) }); err != nil {
 		return 0, -1, classify(err, -1)
@@ -303,7 +302,7 @@ func (e *Engine) shutDown() error {
 		}
 	}
 	errs = append(errs, (<-e.version).close())
-	// The writer last: closing the last connection folds the WAL into the file,
-	// which a query-only connection cannot do.
+	// The writer last: closing the last connection checkpoints the WAL, which a
+	// query-only connection cannot do.
 	return errors.Join(append(errs, e.writer.close())...)
 }

@@ -10,23 +10,23 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
-// version asks a connection of its own whether the file has changed: SQLite does
-// not count a connection's own commits for it. It is used by one goroutine at a
-// time. It does without database/sql, which would cost half as much again.
+// version polls PRAGMA data_version over a connection of its own, because the value
+// does not reflect a connection's own commits. It is used by one goroutine at a
+// time. It bypasses database/sql, which would make a poll half as expensive again.
 type version struct {
 	conn driver.Conn // nil: to be opened
 	stmt driver.Stmt
 	row  [1]driver.Value
 
-	last     int64  // answer of a conn
-	number   int64  // of the changes seen; each new conn is one
-	answered uint64 // which question number stems from, as counted by Engine.asked
+	last   int64  // data_version as conn saw it last
+	number int64  // of the changes seen; each new conn counts as one
+	poll   uint64 // the poll that number is from, as counted by Engine.polls
 }
 
-// DataVersion returns a number that is higher than all before if any connection
-// of any process has committed to the file between an earlier call's end and
-// this one's beginning. It may grow without a commit, and never becomes less. It
-// says nothing about the numbers of another Engine.
+// DataVersion returns a number that is greater than every earlier one if any
+// connection of any process has committed to the file between the end of an earlier
+// call and the start of this one. It never decreases, but may grow without a commit.
+// Numbers of different Engines cannot be compared.
 //
 // A file that stays locked for 5 s is KindBusy. After any other error of the
 // database the next call goes on with a new connection and a higher number.
@@ -34,19 +34,19 @@ func (e *Engine) DataVersion(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	before := e.asked.Load()
+	before := e.polls.Load()
 	giveUp := time.Now().Add(busyTimeout)
 	select {
 	case v := <-e.version:
 		defer func() { e.version <- v }()
-		if v.answered > before {
-			return v.number, nil // the question was asked while this call waited
+		if v.poll > before {
+			return v.number, nil // polled while this call waited
 		}
 		for {
-			asked := e.asked.Add(1)
-			err := v.ask(ctx, e.cfg.Path)
+			poll := e.polls.Add(1)
+			err := v.refresh(ctx, e.cfg.Path)
 			if err == nil {
-				v.answered = asked
+				v.poll = poll
 				return v.number, nil
 			}
 			if engine.KindOf(err) != engine.KindBusy || time.Now().After(giveUp) {
@@ -67,9 +67,8 @@ func (e *Engine) DataVersion(ctx context.Context) (int64, error) {
 	}
 }
 
-// ask brings number up to date, or closes the connection if it fails for another
-// reason than a lock.
-func (v *version) ask(ctx context.Context, path string) error {
+// refresh updates number. It closes the connection on any error but a lock.
+func (v *version) refresh(ctx context.Context, path string) error {
 	err := v.open(ctx, path)
 	if err == nil {
 		err = v.read()

@@ -130,7 +130,7 @@ func TestDataVersionIsNeverOlderThanItsCall(t *testing.T) {
 	if floor.Load() == 0 {
 		t.Error("no call returned before the last commit")
 	}
-	t.Logf("%d calls, %d questions", calls.Load(), a.asked.Load())
+	t.Logf("%d calls, %d questions", calls.Load(), a.polls.Load())
 }
 
 func TestCallsThatWaitShareAQuestion(t *testing.T) {
@@ -150,7 +150,7 @@ func TestCallsThatWaitShareAQuestion(t *testing.T) {
 				t.Errorf("number %d without a commit after %d", n, first)
 			}
 		}
-		if n := e.asked.Load(); n != 2 {
+		if n := e.polls.Load(); n != 2 {
 			t.Errorf("%d questions for one call and eight at once, want 2", n)
 		}
 	})
@@ -327,7 +327,7 @@ func BenchmarkDataVersionOf8(b *testing.B) {
 			}
 		}
 	})
-	b.ReportMetric(float64(e.asked.Load())/float64(b.N), "questions/op")
+	b.ReportMetric(float64(e.polls.Load())/float64(b.N), "polls/op")
 }
 
 // BenchmarkQuery is what a cache that asks for the version saves at most.

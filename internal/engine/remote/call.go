@@ -33,8 +33,8 @@ const (
 	minPause    = 50 * time.Millisecond
 
 	// The breaker opens when breakerCalls calls in a row have failed, however many
-	// succeeded before. After breakerPause one call asks whether the server is
-	// back; it is short so that a server that is back is noticed within a second.
+	// succeeded before. After breakerPause one call pings the server; the
+	// pause is short so that recovery is detected within a second.
 	breakerCalls = 10
 	breakerPause = 400 * time.Millisecond
 	aliveTimeout = 2 * time.Second
@@ -58,17 +58,17 @@ func (e *Engine) newBreaker() circuitbreaker.CircuitBreaker[any] {
 		Build()
 }
 
-// call is one exchange with the server, repeated where that is safe.
+// call is a request to the server, retried where that is safe.
 type call struct {
 	requests []hrana.Request
 	size     int       // of the statements, in bytes
 	deadline time.Time // when the last of the callers gives up; zero is never
-	// lease is for the first attempt, which failed is the failure of. If both are
-	// nil it acquires its own, as all further ones do.
+	// lease is used by the first attempt; failed is the error of acquiring it. If both
+	// are nil the first attempt acquires a connection, as all later ones do.
 	lease  *lease
 	failed error
-	// write says that a request which may have been carried out has changed the
-	// database; repeatable that it may be carried out again.
+	// write: an executed request has changed the database. repeatable: it may be
+	// executed again.
 	write, repeatable bool
 	// lost is set when the answer to an attempt was lost: a failure of a later
 	// attempt then says nothing about the first. resendable is set if the last
@@ -77,8 +77,8 @@ type call struct {
 	sent             bool // a request with it has left
 }
 
-// doEither carries out c with the requests that build makes: with the conditions
-// of Hrana 3, or without if the server does not know them.
+// doEither does c with the requests that build returns: with the conditions of
+// Hrana 3, or without them if the server does not support them.
 func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hrana.Request) ([]hrana.Result, error) {
 	c.requests = build(e.client.Protocol() != hrana.V2JSON)
 	results, err := e.do(ctx, c)
@@ -89,9 +89,9 @@ func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hr
 	return results, err
 }
 
-// do carries out a call. Its error is that of the last attempt as hrana, the
-// pool or the breaker gave it; nil if a read met a locked database to the last,
-// as its results tell.
+// do makes a call, with retries. Its error is that of the last attempt as hrana, the
+// pool or the breaker returned it. It is nil if the database stayed locked for a
+// read: the results then hold the error.
 func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	e.budget.earn(time.Now())
 	for attempt := 1; ; attempt++ {
@@ -151,7 +151,7 @@ func dispositionOf(err error) disposition {
 		return failed
 	}
 	t, ok := errors.AsType[*hrana.TransportError](err)
-	_, own := errors.AsType[*engine.Error](err) // of the token callback, or kept back
+	_, own := errors.AsType[*engine.Error](err) // of the token callback or the breaker
 	switch {
 	case !ok, own, isTLSError(err), errors.Is(err, hrana.ErrTooLarge), errors.Is(err, hrana.ErrNeedsV3), errors.Is(err, pool.ErrClosed):
 		return failed
@@ -163,8 +163,8 @@ func dispositionOf(err error) disposition {
 	return maybeExecuted
 }
 
-// refusalIn returns the server's answer to a pipeline if err is that: what
-// failed unsent, or was kept back, may have one for its reason only.
+// refusalIn returns the server's error answer to a pipeline if err is one. A request
+// that was not sent may wrap such an answer only as its cause.
 func refusalIn(err error) *hrana.Error {
 	t, ok := errors.AsType[*hrana.TransportError](err)
 	if _, own := errors.AsType[*engine.Error](err); own || ok && !t.Sent {
@@ -218,8 +218,8 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 	}
 	timeout := requestTimeout + time.Duration(c.size)*time.Second/slowestLink
 	if !c.deadline.IsZero() && attempt < maxAttempts {
-		// Some is left for another connection, if it is enough to tell a silent
-		// server from a slow one.
+		// Leave time for another connection, unless what remains is too short to tell
+		// a silent server from a slow one.
 		if most := time.Until(c.deadline) * 2 / 3; most >= suspectAfter {
 			timeout = min(timeout, most)
 		}
@@ -254,8 +254,8 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 	baton, keep := e.streams.begin(time.Now())
 	answer, err := e.pipe(ctx, l, baton, keep, c)
 	if h := refusalIn(err); h != nil && baton != "" && h.StreamGone() {
-		// Nothing was run. The server has most likely been started anew and knows
-		// none of the other streams either.
+		// Nothing was executed. The server has most likely restarted and knows none of
+		// the other streams either.
 		dropped := e.streams.dropAll()
 		e.log.DebugContext(ctx, "server has forgotten the streams", "streams", dropped)
 		baton = ""
@@ -340,8 +340,8 @@ func (e *Engine) trustIndex() {
 	e.indexWaited.Store(0)
 }
 
-// advance remembers the newest state of the database that was seen, which later
-// reads must not fall behind, whichever replica answers them.
+// advance records the newest replication index seen. Later reads ask for at least
+// that state, whichever replica answers them.
 func (e *Engine) advance(asked, told uint64) {
 	for {
 		known := e.index.Load()
@@ -393,8 +393,8 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 	overload := refusal != nil && isOverload(refusal)
 	switch {
 	case refusal != nil && !overload || conn.closing:
-		// A server that refuses a request may close the connection behind its
-		// answer without a word, which the next request would find out too late.
+		// A server may close the connection after an error answer without announcing
+		// it, which the next request would notice too late.
 		_ = conn.Close() // always nil
 		l.Release(nil)
 	case overload:
@@ -404,7 +404,7 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 	case failed && errors.Is(err, context.DeadlineExceeded):
 		l.Release(pool.ErrSilent)
 	case failed && ctx.Err() != nil:
-		l.Release(context.Canceled) // the connection is lost, but not to blame
+		l.Release(context.Canceled) // the connection is lost through no fault of its own
 	default:
 		l.Release(err)
 	}
@@ -439,17 +439,17 @@ func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
 	return e.acquire(ctx)
 }
 
-// record tells the breaker how an attempt ended. It counts what says that the
-// server cannot be reached, and nothing else. gone says that the caller did not
-// wait for the end, or that it was not waited for long.
+// record tells the breaker how an attempt ended. It counts only failures that show
+// that the server cannot be reached. gone: the caller did not wait for the end, or the
+// timeout was short.
 func (e *Engine) record(err error, gone bool) {
 	h, d := refusalIn(err), dispositionOf(err)
 	switch {
 	case err == nil, h != nil && h.Status != http.StatusBadGateway && h.Status != http.StatusServiceUnavailable && h.Status != http.StatusGatewayTimeout:
 		e.breaker.RecordSuccess()
 	case h == nil && (gone || d == failed || d == notExecuted && !dialFailed(err)):
-		// It says nothing: the caller left, the failure is our own, or no connection
-		// was free. But the one permit of a half-open breaker must come back.
+		// It says nothing about the server: the caller left, the failure is our own, or
+		// no connection was free. The permit of a half-open breaker must be returned.
 		if e.breaker.IsHalfOpen() {
 			e.breaker.RecordFailure()
 		}

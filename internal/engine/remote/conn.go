@@ -29,7 +29,7 @@ func newTransport() *http.Transport {
 		DialContext:         dialSocket,
 		TLSClientConfig:     &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
 		TLSHandshakeTimeout: dialTimeout,
-		// hrana.Client asks for what helps: payloads are compressed already.
+		// hrana.Client requests gzip where it helps: payloads are already compressed.
 		DisableCompression: true,
 		WriteBufferSize:    32 << 10,
 		ReadBufferSize:     32 << 10,
@@ -86,8 +86,8 @@ func (s *socket) Write(p []byte) (int, error) {
 func (e *Engine) connector() pool.Connector[*conn] {
 	return pool.Connector[*conn]{
 		Dial: e.dial,
-		// Without a token and a stream: it wakes no database and holds none of the
-		// server's permits, which SELECT 1 would.
+		// It needs neither token nor stream. SELECT 1 would wake the database and hold
+		// one of the server's stream permits.
 		Ping:  func(ctx context.Context, c *conn) error { return e.client.Ping(ctx, c) },
 		Close: (*conn).Close,
 		Dead:  (*conn).dead,
@@ -109,8 +109,8 @@ func (e *Engine) dial(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// dead reports whether the connection is of no use any more. The socket knows
-// that the server has closed it a moment before the ClientConn does.
+// dead reports whether the connection is of no use any more. The socket shows
+// that the server has closed it slightly before the ClientConn does.
 func (c *conn) dead() bool {
 	return c.Err() != nil || c.Available() == 0 && c.InFlight() == 0 || c.raw != nil && hungUp(c.raw)
 }
@@ -118,7 +118,7 @@ func (c *conn) dead() bool {
 // oneConn is a leased connection for the length of one exchange.
 type oneConn struct {
 	*conn
-	closing bool // the server said that it closes it behind its answer
+	closing bool // the server announced that it closes it after its answer
 }
 
 func (c *oneConn) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -25,10 +25,9 @@ func serverError(h *hrana.Error, stmt int) *engine.Error {
 	return &engine.Error{Kind: kindOf(h.Code, text), Code: h.Code, Stmt: stmt, Err: errors.New(text)}
 }
 
-// kindOf goes by the code where there is a telling one. Servers leave out
-// extended codes, say SQLITE_UNKNOWN for much, and lose the code of what a
-// replica passes on; what is left then is the text, which is SQLite's own and
-// has not changed in many years.
+// kindOf goes by the code if it is specific. Servers omit extended codes, use
+// SQLITE_UNKNOWN for much, and lose the code of an error that a replica passes on.
+// Then the text decides, which is SQLite's own and has been stable for many years.
 func kindOf(code, text string) engine.Kind {
 	switch code {
 	case "SQLITE_BUSY", "TRANSACTION_TIMEOUT":
@@ -71,8 +70,8 @@ func kindOf(code, text string) engine.Kind {
 	return engine.KindOther
 }
 
-// parseCodes are the codes with which a server refuses a whole batch for the
-// text of one statement, having run nothing.
+// parseCodes are the codes with which a server refuses a whole batch because it
+// cannot parse one of its statements. Nothing was executed.
 var parseCodes = map[string]bool{
 	"SQL_PARSE_ERROR": true, "SQL_MANY_STATEMENTS": true, "SQL_NO_STATEMENT": true,
 }
@@ -109,11 +108,11 @@ func (e *Engine) writeError(err error, group []*engine.Unit) error {
 	return out
 }
 
-// requestError translates the failure of a request as a whole, of which a
-// reader has lost nothing.
+// requestError translates the failure of a whole request for a reader, to whom it
+// makes no difference whether the request was executed.
 func (e *Engine) requestError(err error) *engine.Error {
 	out := &engine.Error{Kind: engine.KindUnavailable, Stmt: -1}
-	if own, ok := errors.AsType[*engine.Error](err); ok { // of the token callback, or kept back
+	if own, ok := errors.AsType[*engine.Error](err); ok { // of the token callback or the breaker
 		return own
 	}
 	if h := refusalIn(err); h != nil {
@@ -166,7 +165,7 @@ func (e *Engine) refusal(h *hrana.Error) *engine.Error {
 	return out
 }
 
-// isTLSError tells that server and client cannot agree on how to be secure.
+// isTLSError reports whether err is a failure of TLS, which a retry does not cure.
 func isTLSError(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 	_, alert := errors.AsType[tls.AlertError](err)
@@ -174,8 +173,7 @@ func isTLSError(err error) bool {
 	return certificate || alert || record || errors.Is(err, http.ErrSchemeMismatch)
 }
 
-// cause shortens a network error to what went wrong: where it did is told
-// already, in the words of the user.
+// cause shortens a network error to what went wrong: callers put the host in front.
 func cause(err error) error {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno

@@ -21,9 +21,10 @@ const (
 	busyTime  = 10 * time.Second
 )
 
-// askIndex makes the server tell how new the database is after a group: over
-// protobuf a batch does not tell, as a single statement does. A replica answers a SELECT by itself, which
-// would be too old, but asks its primary about a PRAGMA.
+// askIndex makes the server report the replication index after a group: over
+// protobuf its answer to a batch has none, that to a single statement does. It is a
+// PRAGMA because a replica sends that to its primary, but answers a SELECT from its
+// own, older, state.
 var askIndex = hrana.Execute{Stmt: hrana.Stmt{SQL: "PRAGMA user_version"}}
 
 // splitError says that nothing of a group of several units was written, because
@@ -61,7 +62,7 @@ func (e *Engine) commit(group []*engine.Unit) {
 	}
 	e.drainFailed = gone && e.open.Err() != nil
 	if repeatable, others := byRepeatable(group); resendable && !e.drainFailed && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
-		// Together they could not be sent again.
+		// The whole group cannot be sent again.
 		fail(others, err)
 		e.commit(repeatable)
 		return
@@ -69,9 +70,9 @@ func (e *Engine) commit(group []*engine.Unit) {
 	fail(group, err)
 }
 
-// fail settles a group with the error of its last try. A unit that an earlier
-// one may have stored has an unknown outcome whatever came of the last, unless
-// the last found something there already, which may be what the first stored.
+// fail settles a group with the error of its last attempt. A unit that an earlier
+// attempt may have stored has an unknown outcome, unless the last one found its row
+// already stored, perhaps by the earlier one.
 func fail(group []*engine.Unit, err error) {
 	for _, u := range group {
 		u.Results, u.Err = nil, err
@@ -92,8 +93,8 @@ func byRepeatable(group []*engine.Unit) (repeatable, others []*engine.Unit) {
 	return repeatable, others
 }
 
-// commitEach commits the units of a group one by one. When the server is gone
-// it does not wait for it anew with each of them.
+// commitEach commits the units of a group one by one. When the server stops
+// answering, the rest fail without being sent.
 func (e *Engine) commitEach(group []*engine.Unit) {
 	for i, u := range group {
 		e.commit([]*engine.Unit{u})
@@ -108,10 +109,10 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 	}
 }
 
-// transact runs a group as one transaction. A nil error means that every unit
-// is settled; any other that none is, and that it holds for all of them.
-// resendable says that the answer was lost in a way after which the repeatable
-// ones may be sent again, gone that nothing came from the server.
+// transact runs a group as one transaction. If the error is nil every unit is
+// settled; otherwise none is, and the error is that of all of them. resendable: the
+// answer was lost, and repeatable units may be sent again. gone: nothing came from
+// the server.
 func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err error) {
 	var p *plan
 	alone := len(group) == 1 && len(group[0].Stmts) == 1 // a transaction by itself
@@ -160,8 +161,8 @@ func (e *Engine) settleAlone(u *engine.Unit, r hrana.Result) error {
 	case err.Kind == engine.KindBusy:
 		return err
 	case !strings.HasPrefix(err.Code, "SQLITE_") && !parseCodes[err.Code] && (err.Kind == engine.KindOther || err.Kind == engine.KindTooLarge):
-		// Not an answer of the database itself: it was carried out, but not what it
-		// returns was sent, or a replica may have lost its primary.
+		// Not an error of the database: the statement was executed but its rows were not
+		// sent, or a replica may have lost its primary.
 		err.Kind = engine.KindUnknownOutcome
 		return err
 	}
@@ -170,9 +171,9 @@ func (e *Engine) settleAlone(u *engine.Unit, r hrana.Result) error {
 }
 
 // A plan is the transaction of a group as the steps of one batch: BEGIN, the
-// statements of all units, COMMIT and ROLLBACK. A failing statement stops all of
-// it; savepoints that would save the rest of the group are three more steps for
-// every unit of a group in which nothing fails, which nearly all are.
+// statements of all units, COMMIT and ROLLBACK. A failing statement ends all of
+// it. Savepoints would save the rest of the group, but are three more steps for every
+// unit, and nearly all groups have no failure.
 //
 // After a statement ended the transaction (ON CONFLICT ROLLBACK), or the server
 // took the lock away, the steps that follow would be committed one by one. So
@@ -244,7 +245,7 @@ func (e *Engine) settlePlan(p *plan, group []*engine.Unit, steps []hrana.StepRes
 func (e *Engine) settleUncommitted(p *plan, group []*engine.Unit, steps []hrana.StepResult) error {
 	commit := steps[p.commit]
 	if commit.Err != nil && steps[p.rollback].Result == nil && !strings.HasPrefix(commit.Err.Code, "SQLITE_") {
-		// Not an answer of the database itself: a replica may have lost its primary.
+		// Not an error of the database: a replica may have lost its primary.
 		err := serverError(commit.Err, -1)
 		err.Kind = engine.KindUnknownOutcome
 		return err

@@ -11,8 +11,8 @@ import (
 	"github.com/episodic-memory/episodic/internal/hrana"
 )
 
-// Bounds of the reads that travel together. The answer to a batch must stay
-// under the server's 10 MB; one that does not is asked for again in halves.
+// Bounds of the reads of one batch. If the answer exceeds the server's 10 MB the
+// batch is sent again in halves.
 const (
 	maxReads     = 128
 	maxReadBytes = 4 << 20 // of their texts and arguments
@@ -34,19 +34,19 @@ func (r *read) settle(results []engine.Result, err error) {
 	}
 }
 
-// readQueue holds the reads that travel together. One goroutine acquires
-// connections for it; each connection takes all that are queued by then.
+// readQueue forms batches of reads. One goroutine acquires connections for it; each
+// takes all reads that are queued by then.
 type readQueue struct {
 	wake chan struct{} // capacity 1: the queue may have become non-empty
 
 	mu       sync.Mutex
 	queue    []*read
-	inFlight int // exchanges under way
+	inFlight int // batches and reads that were sent and have no answer yet
 }
 
-// acquireAlone returns a lease for a read while no other is queued or under way,
-// and nil otherwise, or if no connection is idle. done must be called after its
-// exchange. All other reads are queued: those of a burst then share an exchange.
+// acquireAlone returns a lease for a read if no other is queued or in flight and a
+// connection is idle, nil otherwise: the read is then to be queued, so that a burst
+// of reads shares a batch. done must be called after the exchange over the lease.
 func (e *Engine) acquireAlone() *lease {
 	q := &e.reads
 	q.mu.Lock()
@@ -61,7 +61,7 @@ func (e *Engine) acquireAlone() *lease {
 	return l
 }
 
-// done is called when an exchange has ended.
+// done is called when a batch, or a read sent alone, has been answered.
 func (q *readQueue) done() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -130,7 +130,7 @@ func (e *Engine) serveReads() {
 			return
 		}
 		for !e.reads.empty() {
-			runtime.Gosched() // the rest of a burst comes
+			runtime.Gosched() // lets the other callers of a burst queue their reads
 			ctx, cancel := context.WithTimeout(e.open, requestTimeout)
 			l, err := e.acquire(ctx)
 			cancel()
@@ -147,8 +147,8 @@ func (e *Engine) serveReads() {
 	}
 }
 
-// answerAlone settles a read that travels by itself, until its caller gives up or
-// Close begins.
+// answerAlone settles a read that is sent alone, unless its caller gives up or Close
+// begins.
 func (e *Engine) answerAlone(r *read, l *lease) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
@@ -156,8 +156,8 @@ func (e *Engine) answerAlone(r *read, l *lease) {
 	e.answer(ctx, []*read{r}, l, nil)
 }
 
-// answerTogether settles reads that travel together, until the last of their
-// callers has given up or Close begins.
+// answerTogether settles the reads of a batch, unless all their callers give up or
+// Close begins.
 func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
 	ctx, cancel := context.WithCancelCause(e.open)
 	defer cancel(nil)
@@ -166,7 +166,7 @@ func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
 	for _, r := range batch {
 		stop := context.AfterFunc(r.ctx, func() {
 			if waiting.Add(-1) == 0 {
-				cancel(r.ctx.Err()) // the end of a deadline says something about the server
+				cancel(r.ctx.Err()) // the breaker counts a deadline
 			}
 		})
 		defer stop()
@@ -174,8 +174,8 @@ func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
 	e.answer(ctx, batch, l, failed)
 }
 
-// answer settles reads with one request, over l or as what acquiring it gave.
-// All see the same snapshot.
+// answer settles reads with one request over l, or with failed, the error of
+// acquiring it. With neither it acquires a connection. All reads see one snapshot.
 func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed error) {
 	c := &call{lease: l, failed: failed}
 	patient := false // one of the callers has no deadline
@@ -223,10 +223,9 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 	}
 }
 
-// readBatch is the transaction that carries reads. Those of one caller end with
-// its first failure, which is none of the others' business. It is rolled back
-// whatever happens: it has nothing to commit, and what a PRAGMA may write is not
-// stored beside the write lane.
+// readBatch is the transaction of a batch of reads. A failing statement skips the
+// rest of its own caller's and no others. The transaction is always rolled back: it
+// has nothing to commit, and a PRAGMA that writes must not bypass the write lane.
 func readBatch(batch []*read, v3 bool) hrana.Batch {
 	var inside []hrana.Cond // without it later statements would each have a snapshot of their own
 	if v3 {
@@ -244,7 +243,7 @@ func readBatch(batch []*read, v3 bool) hrana.Batch {
 	return hrana.Batch{Steps: append(steps, hrana.Step{Cond: within(0), Stmt: hrana.Stmt{SQL: "ROLLBACK"}})}
 }
 
-// settleReads gives each read what its steps of a readBatch did.
+// settleReads gives each read the results of its steps of a readBatch.
 func (e *Engine) settleReads(ctx context.Context, batch []*read, steps []hrana.StepResult) {
 	if begin := steps[0]; begin.Result == nil {
 		for _, r := range batch {

@@ -1,16 +1,15 @@
 // Package remote is the engine over a libSQL server (sqld, Turso).
 //
-// A call is one HTTP request over a connection of the pool. A Query that is alone
-// leaves at once; those that come together, or find no idle connection, travel
-// together as one batch (reads.go). Concurrent Batch calls gather in the write
-// lane. Whatever travels together is a whole transaction
-// with its rollback, so that no lock is held on the server between two requests.
+// A call is one HTTP request over a pooled connection. A Query is sent at once if
+// no other is in flight; otherwise it is queued, and queued ones share a request
+// (reads.go). Concurrent Batch calls are combined by the write lane. Each request
+// is a complete transaction with its rollback, so that no lock is held on the server
+// between two requests.
 //
-// A request continues a stream of the server while calls follow one another, and
-// otherwise opens one and closes it again: what is kept alive is connections,
-// never idle streams.
+// Under steady load a request reuses a stream of the server; otherwise it opens one
+// and closes it again. Connections are kept alive, idle streams are not.
 //
-// This is the only place that sends anything twice, and call.go says when.
+// Only this package retries requests; call.go says when.
 package remote
 
 import (
@@ -65,7 +64,7 @@ type Engine struct {
 	budget      budget
 	lastFailure atomic.Pointer[failure] // that the breaker counted
 	index       atomic.Uint64           // the newest replication index seen; 0 is none
-	indexWaits  atomic.Int64            // calls in a row that may have waited for it in vain
+	indexWaits  atomic.Int64            // calls in a row that timed out and may have waited for it
 	indexWaited atomic.Int64            // how long, in nanoseconds
 
 	queries, batches, commits, retries, breakerRejected atomic.Uint64
@@ -74,7 +73,7 @@ type Engine struct {
 	// drainFailed: Close was called and the server stopped answering, so that later
 	// groups fail at once. Owned by the lane's goroutine.
 	drainFailed bool
-	open        context.Context // ends when Close begins, and with it the reads under way
+	open        context.Context // ends when Close begins, which ends the reads under way
 	shut        context.CancelFunc
 	life        context.Context // ends when the last call has
 	end         context.CancelFunc
@@ -230,24 +229,24 @@ func (e *Engine) Stats() engine.Stats {
 	}
 }
 
-// ServerStats is what happened on the way to the server since the engine was
-// opened.
+// ServerStats counts what the engine's connections, streams and retries did since it
+// was opened.
 type ServerStats struct {
 	Protocol   string // that the server answered last
 	Pool       pool.Stats
 	SizeEvents []pool.SizeEvent
 
-	// Streams of the server, as far as answers told. All but the kept ones are
-	// closed or lost.
+	// Streams of the server, as known from its answers. All but those kept for reuse
+	// are closed or lost.
 	StreamsOpened, StreamsClosed uint64
 	StreamsLost                  uint64 // ended by the server or the network
-	StreamsReused                uint64 // exchanges that went on with a kept stream
+	StreamsReused                uint64 // exchanges on a stream that was kept open
 
 	RetryBudgetExhausted uint64 // retries not made because there had been too many
 	BreakerRejected      uint64 // requests not sent because the circuit breaker was open
 
-	// Bytes on the sockets. Upkeep is what carries no call: handshakes, pings, the
-	// closing of streams.
+	// Bytes on the sockets. Upkeep is all that serves no call: handshakes, pings,
+	// closing streams.
 	Reads, Writes, Upkeep Traffic
 }
 
@@ -287,9 +286,9 @@ func (e *Engine) Close() error {
 	return e.pool.Close(context.Background()) // no lease is out
 }
 
-// blame finds the statement that the server cannot parse, after it refused a
-// batch for it without saying which; -1 if it is none or remains unknown. Each
-// statement is sent in a batch of its own, on a condition that never holds.
+// blame returns the index of the statement that the server cannot parse, after it
+// refused a batch without saying which; -1 if there is none or it is not found. Each
+// statement is sent in a batch of its own, with a condition that is never true.
 func (e *Engine) blame(ctx context.Context, stmts []engine.Stmt) int {
 	if len(stmts) == 1 {
 		return 0
@@ -331,7 +330,7 @@ var (
 	}
 )
 
-// check finds what no server can run, before anything is sent. allowed limits
+// check rejects statements that no server can run, before anything is sent. allowed limits
 // the verbs of the statements, nil does not.
 func check(stmts []engine.Stmt, allowed map[string]bool) error {
 	for i, s := range stmts {

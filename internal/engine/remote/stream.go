@@ -15,8 +15,8 @@ const (
 	// (128) that a server has for all its clients.
 	streamIdle = 500 * time.Millisecond
 	// A stream is kept once streamStreak exchanges have each begun within
-	// streamGap after another ended. A caller who asks now and then so never pays
-	// a request for closing one.
+	// streamGap after another ended. Occasional calls so never cost
+	// a request for closing a stream.
 	streamGap    = streamIdle / 2
 	streamStreak = 3
 
