@@ -82,10 +82,10 @@ type cacheKey struct {
 // requestFor returns the key of a request that has been checked.
 func requestFor(n noun, request any) (cacheKey, error) {
 	switch r := request.(type) {
-	case *EpisodeFilter:
-		request = r.canonical()
+	case *pageRequest[EpisodeFilter]:
+		request = &pageRequest[EpisodeFilter]{*r.Filter.canonical(), r.Paging}
 	case *searchRequest:
-		request = &searchRequest{r.Match, *r.Filter.canonical()}
+		request = &searchRequest{r.Match, SearchOptions{*r.Filter.canonical(), r.Limit}}
 	}
 	text, err := json.Marshal(request)
 	return cacheKey{noun: n, request: string(text)}, err
@@ -122,6 +122,9 @@ func readRequest[R, V any](ctx context.Context, q querier, key cacheKey, read fu
 // cached returns what a key stands for, from the cache if that may be. What it
 // returns is the caller's own.
 func cached[V any](ctx context.Context, s *Store, key cacheKey, clone func(V) V) (v V, err error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return v, err
+	}
 	if s.cache == nil {
 		found, err := s.read(ctx, s.engine, key)
 		if err != nil {
@@ -150,17 +153,28 @@ func cachedRequest[V any](ctx context.Context, s *Store, n noun, request any, cl
 	return cached(ctx, s, key, clone)
 }
 
-// cachedPage is cached for a list, whose filter it checks.
-func cachedPage[T any](ctx context.Context, s *Store, n noun, filter interface{ where() (where, error) }, clone func(T) T) (*Page[T], error) {
-	if _, err := filter.where(); err != nil {
+// cachedPage is cached for a list, whose filter and paging it checks.
+func cachedPage[F any, T any, P interface {
+	*F
+	where() (where, error)
+}](ctx context.Context, s *Store, n noun, filter P, paging *Paging, clone func(T) T) (*Page[T], error) {
+	if err := s.check(ctx, true, ""); err != nil {
 		return nil, err
 	}
-	return cachedRequest(ctx, s, n, filter, func(p *Page[T]) *Page[T] { return p.clone(clone) })
+	r := &pageRequest[F]{*orZero((*F)(filter)), *orZero(paging)}
+	if _, err := P(&r.Filter).where(); err != nil {
+		return nil, err
+	}
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	return cachedRequest(ctx, s, n, r, func(p *Page[T]) *Page[T] { return p.clone(clone) })
 }
 
 // changed must be called when this Store has changed items, or may have, before
 // its caller is told.
 func (s *Store) changed(n noun, ids ...ID) {
+	s.hub.Kick()
 	if s.cache == nil {
 		return
 	}

@@ -207,7 +207,7 @@ func (w *world) change(t testing.TB, s *Store, i *item, stranger bool) (version 
 	case isEpisode:
 		err = s.AddTags(t.Context(), i.id, word)
 	case isRunning && gone:
-		err = s.Start(t.Context(), &Episode{ID: i.id, Description: "oracle"})
+		err = s.StartEpisode(t.Context(), &Episode{ID: i.id, Description: "oracle"})
 	case isRunning:
 		_, err = s.AppendSteps(t.Context(), i.id, Step{Tool: "x"})
 	default:
@@ -228,7 +228,7 @@ func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions 
 	switch kind {
 	case 0:
 		var page *Page[*Episode]
-		if page, err = s.ListEpisodes(t.Context(), nil); err == nil {
+		if page, err = s.ListEpisodes(t.Context(), nil, nil); err == nil {
 			for _, e := range page.Items {
 				found[e.ID] = versionOf(e)
 			}
@@ -236,14 +236,14 @@ func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions 
 		items = episodes
 	case 1:
 		var hits []Hit
-		hits, err = s.Search(t.Context(), "oracle", &SearchOptions{Filter: EpisodeFilter{Limit: 100}})
+		hits, err = s.Search(t.Context(), "oracle", &SearchOptions{Limit: 100})
 		for _, h := range hits {
 			found[h.Episode.ID] = versionOf(h.Episode)
 		}
 		items = episodes
 	case 2:
 		var page *Page[*Pattern]
-		if page, err = s.ListPatterns(t.Context(), nil); err == nil {
+		if page, err = s.ListPatterns(t.Context(), nil, nil); err == nil {
 			for _, p := range page.Items {
 				found[p.ID], _ = strconv.Atoi(p.Description)
 			}
@@ -376,9 +376,9 @@ func TestCachedListsAndSearches(t *testing.T) {
 		count := func() (n [3]int) {
 			hits, err := s.Search(t.Context(), "pool", nil)
 			ok(t, err)
-			page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}})
+			page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}}, nil)
 			ok(t, err)
-			heuristics, err := s.ListHeuristics(t.Context(), nil)
+			heuristics, err := s.ListHeuristics(t.Context(), nil, nil)
 			ok(t, err)
 			return [3]int{len(hits), len(page.Items), len(heuristics.Items)}
 		}
@@ -412,7 +412,7 @@ func TestCachedListsAndSearches(t *testing.T) {
 			count()
 			sql(t, other, stmt(tt.sql))
 			shows(t, tt.what, lag, func() bool {
-				page, err := other.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}})
+				page, err := other.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}}, nil)
 				ok(t, err)
 				return count()[1] == len(page.Items)
 			})
@@ -433,7 +433,7 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 	var draw func(t *rapid.T, v reflect.Value, name string)
 	draw = func(t *rapid.T, v reflect.Value, name string) {
 		switch v.Interface().(type) {
-		case EpisodeFilter:
+		case EpisodeFilter, PatternFilter, HeuristicFilter, SearchOptions, Paging:
 			for i := range v.NumField() {
 				draw(t, v.Field(i), v.Type().Field(i).Name)
 			}
@@ -450,25 +450,25 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 		}
 	}
 	requests := []func() any{
-		func() any { return &EpisodeFilter{} }, func() any { return &PatternFilter{} }, func() any { return &HeuristicFilter{} },
-		func() any { return &searchRequest{} },
+		func() any { return &pageRequest[EpisodeFilter]{} }, func() any { return &pageRequest[PatternFilter]{} },
+		func() any { return &pageRequest[HeuristicFilter]{} }, func() any { return &searchRequest{} },
 	}
 	asked := func(t *rapid.T, request any) string {
 		var w where
 		switch f := request.(type) {
-		case *EpisodeFilter:
-			w, _ = f.where()
+		case *pageRequest[EpisodeFilter]:
+			w, _ = f.Filter.where()
 			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
-		case *PatternFilter:
-			w, _ = f.where()
+		case *pageRequest[PatternFilter]:
+			w, _ = f.Filter.where()
 			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
-		case *HeuristicFilter:
-			w, _ = f.where()
+		case *pageRequest[HeuristicFilter]:
+			w, _ = f.Filter.where()
 			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
 		}
 		r := request.(*searchRequest)
 		w, _ = r.Filter.where()
-		return fmt.Sprintf("%q %#v %d", r.Match, w, r.Filter.Limit)
+		return fmt.Sprintf("%q %#v %d", r.Match, w, r.Limit)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, len(requests)-1).Draw(t, "kind")
@@ -490,11 +490,11 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 			keep := func(r any) (any, error) { got = asked(t, r); return nil, nil }
 			switch n {
 			case 0:
-				_, err = readRequest(t.Context(), nil, keys[i], keeping[EpisodeFilter](keep))
+				_, err = readRequest(t.Context(), nil, keys[i], keeping[pageRequest[EpisodeFilter]](keep))
 			case 1:
-				_, err = readRequest(t.Context(), nil, keys[i], keeping[PatternFilter](keep))
+				_, err = readRequest(t.Context(), nil, keys[i], keeping[pageRequest[PatternFilter]](keep))
 			case 2:
-				_, err = readRequest(t.Context(), nil, keys[i], keeping[HeuristicFilter](keep))
+				_, err = readRequest(t.Context(), nil, keys[i], keeping[pageRequest[HeuristicFilter]](keep))
 			default:
 				_, err = readRequest(t.Context(), nil, keys[i], keeping[searchRequest](keep))
 			}
@@ -507,8 +507,8 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 		}
 	})
 	for n := range requests {
-		a, _ := requestFor(episodePage+noun(n), &HeuristicFilter{})
-		b, _ := requestFor(episodePage+noun((n+1)%len(requests)), &HeuristicFilter{})
+		a, _ := requestFor(episodePage+noun(n), &pageRequest[HeuristicFilter]{})
+		b, _ := requestFor(episodePage+noun((n+1)%len(requests)), &pageRequest[HeuristicFilter]{})
 		if a == b {
 			t.Error("requests of different kinds share a key")
 		}
@@ -535,19 +535,22 @@ func TestCacheRefusesAsTheDatabaseDoes(t *testing.T) {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
 		calls := map[string]func(s *Store) error{}
 		for _, f := range []EpisodeFilter{
-			{Limit: -1}, {Limit: 1001}, {Cursor: "x"}, {Cursor: "\xff"}, {Outcome: "x"}, {Domain: "\xff"}, {Tags: []string{"\x00\xff"}}, {Language: "\xff"}, {TaskType: "\xff"},
+			{Outcome: "x"}, {State: "x"}, {Domain: "\xff"}, {Tags: []string{"\x00\xff"}}, {Language: "\xff"}, {TaskType: "\xff"},
 		} {
-			calls[fmt.Sprintf("list %+q", fmt.Sprint(f))] = func(s *Store) error { _, err := s.ListEpisodes(t.Context(), &f); return err }
+			calls[fmt.Sprintf("list %+q", fmt.Sprint(f))] = func(s *Store) error { _, err := s.ListEpisodes(t.Context(), &f, nil); return err }
 			calls[fmt.Sprintf("search %+q", fmt.Sprint(f))] = func(s *Store) error {
 				_, err := s.Search(t.Context(), "x", &SearchOptions{Filter: f})
 				return err
 			}
 		}
-		for _, f := range []PatternFilter{{Limit: -1}, {Cursor: "x"}, {Kind: "x"}, {MinSuccessRate: 2}, {Domain: "\xff"}} {
-			calls[fmt.Sprintf("patterns %+v", f)] = func(s *Store) error { _, err := s.ListPatterns(t.Context(), &f); return err }
+		for _, f := range []PatternFilter{{Kind: "x"}, {MinSuccessRate: 2}, {Domain: "\xff"}} {
+			calls[fmt.Sprintf("patterns %+v", f)] = func(s *Store) error { _, err := s.ListPatterns(t.Context(), &f, nil); return err }
 		}
-		for _, f := range []HeuristicFilter{{Limit: 1001}, {Cursor: "x"}, {MinConfidence: -1}} {
-			calls[fmt.Sprintf("heuristics %+v", f)] = func(s *Store) error { _, err := s.ListHeuristics(t.Context(), &f); return err }
+		for _, p := range []Paging{{Limit: -1}, {Limit: 1001}, {Cursor: "x"}, {Cursor: "\xff"}} {
+			calls[fmt.Sprintf("page %+q", fmt.Sprint(p))] = func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil, &p); return err }
+		}
+		for _, f := range []HeuristicFilter{{MinConfidence: -1}} {
+			calls[fmt.Sprintf("heuristics %+v", f)] = func(s *Store) error { _, err := s.ListHeuristics(t.Context(), &f, nil); return err }
 		}
 		for name, call := range calls {
 			want := call(other)
@@ -580,9 +583,9 @@ func TestCacheHandsOutWhatIsTheCallersOwn(t *testing.T) {
 			"episode":        func(s *Store) (any, error) { return s.Episode(t.Context(), e.ID) },
 			"pattern":        func(s *Store) (any, error) { return s.Pattern(t.Context(), p.ID) },
 			"heuristic":      func(s *Store) (any, error) { return s.Heuristic(t.Context(), h.ID) },
-			"episode page":   func(s *Store) (any, error) { return s.ListEpisodes(t.Context(), nil) },
-			"pattern page":   func(s *Store) (any, error) { return s.ListPatterns(t.Context(), nil) },
-			"heuristic page": func(s *Store) (any, error) { return s.ListHeuristics(t.Context(), nil) },
+			"episode page":   func(s *Store) (any, error) { return s.ListEpisodes(t.Context(), nil, nil) },
+			"pattern page":   func(s *Store) (any, error) { return s.ListPatterns(t.Context(), nil, nil) },
+			"heuristic page": func(s *Store) (any, error) { return s.ListHeuristics(t.Context(), nil, nil) },
 			"hits":           func(s *Store) (any, error) { return s.Search(t.Context(), e.Description, nil) },
 		} {
 			want, err := read(other)
@@ -641,7 +644,7 @@ func TestCacheOfWhatIsNotThere(t *testing.T) {
 			ok(t, by.PutEpisode(t.Context(), e))
 			_, err := by.AddEpisodes(t.Context(), added)
 			ok(t, err)
-			ok(t, by.Start(t.Context(), running))
+			ok(t, by.StartEpisode(t.Context(), running))
 			ok(t, by.PutPattern(t.Context(), p))
 			ok(t, by.PutHeuristic(t.Context(), h))
 			shows(t, "what was made", time.Duration(n)*lag, func() bool { return read() == 5 })
@@ -742,7 +745,7 @@ func TestCacheWithoutTheClock(t *testing.T) {
 			t.Helper()
 			got, err := s.Episode(t.Context(), e.ID)
 			ok(t, err)
-			page, err := s.ListEpisodes(t.Context(), nil)
+			page, err := s.ListEpisodes(t.Context(), nil, nil)
 			ok(t, err)
 			if got.Context.Domain != want || page.Items[0].Context.Domain != want {
 				t.Errorf("reads %s, %s, want %s", got.Context.Domain, page.Items[0].Context.Domain, want)
@@ -795,14 +798,14 @@ func TestCacheStampede(t *testing.T) {
 	}
 }
 
-// A database that is restored to what it was loses changes, and its clock goes
+// A database that is restored to what it was loses changes, and its feed goes
 // back. What is cached must not outlive that.
 func TestCacheOfARestoredDatabase(t *testing.T) {
 	onEveryCached(t, func(t *testing.T, s, other *Store, lag time.Duration) {
 		e := &Episode{Description: "x", Context: Context{Domain: "old"}}
 		p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"x"}}}
 		ok(t, s.PutEpisode(t.Context(), e))
-		old := number(t, other, "SELECT max(seq) FROM clock")
+		old := number(t, other, "SELECT max(n) FROM feed")
 		e.Context.Domain = "new"
 		for range 5 {
 			ok(t, other.PutEpisode(t.Context(), e))
@@ -811,7 +814,7 @@ func TestCacheOfARestoredDatabase(t *testing.T) {
 		read := func() string {
 			got, err := s.Episode(t.Context(), e.ID)
 			ok(t, err)
-			page, err := s.ListEpisodes(t.Context(), nil)
+			page, err := s.ListEpisodes(t.Context(), nil, nil)
 			ok(t, err)
 			hits, err := s.Search(t.Context(), "x", nil)
 			ok(t, err)
@@ -822,9 +825,9 @@ func TestCacheOfARestoredDatabase(t *testing.T) {
 		for range 3 {
 			sql(t, other,
 				stmt("UPDATE episodes SET domain='old'"), stmt("DELETE FROM patterns"),
-				stmt("DELETE FROM clock WHERE seq>?", old), stmt("UPDATE clock SET seq=? WHERE g=''", old-1))
+				stmt("DELETE FROM feed WHERE n > ?", old), stmt("UPDATE feed_state SET forgotten = 0"))
 			shows(t, "what was restored", lag, func() bool { return read() == "old old old false" })
-			e.Context.Domain = "new"
+			e.Context.Domain, e.Revision, p.Revision = "new", 0, 0
 			ok(t, other.PutEpisode(t.Context(), e))
 			ok(t, other.PutPattern(t.Context(), p))
 			shows(t, "what came after", lag, func() bool { return read() == "new new new true" })
@@ -896,9 +899,9 @@ func TestCacheIsClosedWithLoadsUnderWay(t *testing.T) {
 		func() error { _, err := s.Episode(t.Context(), NewID()); return err },
 		func() error { _, err := s.Pattern(t.Context(), NewID()); return err },
 		func() error { _, err := s.Heuristic(t.Context(), NewID()); return err },
-		func() error { _, err := s.ListEpisodes(t.Context(), nil); return err },
-		func() error { _, err := s.ListPatterns(t.Context(), nil); return err },
-		func() error { _, err := s.ListHeuristics(t.Context(), nil); return err },
+		func() error { _, err := s.ListEpisodes(t.Context(), nil, nil); return err },
+		func() error { _, err := s.ListPatterns(t.Context(), nil, nil); return err },
+		func() error { _, err := s.ListHeuristics(t.Context(), nil, nil); return err },
 		func() error { _, err := s.Search(t.Context(), "x", nil); return err },
 	}
 	for i, read := range reads {
@@ -941,7 +944,7 @@ func TestFiltersOfFarTimes(t *testing.T) {
 	}{
 		{EpisodeFilter{From: never}, 0}, {EpisodeFilter{To: never}, 1}, {EpisodeFilter{From: always}, 1}, {EpisodeFilter{To: always}, 0},
 	} {
-		page, err := s.ListEpisodes(t.Context(), &tt.f)
+		page, err := s.ListEpisodes(t.Context(), &tt.f, nil)
 		ok(t, err)
 		hits, err := s.Search(t.Context(), "zebra", &SearchOptions{Filter: tt.f})
 		ok(t, err)

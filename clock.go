@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"strconv"
 	"sync/atomic"
 
 	"github.com/episodic-memory/episodic/internal/cache"
@@ -18,37 +17,40 @@ type querier interface {
 	Query(context.Context, ...engine.Stmt) ([]engine.Result, error)
 }
 
-// clockGroups is how many groups the clock has: three hex digits.
-const clockGroups = 1 << 12
+// clockGroups is how many groups of items the cache tells apart.
+const clockGroups = 1 << 16
 
 // clockGroup returns the group that every change of the item shows in.
-func clockGroup(id ID) int { return int(id[14]&0x0f)<<8 | int(id[15]) }
+func clockGroup(id ID) int { return int(id[14])<<8 | int(id[15]) }
 
-// sqlLook tells the last change, and the last one of each group that has changed
-// since; if nothing has, that is the one that was known. At first it tells the
-// last one.
-const sqlLook = `SELECT g,seq FROM clock WHERE seq>=iif(?1,?1,(SELECT max(seq)FROM clock))`
+// lookAtMost bounds the changes that a look tells one by one.
+const lookAtMost = 1000
 
-func lookStmt(since int64) engine.Stmt { return engine.Stmt{SQL: sqlLook, Args: []any{since}} }
+// sqlLook tells the changes from a number on. The change of that number, if it is
+// still the last one of its item, shows that the database is the same. At first it
+// tells the last one of all.
+const sqlLook = `SELECT n, item, (SELECT max(n) FROM feed) FROM feed
+ WHERE n >= iif(?1 > 0, ?1, (SELECT max(n) FROM feed)) ORDER BY n LIMIT ?2`
+
+func lookStmt(since int64) engine.Stmt {
+	return engine.Stmt{SQL: sqlLook, Args: []any{since, int64(lookAtMost + 1)}}
+}
 
 // lookFrom reads the rows of sqlLook. None are those of a database that was
 // restored to what it was before.
 func lookFrom(rows [][]any, since int64) (l cache.Look, err error) {
+	l.All = len(rows) > lookAtMost
 	for _, row := range rows {
 		in := reader{row: row}
-		name, seq := in.text(0), in.int(1)
+		seq, newest := in.int(0), in.int(2)
 		if in.err != nil {
-			return l, fmt.Errorf("clock: %w: %w", ErrCorrupt, in.err)
+			return l, fmt.Errorf("feed: %w: %w", ErrCorrupt, in.err)
 		}
-		l.Seq = max(l.Seq, seq)
-		if seq == since || name == "" {
-			continue
+		l.Seq = newest
+		// What has no proper id cannot be read, and so is not kept.
+		if id, err := idFrom(row[1]); err == nil && seq > since {
+			l.Changes = append(l.Changes, cache.Change{Group: clockGroup(id), Seq: seq})
 		}
-		group, err := strconv.ParseUint(name, 16, 12)
-		if err != nil {
-			return l, fmt.Errorf("clock: %w: there is no group %q", ErrCorrupt, name)
-		}
-		l.Changes = append(l.Changes, cache.Change{Group: int(group), Seq: seq})
 	}
 	return l, nil
 }

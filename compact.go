@@ -35,6 +35,9 @@ func trainingsFrom(list []payload.Training) []Training {
 // is not time. Stores that stay open do the same in the background; a program
 // that ends soon calls this at its end. Errors: Retryable ones; the context's.
 func (s *Store) TrainDictionaries(ctx context.Context) ([]Training, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return nil, failed(err, "train dictionaries")
+	}
 	done, err := s.payloads.Train(ctx)
 	return trainingsFrom(done), failed(err, "train dictionaries")
 }
@@ -68,6 +71,9 @@ type Compaction struct {
 // called now and then with how many of the Compaction's Payloads have been looked
 // at, and how many there are. What was done before an error is returned with it.
 func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (Compaction, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return Compaction{}, failed(err, "compact")
+	}
 	c, err := s.payloads.Compact(ctx, progress)
 	return Compaction{
 		Trained: trainingsFrom(c.Trained), Payloads: c.Payloads, Rewritten: c.Rewritten, Before: c.Before, After: c.After,

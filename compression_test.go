@@ -73,7 +73,7 @@ func TestEverySettingReadsEveryOther(t *testing.T) {
 			fine(reader.PutEpisode(ctx, other))
 			r := &Relation{From: e.ID, Type: RelatedTo, To: other.ID, Reason: e.Description, Metadata: e.Metadata}
 			fine(writer.PutRelation(ctx, r))
-			relations, err := reader.Relations(ctx, e.ID, RelatedTo, Outgoing)
+			relations, err := collect(reader.Relations(ctx, e.ID, &RelationFilter{RelatedTo, Outgoing}))
 			fine(err)
 			same(t, relations, []*Relation{r})
 		})
@@ -87,12 +87,12 @@ func TestSettingsShareAnEpisode(t *testing.T) {
 		e := task(1)
 		steps := e.Steps
 		e.Steps, e.Outcome = nil, Outcome{}
-		ok(t, stores[0].Start(t.Context(), e))
+		ok(t, stores[0].StartEpisode(t.Context(), e))
 		for i, s := range stores {
 			_, err := s.AppendSteps(t.Context(), e.ID, steps[i%len(steps)])
 			ok(t, err)
 		}
-		ok(t, stores[1].Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
+		ok(t, stores[1].CompleteEpisode(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
 		for i, s := range stores {
 			got, err := s.Episode(t.Context(), e.ID)
 			ok(t, err)
@@ -311,20 +311,30 @@ func TestBadCompressionOptionsAreNamed(t *testing.T) {
 	}
 }
 
-// Steps that compress to next to nothing are read back, however many they were.
+// Steps that compress to next to nothing are read back, and count towards the limit
+// of an episode as long as they are.
 func TestVeryCompressibleSteps(t *testing.T) {
 	s := onFile(t)
 	e := &Episode{Description: "x"}
-	ok(t, s.Start(t.Context(), e))
+	ok(t, s.StartEpisode(t.Context(), e))
 	text := strings.Repeat("0", 4_400_000)
-	for range 16 { // more than the 64 MiB that one call may bring
-		_, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "a", Result: &Result{Kind: ResultOutput, Text: text}})
+	step := Step{Tool: "a", Result: &Result{Kind: ResultOutput, Text: text}}
+	for range 15 { // 66 MB of the 67.1 that are allowed
+		_, err := s.AppendSteps(t.Context(), e.ID, step)
 		ok(t, err)
 	}
-	ok(t, s.Complete(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
+	_, err := s.AppendSteps(t.Context(), e.ID, step)
+	wants(t, err, ErrInvalid, "steps: bring the episode")
+	// What is stored can be stored again.
+	again, err := s.Episode(t.Context(), e.ID)
+	ok(t, err)
+	again.ID, again.Revision = ID{}, 0
+	ok(t, s.PutEpisode(t.Context(), again))
+	ok(t, s.DeleteEpisode(t.Context(), again.ID))
+	ok(t, s.CompleteEpisode(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
 	got, err := s.Episode(t.Context(), e.ID)
 	ok(t, err)
-	if len(got.Steps) != 16 || got.Steps[15].Result.Text != text || got.Running() {
+	if len(got.Steps) != 15 || got.Steps[14].Result.Text != text || got.Running() {
 		t.Errorf("%d steps", len(got.Steps))
 	}
 	if n := number(t, s, "SELECT sum(length(payload)) FROM runs"); n > 100_000 {
@@ -366,7 +376,7 @@ func TestCompactOverwritesNothing(t *testing.T) {
 	s := open(t, path, nil)
 	_, err := s.TrainDictionaries(t.Context())
 	ok(t, err)
-	page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{Limit: 1000})
+	page, err := s.ListEpisodes(t.Context(), nil, &Paging{Limit: 1000})
 	ok(t, err)
 	var writers sync.WaitGroup
 	changed := make([]*Episode, len(page.Items))

@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"iter"
 	"math"
 	"reflect"
 	"strings"
@@ -145,3 +146,14 @@ var anyEpisode = rapid.Custom(func(t *rapid.T) *Episode {
 	}), 0, 2).Draw(t, "applied"))
 	return e
 })
+
+// collect reads an iterator to its end, or to its first error.
+func collect[T any](seq iter.Seq2[T, error]) (all []T, err error) {
+	for item, err := range seq {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, item)
+	}
+	return all, nil
+}

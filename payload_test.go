@@ -3,6 +3,7 @@ package episodic
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/payload"
@@ -26,13 +27,14 @@ func FuzzEpisodeDocument(f *testing.F) {
 }
 
 func FuzzCursor(f *testing.F) {
-	f.Add(cursor{1, 2}.String())
+	f.Add(cursorOf([]any{int64(1), "x", int64(-2)}))
 	f.Add("")
+	f.Add("WzEsIngiLG51bGxd")
 	f.Fuzz(func(t *testing.T, s string) {
-		c, err := parseCursor(s)
+		keys, err := parseCursor(s, "iti")
 		if err == nil {
-			if again, err := parseCursor(c.String()); err != nil || again != c {
-				t.Fatalf("%q: %v became %v, %v", s, c, again, err)
+			if again, err := parseCursor(cursorOf(keys), "iti"); err != nil || !reflect.DeepEqual(again, keys) {
+				t.Fatalf("%q: %v became %v, %v", s, keys, again, err)
 			}
 		} else if !errors.Is(err, ErrInvalid) {
 			t.Fatal(err)

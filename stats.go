@@ -22,6 +22,9 @@ type Counts struct {
 
 // Counts counts what the database holds, all at one moment.
 func (s *Store) Counts(ctx context.Context) (Counts, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return Counts{}, failed(err, "count")
+	}
 	r, err := s.engine.Query(ctx, engine.Stmt{SQL: `SELECT (SELECT count(*) FROM episodes), (SELECT coalesce(sum(steps), 0) FROM episodes),
  (SELECT count(*) FROM patterns), (SELECT count(*) FROM heuristics), (SELECT count(*) FROM embeddings),
  (SELECT count(*) FROM relations), (SELECT count(DISTINCT tag) FROM tags)`})
@@ -92,6 +95,9 @@ type PayloadStats struct {
 
 // Stats returns what the Store has done since it was opened.
 func (s *Store) Stats() Stats {
+	if s == nil || s.engine == nil {
+		return Stats{}
+	}
 	e := s.engine.Stats()
 	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests}
 	if s.server != nil {
@@ -126,6 +132,9 @@ type StorageStats struct {
 // StorageStats returns the sizes of all payloads in the database, whoever wrote
 // them. Errors: ErrCorrupt, Retryable ones.
 func (s *Store) StorageStats(ctx context.Context) (StorageStats, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return StorageStats{}, failed(err, "count storage")
+	}
 	v, err := s.payloads.StorageStats(ctx)
 	return StorageStats(v), failed(err, "storage stats")
 }

@@ -30,6 +30,9 @@ type Look struct {
 	// the look was to begin at. If that is 0 they need not be told: what
 	// was loaded before this look is then taken to have changed.
 	Changes []Change
+	// All says that there are more changes than were told: everything that was loaded
+	// before this look is then taken to have changed.
+	All bool
 }
 
 // moment is when a round trip that looks at the clock began.
@@ -89,7 +92,7 @@ func (k *clock) forget() {
 // observe notes what a look showed; looked comes last, because whoever reads it
 // relies on the rest.
 func (k *clock) observe(b moment, l Look) {
-	if b.since == 0 { // nobody says what has changed between the first looks
+	if b.since == 0 || l.All { // nobody says what has changed
 		for i := range k.known {
 			raise(&k.known[i], l.Seq)
 		}
