@@ -78,7 +78,7 @@ func (a *app) printServer(s episodic.Stats) {
 	a.printf("bytes       %s sent, %s received\n", size(int64(read.Sent+write.Sent+upkeep.Sent)), size(int64(read.Received+write.Received+upkeep.Received)))
 	a.printf("connections %d opened, %d open\n", p.Opened, p.Open)
 	a.printf("pings       %d%s\n", p.PingsSent, also(p.PingsFailed, "failed"))
-	a.printf("retries     %d%s\n", s.Retries, also(s.Server.RetriesDenied, "more denied"))
+	a.printf("retries     %d%s\n", s.Retries, also(s.Server.RetryBudgetExhausted, "not made: retry budget exhausted"))
 }
 
 // also is ", 2 failed", or empty for 0.

@@ -204,7 +204,7 @@ func (e *Engine) serveReads() {
 					e.readers.done(batch[0].left)
 				})
 			} else if l != nil { // they have all given up
-				l.GiveBack()
+				l.ReleaseUnused()
 			}
 		}
 	}
