@@ -22,7 +22,7 @@ const (
 	KindNoTable                    // the statement names a table that does not exist
 	KindAuth                       // the token is missing, wrong, expired or lacks a right
 	KindNotFound                   // the server has no such database
-	KindTooLarge                   // a value or an answer exceeds a limit of the database
+	KindTooLarge                   // a value or an answer exceeds a limit of the database; a Query may ask for less
 	KindNotADatabase               // the file is not a SQLite database
 	KindCorrupt                    // the database file is damaged
 	KindReadOnly                   // the database cannot be written

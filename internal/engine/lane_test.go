@@ -169,7 +169,7 @@ func TestCloseSettlesWhatWasAccepted(t *testing.T) {
 	})
 }
 
-func TestWithout(t *testing.T) {
+func TestBisect(t *testing.T) {
 	var group []*Unit
 	for i := range 6 {
 		group = append(group, &Unit{size: i})
@@ -179,7 +179,7 @@ func TestWithout(t *testing.T) {
 		want   string
 	}{{1, 0, "[[0]]"}, {2, 0, "[[1] [0]]"}, {2, 1, "[[0] [1]]"}, {6, 2, "[[0 1] [3 4 5] [2]]"}} {
 		var got [][]int
-		for _, part := range Without(group[:tt.n], tt.bad) {
+		for _, part := range Bisect(group[:tt.n], tt.bad) {
 			var sizes []int
 			for _, u := range part {
 				sizes = append(sizes, u.size)

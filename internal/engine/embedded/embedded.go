@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,9 @@ const (
 	// The switch of a new file to WAL, and a transaction behind a crowd of other
 	// processes, can be refused as busy in spite of the busy timeout.
 	busyTries = 4
+	// A group that has held the writer for so long is committed, and the rest of
+	// its units in another transaction, so that other processes have their turn.
+	maxHold = 50 * time.Millisecond
 )
 
 // Config says which file to open and how.
@@ -41,11 +45,12 @@ type Engine struct {
 	cfg     Config
 	lane    *engine.Lane
 	writer  *conn
-	wal     bool          // the writer has seen that the file is in WAL mode
-	readers chan *conn    // the idle ones; nil stands for one not opened yet
-	version chan *version // the one, while it is idle
-	asked   atomic.Uint64 // questions about the version that were begun
-	closing chan struct{} // closed when Close begins
+	wal     bool            // the writer has seen that the file is in WAL mode
+	readers chan *reader    // the idle ones
+	version chan *version   // the one, while it is idle
+	asked   atomic.Uint64   // questions about the version that were begun
+	life    context.Context // ends when Close begins, and with it the reads under way
+	end     context.CancelFunc
 
 	queries, batches, commits, retries atomic.Uint64
 
@@ -60,14 +65,10 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg:     cfg,
-		readers: make(chan *conn, readers),
+		readers: make(chan *reader, readers),
 		version: make(chan *version, 1),
-		closing: make(chan struct{}),
 	}
 	e.version <- new(version)
-	for range readers {
-		e.readers <- nil
-	}
 	var err error
 	e.writer, err = openConn(ctx, cfg.Path,
 		"synchronous(FULL)", // an acknowledged write survives power loss
@@ -76,12 +77,21 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, classify(err, -1)
 	}
+	e.life, e.end = context.WithCancel(context.Background())
+	for range readers {
+		r := &reader{}
+		r.renew(e.life)
+		e.readers <- r
+	}
 	e.lane = engine.NewLane(e.commit)
 	e.close = sync.OnceValue(e.shutDown)
 	return e, nil
 }
 
 func checkPath(path string, mustExist bool) error {
+	if strings.ContainsRune(path, 0) {
+		return errors.New("the path contains a NUL character, at which SQLite would cut it")
+	}
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist) && mustExist:
@@ -103,32 +113,53 @@ func checkPath(path string, mustExist bool) error {
 	return nil
 }
 
+// reader is a connection that reads.
+type reader struct {
+	conn *conn // nil before the first read
+	// ctx is the context of its reads, one after another. Making one for each
+	// read would cost a small read a tenth of its time.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func (r *reader) renew(life context.Context) { r.ctx, r.cancel = context.WithCancel(life) }
+
 // Query implements engine.Engine.
 func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	select {
-	case c := <-e.readers:
-		if c == nil {
-			var err error
-			if c, err = e.openReader(ctx); err != nil {
-				e.readers <- nil
-				return nil, classify(err, -1)
-			}
+	case r := <-e.readers:
+		stop := context.AfterFunc(ctx, r.cancel)
+		results, err := e.read(r, stmts)
+		if !stop() {
+			r.renew(e.life)
 		}
-		defer func() { e.readers <- c }()
-		results, err := read(ctx, c, stmts)
+		e.readers <- r
 		if err != nil {
-			return nil, err
+			return nil, e.readError(ctx, err)
 		}
 		e.queries.Add(1)
 		return results, nil
-	case <-e.closing:
+	case <-e.life.Done():
 		return nil, engine.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// readError is the error of a read that Close or ctx may have interrupted.
+func (e *Engine) readError(ctx context.Context, err error) error {
+	switch {
+	case !interrupted(err):
+		return classify(err, -1)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case e.life.Err() != nil:
+		return engine.ErrClosed
+	}
+	return classify(err, -1)
 }
 
 func (e *Engine) openReader(ctx context.Context) (*conn, error) {
@@ -141,17 +172,23 @@ func (e *Engine) openReader(ctx context.Context) (*conn, error) {
 }
 
 // read runs stmts on one snapshot.
-func read(ctx context.Context, c *conn, stmts []engine.Stmt) ([]engine.Result, error) {
+func (e *Engine) read(r *reader, stmts []engine.Stmt) ([]engine.Result, error) {
+	if r.conn == nil {
+		var err error
+		if r.conn, err = e.openReader(r.ctx); err != nil {
+			return nil, err
+		}
+	}
 	if len(stmts) == 1 {
-		return c.runAll(ctx, stmts)
+		return r.conn.runAll(r.ctx, stmts)
 	}
 	// A reading transaction has nothing to commit. A BEGIN that was cancelled may
 	// have begun it all the same.
-	defer c.abandon(ctx)
-	if err := c.exec(ctx, "BEGIN"); err != nil {
-		return nil, classify(err, -1)
+	defer r.conn.abandon(r.ctx)
+	if err := r.conn.exec(r.ctx, "BEGIN"); err != nil {
+		return nil, err
 	}
-	return c.runAll(ctx, stmts)
+	return r.conn.runAll(r.ctx, stmts)
 }
 
 // Batch implements engine.Engine.
@@ -167,18 +204,23 @@ func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine
 // commit is the lane's: it runs on one goroutine, the only user of e.writer.
 func (e *Engine) commit(units []*engine.Unit) {
 	// The group outlives any caller's patience; what bounds it is the busy
-	// timeout and the lane's group size.
+	// timeout and maxHold.
 	ctx := context.Background()
-	bad, err := e.transact(ctx, units)
-	switch {
-	case err == nil:
-		e.commits.Add(1)
-		e.batches.Add(uint64(len(units)))
-	case bad < 0 || len(units) == 1:
-		engine.Fail(units, err)
-	default:
-		for _, part := range engine.Without(units, bad) {
-			e.commit(part)
+	for len(units) > 0 {
+		done, bad, err := e.transact(ctx, units)
+		switch {
+		case err == nil:
+			e.commits.Add(1)
+			e.batches.Add(uint64(done))
+			units = units[done:]
+		case bad < 0 || len(units) == 1:
+			engine.Fail(units, err)
+			return
+		default:
+			for _, part := range engine.Bisect(units, bad) {
+				e.commit(part)
+			}
+			return
 		}
 	}
 }
@@ -200,25 +242,26 @@ func (e *Engine) begin(ctx context.Context) error {
 	return e.writer.exec(ctx, "BEGIN IMMEDIATE")
 }
 
-// transact runs units as one transaction. An error means that nothing is stored;
-// it comes with the unit to blame, -1 if it is none. There are no savepoints to
-// save the rest of a group: full-text search writes all it holds at each, and
-// nearly all groups have no failure.
-func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (bad int, err error) {
+// transact runs the first units as one transaction, at least one and as many as
+// begin within maxHold, and returns how many it committed. An error means that
+// nothing is stored; it comes with the unit to blame, -1 if it is none. There are
+// no savepoints to save the rest of a group: full-text search writes all it holds
+// at each, and nearly all groups have no failure.
+func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (done, bad int, err error) {
 	if err := e.retryBusy(ctx, func() error { return e.begin(ctx) }); err != nil {
-		return -1, classify(err, -1)
+		return 0, -1, classify(err, -1)
 	}
-	for i, u := range units {
-		if u.Results, err = e.writer.runAll(ctx, u.Stmts); err != nil {
+	for start := time.Now(); done < len(units) && (done == 0 || time.Since(start) < maxHold); done++ {
+		if units[done].Results, err = e.writer.runAll(ctx, units[done].Stmts); err != nil {
 			e.writer.abandon(ctx)
-			return i, err
+			return 0, done, err
 		}
 	}
 	if err := e.writer.exec(ctx, "COMMIT"); err != nil {
 		e.writer.abandon(ctx)
-		return -1, classify(err, -1)
+		return 0, -1, classify(err, -1)
 	}
-	return -1, nil
+	return done, -1, nil
 }
 
 // retryBusy calls f until it is not refused as busy, a few times, with jitter.
@@ -251,12 +294,12 @@ func (e *Engine) Stats() engine.Stats {
 func (e *Engine) Close() error { return e.close() }
 
 func (e *Engine) shutDown() error {
-	close(e.closing)
+	e.end()
 	e.lane.Close()
 	var errs []error
 	for range readers {
-		if c := <-e.readers; c != nil {
-			errs = append(errs, c.close())
+		if r := <-e.readers; r.conn != nil {
+			errs = append(errs, r.conn.close())
 		}
 	}
 	errs = append(errs, (<-e.version).close())

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -55,6 +56,7 @@ func TestOpenRefusesWhatIsNoDatabaseFile(t *testing.T) {
 		{dir, "is a folder"},
 		{filepath.Join(text, "m.db"), "is not a folder"},
 		{text, "file is not a database"},
+		{filepath.Join(dir, "n\x00b.db"), "NUL character"},
 	} {
 		_, err := Open(t.Context(), Config{Path: tt.path})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -67,6 +69,9 @@ func TestOpenRefusesWhatIsNoDatabaseFile(t *testing.T) {
 	}
 	if _, err := os.Stat(absent); err == nil {
 		t.Error("a file that had to exist was created")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "n")); err == nil {
+		t.Error("a file was created under the part of its name before NUL")
 	}
 	if got, err := os.ReadFile(text); err != nil || !strings.HasPrefix(string(got), "these are my notes") {
 		t.Error("a file that is no database was changed")
@@ -193,5 +198,47 @@ func TestWriterHeldByAnotherProcessIsBusy(t *testing.T) {
 	a.writer.abandon(t.Context())
 	if _, err := b.Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE y(k)"}); err != nil {
 		t.Errorf("after the other writer left: %v", err)
+	}
+}
+
+func TestCloseEndsReadsUnderWay(t *testing.T) {
+	const endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c"
+	e := open(t, filepath.Join(t.TempDir(), "m.db"))
+	const reads = readers + 2 // the last ones wait for a connection
+	errs := make(chan error, reads)
+	for range reads {
+		go func() {
+			_, err := e.Query(t.Context(), engine.Stmt{SQL: endless}, engine.Stmt{SQL: "SELECT 1"})
+			errs <- err
+		}()
+	}
+	for len(e.readers) > 0 {
+		runtime.Gosched()
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	for range reads {
+		if err := <-errs; !errors.Is(err, engine.ErrClosed) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+func TestLongGroupsAreSplit(t *testing.T) {
+	e := open(t, filepath.Join(t.TempDir(), "m.db"))
+	const slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 1000000) SELECT count(*) FROM c" // longer than maxHold
+	group := make([]*engine.Unit, 3)
+	for i := range group {
+		group[i] = &engine.Unit{Stmts: []engine.Stmt{{SQL: slow}}}
+	}
+	e.commit(group)
+	for i, u := range group {
+		if u.Err != nil || len(u.Results) != 1 {
+			t.Errorf("unit %d: %v, %v", i, u.Results, u.Err)
+		}
+	}
+	if s := e.Stats(); s.Commits != 3 || s.Batches != 3 {
+		t.Errorf("counted %+v", s)
 	}
 }

@@ -19,6 +19,7 @@ var kinds = map[int]struct {
 }{
 	sqlite3.SQLITE_BUSY:                  {engine.KindBusy, "SQLITE_BUSY"},
 	sqlite3.SQLITE_LOCKED:                {engine.KindBusy, "SQLITE_LOCKED"},
+	sqlite3.SQLITE_PROTOCOL:              {engine.KindBusy, "SQLITE_PROTOCOL"}, // others hold the WAL's locks
 	sqlite3.SQLITE_CONSTRAINT_UNIQUE:     {engine.KindUnique, "SQLITE_CONSTRAINT_UNIQUE"},
 	sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: {engine.KindUnique, "SQLITE_CONSTRAINT_PRIMARYKEY"},
 	sqlite3.SQLITE_CONSTRAINT_ROWID:      {engine.KindUnique, "SQLITE_CONSTRAINT_ROWID"},
@@ -28,6 +29,13 @@ var kinds = map[int]struct {
 	sqlite3.SQLITE_CORRUPT:               {engine.KindCorrupt, "SQLITE_CORRUPT"},
 	sqlite3.SQLITE_READONLY:              {engine.KindReadOnly, "SQLITE_READONLY"},
 	sqlite3.SQLITE_FULL:                  {engine.KindFull, "SQLITE_FULL"},
+}
+
+// interrupted reports whether a statement was ended by its context.
+func interrupted(err error) bool {
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		ok && lite.Code()&0xff == sqlite3.SQLITE_INTERRUPT
 }
 
 // classify turns a driver's error into an engine.Error that blames statement
@@ -41,18 +49,22 @@ func classify(err error, stmt int) error {
 	}
 	out := &engine.Error{Stmt: stmt, Err: err}
 	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
-		code := lite.Code()
-		k, ok := kinds[code]
-		if !ok {
-			k = kinds[code&0xff]
-		}
-		out.Kind, out.Code = k.kind, k.code
-		if out.Code == "" {
-			out.Code = fmt.Sprintf("SQLITE_%d", code)
-		}
-		if code == sqlite3.SQLITE_ERROR && strings.Contains(err.Error(), "no such table") {
-			out.Kind = engine.KindNoTable
-		}
+		out.Kind, out.Code = kindOf(lite.Code(), lite.Error())
 	}
 	return out
+}
+
+// kindOf goes by the extended code, then by the primary one.
+func kindOf(code int, text string) (engine.Kind, string) {
+	k, ok := kinds[code]
+	if !ok {
+		k = kinds[code&0xff]
+	}
+	if k.code == "" {
+		k.code = fmt.Sprintf("SQLITE_%d", code)
+	}
+	if code == sqlite3.SQLITE_ERROR && strings.Contains(text, "no such table") {
+		k.kind = engine.KindNoTable
+	}
+	return k.kind, k.code
 }

@@ -54,11 +54,13 @@ func (e *Engine) DataVersion(ctx context.Context) (int64, error) {
 			}
 			select {
 			case <-time.After(time.Duration(1+rand.IntN(20)) * time.Millisecond):
+			case <-e.life.Done():
+				return 0, engine.ErrClosed
 			case <-ctx.Done():
 				return 0, ctx.Err()
 			}
 		}
-	case <-e.closing:
+	case <-e.life.Done():
 		return 0, engine.ErrClosed
 	case <-ctx.Done():
 		return 0, ctx.Err()

@@ -91,7 +91,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	for attempt := 1; ; attempt++ {
 		results, err := e.attempt(ctx, c, attempt)
 		again := err == nil && !c.write && busy(results) || err != nil && c.again(err)
-		hopeless := e.leaving.Load() && silent(err) // Close does not wait for a server that is gone
+		hopeless := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
 		if !again || attempt == maxAttempts || ctx.Err() != nil || hopeless || !e.budget.take(time.Now()) {
 			return results, err
 		}
@@ -281,9 +281,9 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 		p.Requests = append(slices.Clip(c.requests), hrana.Close{})
 	}
 	start := time.Now()
-	kind := &e.reads
+	kind := &e.readBytes
 	if c.write {
-		kind = &e.writes
+		kind = &e.writeBytes
 	}
 	answer, err := e.deliver(ctx, l, p, kind)
 	if t, failed := errors.AsType[*hrana.TransportError](err); !failed || t.Sent {
@@ -378,7 +378,7 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 	conn := &oneConn{conn: l.Conn()}
 	conn.bytes.Store(kind)
 	answer, err := e.client.Do(ctx, conn, p)
-	conn.bytes.Store(&e.upkeep)
+	conn.bytes.Store(&e.upkeepBytes)
 	refusal := refusalIn(err)
 	transport, failed := errors.AsType[*hrana.TransportError](err)
 	overload := refusal != nil && isOverload(refusal)

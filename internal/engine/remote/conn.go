@@ -96,14 +96,10 @@ func (e *Engine) connector() pool.Connector[*conn] {
 
 func (e *Engine) dial(ctx context.Context) (*conn, error) {
 	c := &conn{}
-	c.bytes.Store(&e.upkeep)
-	start := time.Now()
+	c.bytes.Store(&e.upkeepBytes)
 	var err error
 	if c.ClientConn, err = e.transport.NewClientConn(context.WithValue(ctx, connKey{}, c), e.scheme, e.host); err != nil {
 		return nil, err
-	}
-	if took := int64(time.Since(start)); e.fastestDial.Load() == 0 || took < e.fastestDial.Load() {
-		e.fastestDial.Store(took)
 	}
 	c.SetStateHook(func(*http.ClientConn) {
 		if c.dead() {

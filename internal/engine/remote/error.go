@@ -53,7 +53,13 @@ func kindOf(code, text string) engine.Kind {
 		{"constraint failed", engine.KindConstraint},
 		{"no such table", engine.KindNoTable},
 		{"database is locked", engine.KindBusy},
+		{"database table is locked", engine.KindBusy},
 		{"string or blob too big", engine.KindTooLarge},
+		{"Response is too large", engine.KindTooLarge},
+		{"attempt to write a readonly database", engine.KindReadOnly},
+		{"database or disk is full", engine.KindFull},
+		{"database disk image is malformed", engine.KindCorrupt},
+		{"file is not a database", engine.KindNotADatabase},
 	} {
 		if strings.Contains(text, t.part) {
 			return t.kind

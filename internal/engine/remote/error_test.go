@@ -33,6 +33,12 @@ func TestServerErrors(t *testing.T) {
 		{"SQLITE_READONLY", "SQLite error: attempt to write a readonly database", engine.KindReadOnly, "attempt to write a readonly database"},
 		{"SQLITE_FULL", "SQLite error: database or disk is full", engine.KindFull, "database or disk is full"},
 		{"SQLITE_CORRUPT", "SQLite error: database disk image is malformed", engine.KindCorrupt, "database disk image is malformed"},
+		{"SQLITE_IOERR", "SQLite error: disk I/O error", engine.KindOther, "disk I/O error"},
+		{"PROXY_ERROR", "error executing a request on the primary: SQLite error: attempt to write a readonly database", engine.KindReadOnly, "attempt to write a readonly database"},
+		{"PROXY_ERROR", "error executing a request on the primary: SQLite error: database or disk is full", engine.KindFull, "database or disk is full"},
+		{"SQLITE_UNKNOWN", "SQLite error: database disk image is malformed", engine.KindCorrupt, "database disk image is malformed"},
+		{"SQLITE_UNKNOWN", "SQLite error: file is not a database", engine.KindNotADatabase, "file is not a database"},
+		{"SQLITE_LOCKED", "SQLite error: database table is locked", engine.KindBusy, "database table is locked"},
 		{"BLOCKED", "Operation was blocked: quota", engine.KindOther, "Operation was blocked: quota"},
 		{"", "something new", engine.KindOther, "something new"},
 	} {

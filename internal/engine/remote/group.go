@@ -51,7 +51,7 @@ func (e *Engine) commit(group []*engine.Unit) {
 			e.commitEach(group)
 			return
 		}
-		for _, part := range engine.Without(group, apart.unit) {
+		for _, part := range engine.Bisect(group, apart.unit) {
 			e.commit(part)
 		}
 		return
@@ -59,7 +59,7 @@ func (e *Engine) commit(group []*engine.Unit) {
 	if err == nil {
 		return
 	}
-	e.hopeless = gone && e.leaving.Load()
+	e.hopeless = gone && e.open.Err() != nil
 	if repeatable, others := byRepeatable(group); harmless && !e.hopeless && len(repeatable) > 0 && len(others) > 0 && e.budget.take(time.Now()) {
 		// Together they could not be sent again.
 		fail(others, err)

@@ -957,9 +957,9 @@ func (r *road) together(t *testing.T, ctxs []context.Context, reads ...[]engine.
 		}()
 	}
 	eventually(t, "waiting together", func() bool {
-		r.readers.mu.Lock()
-		defer r.readers.mu.Unlock()
-		return len(r.readers.queue) == len(reads)
+		r.reads.mu.Lock()
+		defer r.reads.mu.Unlock()
+		return len(r.reads.queue) == len(reads)
 	})
 	return replies
 }

@@ -2,7 +2,7 @@ package remote
 
 import (
 	"context"
-	"slices"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,39 +18,12 @@ const (
 	maxReadBytes = 4 << 20 // of their texts and arguments
 )
 
-// A read that finds others under way waits a little for company: a burst of reads
-// then takes one round trip on two connections.
-//
-// For a server far away, one that has just left is enough to wait, for farGather:
-// a small part of a round trip, in which the rest of a burst comes. A server
-// nearby, to which a connection takes less than nearDial, spends more time on a
-// request than on what it asks for: the wait then begins with nearReads under way
-// and ends early when one of them does, or after nearGather. Those under way for
-// longer than nearSlow do not count: they are slow for another reason.
-const (
-	farGather  = 250 * time.Microsecond
-	nearGather = time.Millisecond
-	nearDial   = 2 * time.Millisecond
-	nearReads  = 2
-	nearSlow   = 5 * time.Millisecond
-)
-
-// company returns how many exchanges that began within some time must be under
-// way for a read to wait for company, and how long it waits.
-func (e *Engine) company() (count int, within, wait time.Duration) {
-	if time.Duration(e.fastestDial.Load()) < nearDial {
-		return nearReads, nearSlow, nearGather
-	}
-	return 1, farGather, farGather
-}
-
 // read is one Query call.
 type read struct {
 	ctx     context.Context
 	stmts   []engine.Stmt
 	results []engine.Result
 	err     error
-	left    time.Time     // when its exchange began
 	done    chan struct{} // closed when results or err is set; nil if nobody else waits for it
 }
 
@@ -61,70 +34,38 @@ func (r *read) settle(results []engine.Result, err error) {
 	}
 }
 
-// readers is the queue of the reads that found no idle connection. One goroutine
-// acquires connections for it; each takes all that waits.
-type readers struct {
-	wake  chan struct{} // capacity 1: the queue may have become non-empty
-	ended chan struct{} // capacity 1: an exchange has ended
+// readQueue holds the reads that travel together. One goroutine acquires
+// connections for it; each connection takes all that are queued by then.
+type readQueue struct {
+	wake chan struct{} // capacity 1: the queue may have become non-empty
 
-	mu    sync.Mutex
-	queue []*read
-	under []time.Time // when the exchanges under way began
+	mu       sync.Mutex
+	queue    []*read
+	inFlight int // exchanges under way
 }
 
-// leave returns a lease to a read that may leave at once, nil if it must wait.
-// done must be called after the exchange.
-func (e *Engine) leave(r *read) *lease {
-	q := &e.readers
+// acquireAlone returns a lease for a read while no other is queued or under way,
+// and nil otherwise, or if no connection is idle. done must be called after its
+// exchange. All other reads are queued: those of a burst then share an exchange.
+func (e *Engine) acquireAlone() *lease {
+	q := &e.reads
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.left = time.Now()
-	if count, within, _ := e.company(); len(q.queue) > 0 || q.young(r.left, within) >= count {
+	if q.inFlight > 0 || len(q.queue) > 0 {
 		return nil
 	}
 	l := e.pool.TryAcquire()
 	if l != nil {
-		q.under = append(q.under, r.left)
+		q.inFlight++
 	}
 	return l
 }
 
-// young counts the exchanges under way that began within some time.
-func (q *readers) young(now time.Time, within time.Duration) (n int) {
-	for _, began := range q.under {
-		if now.Sub(began) < within {
-			n++
-		}
-	}
-	return n
-}
-
-// done is called when the exchange that began then has ended.
-func (q *readers) done(began time.Time) {
+// done is called when an exchange has ended.
+func (q *readQueue) done() {
 	q.mu.Lock()
-	i := slices.Index(q.under, began)
-	q.under = slices.Delete(q.under, i, i+1)
-	q.mu.Unlock()
-	signal(q.ended)
-}
-
-// gather lets reads wait for company.
-func (e *Engine) gather(timer *time.Timer) {
-	q := &e.readers
-	count, within, wait := e.company()
-	crowded := func() bool {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		return q.young(time.Now(), within) >= count && len(q.queue) < maxReads
-	}
-	timer.Reset(wait)
-	for crowded() {
-		select {
-		case <-q.ended:
-		case <-timer.C:
-			return
-		}
-	}
+	defer q.mu.Unlock()
+	q.inFlight--
 }
 
 func signal(c chan struct{}) {
@@ -134,7 +75,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-func (q *readers) push(r *read) {
+func (q *readQueue) push(r *read) {
 	q.mu.Lock()
 	q.queue = append(q.queue, r)
 	q.mu.Unlock()
@@ -142,7 +83,7 @@ func (q *readers) push(r *read) {
 }
 
 // withdraw removes r if it is still waiting.
-func (q *readers) withdraw(r *read) {
+func (q *readQueue) withdraw(r *read) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, other := range q.queue {
@@ -153,7 +94,7 @@ func (q *readers) withdraw(r *read) {
 	}
 }
 
-func (q *readers) empty() bool {
+func (q *readQueue) empty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.queue) == 0
@@ -161,7 +102,7 @@ func (q *readers) empty() bool {
 
 // take removes the next reads in the order of their arrival. If there are any,
 // done must be called after their exchange.
-func (q *readers) take() []*read {
+func (q *readQueue) take() []*read {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, bytes := 0, 0
@@ -175,33 +116,29 @@ func (q *readers) take() []*read {
 	clear(q.queue[rest:]) // keep nothing alive
 	q.queue = q.queue[:rest]
 	if len(batch) > 0 {
-		batch[0].left = time.Now()
-		q.under = append(q.under, batch[0].left)
+		q.inFlight++
 	}
 	return batch
 }
 
-// serveReads acquires connections for waiting reads until the engine is closed,
-// which it is not before the last read has its answer.
+// serveReads acquires connections for queued reads until Close begins.
 func (e *Engine) serveReads() {
-	timer := time.NewTimer(nearGather)
-	defer timer.Stop()
 	for {
 		select {
-		case <-e.readers.wake:
-		case <-e.life.Done():
+		case <-e.reads.wake:
+		case <-e.open.Done():
 			return
 		}
-		for !e.readers.empty() {
-			e.gather(timer)
-			ctx, cancel := context.WithTimeout(e.life, requestTimeout)
+		for !e.reads.empty() {
+			runtime.Gosched() // the rest of a burst comes
+			ctx, cancel := context.WithTimeout(e.open, requestTimeout)
 			l, err := e.acquire(ctx)
 			cancel()
-			batch := e.readers.take()
+			batch := e.reads.take()
 			if len(batch) > 0 {
 				e.owned.Go(func() {
 					e.answerTogether(batch, l, err)
-					e.readers.done(batch[0].left)
+					e.reads.done()
 				})
 			} else if l != nil { // they have all given up
 				l.ReleaseUnused()
@@ -210,10 +147,19 @@ func (e *Engine) serveReads() {
 	}
 }
 
+// answerAlone settles a read that travels by itself, until its caller gives up or
+// Close begins.
+func (e *Engine) answerAlone(r *read, l *lease) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	defer context.AfterFunc(e.open, cancel)()
+	e.answer(ctx, []*read{r}, l, nil)
+}
+
 // answerTogether settles reads that travel together, until the last of their
-// callers has given up.
+// callers has given up or Close begins.
 func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(e.open)
 	defer cancel(nil)
 	var waiting atomic.Int64
 	waiting.Store(int64(len(batch)))
@@ -267,8 +213,10 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 		e.answer(ctx, batch[:half], nil, nil)
 		e.answer(ctx, batch[half:], nil, nil)
 		return
-	default:
+	case parseCodes[results[0].Err.Code] || single:
 		err = serverError(results[0].Err, e.blame(ctx, batch[0].stmts))
+	default:
+		err = serverError(results[0].Err, -1)
 	}
 	for _, r := range batch {
 		r.settle(nil, err)

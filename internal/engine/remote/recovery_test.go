@@ -240,7 +240,7 @@ func TestOverloadIsSeenOnAConnectionThatIsClosed(t *testing.T) {
 func TestCloseStoresWhatWasAccepted(t *testing.T) {
 	e, proxy := open(t, hrana.V3Protobuf)
 	must(t, e, stmt("CREATE TABLE t(k)"))
-	e.leaving.Store(true)
+	e.shut()
 	proxy.Next(hranatest.Refuse(http.StatusTooManyRequests, ""))
 	for k := range int64(2) {
 		group := units([]engine.Stmt{insert(k)})
@@ -249,7 +249,7 @@ func TestCloseStoresWhatWasAccepted(t *testing.T) {
 			t.Errorf("write %d: %v", k, err)
 		}
 	}
-	if got := keys(t, e); got != "0 1" {
+	if got := keys(t, openURL(t, proxy.URL())); got != "0 1" {
 		t.Errorf("stored are %s", got)
 	}
 }

@@ -50,22 +50,22 @@ type Engine struct {
 	transport    *http.Transport
 	pool         *pool.Pool[*conn]
 	streams      streams
-	readers      readers
+	reads        readQueue
 	lane         *engine.Lane
 
 	breaker     circuitbreaker.CircuitBreaker[any]
 	budget      budget
 	lastFailure atomic.Pointer[engine.Error] // that the breaker counted
-	fastestDial atomic.Int64                 // in nanoseconds; others may have waited for a busy machine. 0 is none yet
 	index       atomic.Uint64                // the newest replication index seen; 0 is none
 	indexWaits  atomic.Int64                 // calls in a row that may have waited for it in vain
 	indexWaited atomic.Int64                 // how long, in nanoseconds
 
 	queries, batches, commits, retries, withheld atomic.Uint64
-	reads, writes, upkeep                        traffic
+	readBytes, writeBytes, upkeepBytes           traffic
 
-	leaving  atomic.Bool     // Close was called
-	hopeless bool            // leaving, and the server does not answer; of the lane's goroutine
+	hopeless bool            // Close has begun, and the server does not answer; of the lane's goroutine
+	open     context.Context // ends when Close begins, and with it the reads under way
+	shut     context.CancelFunc
 	life     context.Context // ends when the last call has
 	end      context.CancelFunc
 	owned    sync.WaitGroup // the engine's goroutines but the lane's and the pool's
@@ -104,9 +104,10 @@ func Open(cfg Config) (*Engine, error) {
 		client:    client,
 		transport: newTransport(),
 		streams:   streams{wake: make(chan struct{}, 1)},
-		readers:   readers{wake: make(chan struct{}, 1), ended: make(chan struct{}, 1)},
+		reads:     readQueue{wake: make(chan struct{}, 1)},
 		breaker:   newBreaker(),
 	}
+	e.open, e.shut = context.WithCancel(context.Background())
 	e.life, e.end = context.WithCancel(context.Background())
 	if e.pool, err = pool.New(e.connector(), cfg.Pool); err != nil {
 		return nil, err
@@ -150,23 +151,30 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Resu
 		return nil, e.unasked() // rather than wait for a connection first
 	}
 	r := &read{ctx: ctx, stmts: stmts}
-	if l := e.leave(r); l != nil {
-		e.answer(ctx, []*read{r}, l, nil)
-		e.readers.done(r.left)
+	if l := e.acquireAlone(); l != nil {
+		e.answerAlone(r, l)
+		e.reads.done()
 	} else {
 		r.done = make(chan struct{})
-		e.readers.push(r)
+		e.reads.push(r)
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			e.readers.withdraw(r)
+			e.reads.withdraw(r)
 			return nil, ctx.Err()
+		case <-e.open.Done():
+			return nil, engine.ErrClosed
 		}
 	}
-	if r.err != nil && ctx.Err() != nil {
+	switch {
+	case r.err == nil:
+		return r.results, nil
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case e.open.Err() != nil:
+		return nil, engine.ErrClosed
 	}
-	return r.results, r.err
+	return nil, r.err
 }
 
 // Batch implements engine.Engine.
@@ -246,9 +254,9 @@ func (e *Engine) ServerStats() ServerStats {
 		StreamsReused: e.streams.reused.Load(),
 		RetriesDenied: e.budget.denied.Load(),
 		Withheld:      e.withheld.Load(),
-		Reads:         e.reads.load(),
-		Writes:        e.writes.load(),
-		Upkeep:        e.upkeep.load(),
+		Reads:         e.readBytes.load(),
+		Writes:        e.writeBytes.load(),
+		Upkeep:        e.upkeepBytes.load(),
 	}
 }
 
@@ -257,7 +265,7 @@ func (e *Engine) Close() error {
 	e.mu.Lock()
 	e.closed = true
 	e.mu.Unlock()
-	e.leaving.Store(true)
+	e.shut()
 	e.lane.Close()
 	e.running.Wait()
 	e.end()

@@ -356,8 +356,13 @@ func TestTokens(t *testing.T) {
 func TestUnknownDatabase(t *testing.T) {
 	// With namespaces the first label of the host names the database.
 	server := hranatest.Start(t, hranatest.WithArgs("--enable-namespaces"))
-	_, err := openURL(t, server.URL()).Batch(t.Context(), stmt("SELECT 1"))
-	wantError(t, err, engine.KindNotFound, -1, "no such database at "+strings.TrimPrefix(server.URL(), "http://")+": Namespace `127` doesn't exist")
+	e, text := openURL(t, server.URL()), "no such database at "+strings.TrimPrefix(server.URL(), "http://")+": Namespace `127` doesn't exist"
+	for _, do := range []func(context.Context, ...engine.Stmt) ([]engine.Result, error){e.Query, e.Batch, e.Repeatable} {
+		for n := range 2 {
+			_, err := do(t.Context(), slices.Repeat([]engine.Stmt{stmt("SELECT 1")}, n+1)...)
+			wantError(t, err, engine.KindNotFound, -1, text)
+		}
+	}
 }
 
 func TestWhatNoServerTakesIsNotSent(t *testing.T) {
@@ -409,6 +414,9 @@ func TestAnswersOverTheServersLimit(t *testing.T) {
 		e, _ := open(t, protocol)
 		_, err := e.Query(t.Context(), stmt("SELECT zeroblob(4000000), zeroblob(4000000), zeroblob(4000000)"))
 		wantError(t, err, engine.KindTooLarge, 0, "Response is too large")
+		big := stmt("SELECT zeroblob(4000000)")
+		_, err = e.Query(t.Context(), big, big, big)
+		wantError(t, err, engine.KindTooLarge, -1, "Response is too large")
 		_, err = e.Batch(t.Context(), stmt("SELECT zeroblob(6000000)"))
 		wantError(t, err, engine.KindTooLarge, 0, "string or blob too big")
 	}
@@ -436,28 +444,33 @@ func TestUnparsableStatementIsNamed(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsForQueriesUnderWay(t *testing.T) {
-	e, proxy := open(t, hrana.V3Protobuf)
-	arrived, goOn := make(chan struct{}), make(chan struct{})
-	proxy.Next(hranatest.Then(func() { close(arrived); <-goOn }, hranatest.Pass))
-	answered := make(chan error, 1)
-	go func() {
-		_, err := e.Query(t.Context(), stmt("SELECT 1"))
-		answered <- err
-	}()
-	<-arrived
-	closed := make(chan struct{})
-	go func() {
-		_ = e.Close()
-		if s := e.pool.Stats(); s.Open > 0 || s.InUse > 0 {
-			t.Errorf("Close did not wait: %+v", s)
-		}
-		close(closed)
-	}()
-	close(goOn)
-	<-closed
-	if err := <-answered; err != nil {
-		t.Errorf("query under way: %v", err)
+// The server may never answer them.
+func TestCloseEndsReadsUnderWay(t *testing.T) {
+	const reads, prompt = 5, closeTimeout + time.Second
+	r := openRoad(t, pool.Options{MaxConns: 2})
+	for range streamStreak + 2 { // until a stream is kept
+		count(t, r.Engine, "SELECT 1")
 	}
-	_ = e.Close()
+	r.link.Blackhole(true)
+	errs := make(chan error, reads)
+	for range reads {
+		go func() {
+			_, err := r.Query(t.Context(), stmt("SELECT 1"))
+			errs <- err
+		}()
+	}
+	eventually(t, "under way", func() bool { return r.pool.Stats().InUse > 0 })
+	begin := time.Now()
+	_ = r.Close() // always nil
+	if took := time.Since(begin); took > prompt {
+		t.Errorf("Close took %v", took)
+	}
+	for range reads {
+		if err := <-errs; !errors.Is(err, engine.ErrClosed) {
+			t.Errorf("read under way: %v", err)
+		}
+	}
+	if s := r.pool.Stats(); s.Open > 0 || s.InUse > 0 {
+		t.Errorf("Close left connections: %+v", s)
+	}
 }

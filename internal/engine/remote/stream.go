@@ -26,7 +26,7 @@ const (
 	maxLeaks = 16
 	leakTime = 10 * time.Second
 
-	closeTimeout = 2 * time.Second // of closing a stream
+	closeTimeout = time.Second // of closing a stream; Engine.Close may take as long
 )
 
 // streams keeps the hot streams of a server: opening one makes the server open
@@ -171,7 +171,7 @@ func (e *Engine) closeStream(baton string) {
 	defer cancel()
 	l, err := e.pool.Acquire(ctx)
 	if err == nil {
-		_, err = e.deliver(ctx, l, hrana.Pipeline{Baton: baton, Requests: []hrana.Request{hrana.Close{}}}, &e.upkeep)
+		_, err = e.deliver(ctx, l, hrana.Pipeline{Baton: baton, Requests: []hrana.Request{hrana.Close{}}}, &e.upkeepBytes)
 	}
 	if err != nil {
 		e.streams.lost.Add(1)
