@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
-	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 // Episode is one task an agent worked on: what it was, in which context, what
@@ -248,16 +247,17 @@ func (c *check) verdicts(r *Reward, f *Reflection, applied []AppliedPattern) {
 // It sets the fields of e that storing fills in. Errors: ErrInvalid.
 func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 	isNew := e.ID.IsZero()
-	w, err := newEpisodeRow(s.payloads, e)
-	if err != nil {
+	if err := e.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
-	defer s.changed(oneEpisode, w.id)
-	if isNew { // costs a third less than looking for what to replace
-		err = s.insert(ctx, w)
-	} else {
-		_, err = s.engine.Repeatable(ctx, w.upsert()...)
-	}
+	defer s.changed(oneEpisode, e.ID)
+	err := write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) error {
+		if isNew { // costs a third less than looking for what to replace
+			return s.insert(ctx, w)
+		}
+		_, err := s.engine.Repeatable(ctx, w.upsert()...)
+		return err
+	})
 	return failed(err, "put episode %v", e.ID)
 }
 
@@ -288,19 +288,30 @@ func (s *Store) insert(ctx context.Context, rows ...*episodeRow) error {
 // added together or none. It sets the fields that storing fills in. Errors:
 // ErrInvalid.
 func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added int, err error) {
-	rows := make([]*episodeRow, len(episodes))
-	for i, e := range episodes {
-		if rows[i], err = newEpisodeRow(s.payloads, e); err != nil {
-			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
+	err = write(ctx, s, func() ([]*episodeRow, error) {
+		rows := make([]*episodeRow, len(episodes))
+		for i, e := range episodes {
+			if rows[i], err = newEpisodeRow(s.payloads, e); err != nil {
+				return nil, fmt.Errorf("episode %d: %w", i+1, err)
+			}
 		}
-	}
+		return rows, nil
+	}, func(rows []*episodeRow) error {
+		added, err = s.add(ctx, rows)
+		return err
+	})
+	return added, failed(err, "add %d episodes", len(episodes))
+}
+
+// add is AddEpisodes for rows.
+func (s *Store) add(ctx context.Context, rows []*episodeRow) (added int, err error) {
 	defer s.changed(oneEpisode, idsOf(rows)...)
 	// A second round is needed only if another process adds one of them between
 	// the look and the write.
 	for range 3 {
 		stored, err := s.revisions(ctx, rows)
 		if err != nil {
-			return 0, failed(err, "add %d episodes", len(episodes))
+			return 0, err
 		}
 		var missing []*episodeRow
 		for _, w := range rows {
@@ -317,10 +328,10 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 			return len(missing), nil
 		}
 		if engine.KindOf(err) != engine.KindUnique {
-			return 0, failed(err, "add %d episodes", len(episodes))
+			return 0, err
 		}
 	}
-	return 0, fmt.Errorf("add %d episodes: %w: others keep adding them", len(episodes), ErrConflict)
+	return 0, fmt.Errorf("%w: others keep adding them", ErrConflict)
 }
 
 // Episode returns the episode with all its steps. Errors: ErrNotFound.
@@ -372,12 +383,15 @@ func (s *Store) Start(ctx context.Context, e *Episode) error {
 	if e.Outcome.Kind != "" {
 		return fmt.Errorf("start episode: %w", invalid("outcome", "is set; an episode that has ended is stored with PutEpisode"))
 	}
-	w, err := newEpisodeRow(s.payloads, e)
-	if err != nil {
+	if err := e.prepare(time.Now()); err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	defer s.changed(oneEpisode, w.id)
-	err = s.insert(ctx, w)
+	defer s.changed(oneEpisode, e.ID)
+	var w *episodeRow
+	err := write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(row *episodeRow) error {
+		w = row
+		return s.insert(ctx, row)
+	})
 	if engine.KindOf(err) == engine.KindUnique {
 		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
 	}
@@ -396,14 +410,14 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 	if len(steps) == 0 {
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
 	}
-	a, err := newAppend(s.payloads, id, steps, time.Now())
-	if err != nil {
-		return 0, fmt.Errorf("append steps to %v: %w", id, err)
-	}
+	now := time.Now()
 	defer s.changed(oneEpisode, id)
-	if first, err = s.append(ctx, a); err == nil {
-		s.drafts.appended(a, first)
-	}
+	err = write(ctx, s, func() (*appendRow, error) { return newAppend(s.payloads, id, steps, now) }, func(a *appendRow) error {
+		if first, err = s.append(ctx, a); err == nil {
+			s.drafts.appended(a, first)
+		}
+		return err
+	})
 	return first, failed(err, "append steps to %v", id)
 }
 
@@ -472,11 +486,12 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		if !rec.whole || rec.rows < 2 {
 			e.Steps, e.StepCount = nil, 0 // too large to be worth folding, or folded
 		}
-		w, err := done.applyTo(s.payloads, e)
-		if err != nil {
-			return fmt.Errorf("complete episode %v: %w", id, err)
-		}
-		res, err := s.engine.Repeatable(ctx, w.complete(rec)...)
+		done.applyTo(e)
+		var res []engine.Result
+		err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+			res, err = s.engine.Repeatable(ctx, w.complete(rec)...)
+			return err
+		})
 		s.changed(oneEpisode, id)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
@@ -495,11 +510,19 @@ func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error)
 	if head, runs, found := s.drafts.take(id); found {
 		return s.recordedFrom(ctx, head, runs, readAtOnce)
 	}
-	return s.loadSome(ctx, s.engine, id, readAtOnce)
+	type known struct {
+		*Episode
+		recorded
+	}
+	k, err := readAgain(func() (k known, err error) {
+		k.Episode, k.recorded, err = s.loadSome(ctx, s.engine, id, readAtOnce)
+		return k, err
+	})
+	return k.Episode, k.recorded, err
 }
 
-// applyTo returns the row of the episode that ends so.
-func (done *Completion) applyTo(c *payload.Codec, e *Episode) (*episodeRow, error) {
+// applyTo makes a running episode the one that ends so.
+func (done *Completion) applyTo(e *Episode) {
 	// With a zero End, storing sets it to now, or to a Start that another machine's
 	// clock put ahead of ours.
 	e.End, e.Outcome = done.End, done.Outcome
@@ -516,7 +539,6 @@ func (done *Completion) applyTo(c *payload.Codec, e *Episode) (*episodeRow, erro
 		}
 		e.Metadata[k] = v
 	}
-	return newEpisodeRow(c, e)
 }
 
 // storedIn reports whether an ended episode has all that the completion says.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
 )
 
 // Heuristic is a rule of thumb drawn from episodes: under this condition, do
@@ -65,12 +67,14 @@ type HeuristicFilter struct {
 // PutHeuristic stores a heuristic: it creates it, or replaces the stored one
 // with the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
 func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
-	stmt, err := s.heuristicUpsert(h)
-	if err != nil {
+	if err := h.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
 	defer s.changed(oneHeuristic, h.ID)
-	_, err = s.engine.Repeatable(ctx, stmt)
+	err := write(ctx, s, func() (engine.Stmt, error) { return s.heuristicUpsert(h) }, func(put engine.Stmt) error {
+		_, err := s.engine.Repeatable(ctx, put)
+		return err
+	})
 	return failed(err, "put heuristic %v", h.ID)
 }
 

@@ -21,9 +21,6 @@ const (
 type storedHeuristic Heuristic
 
 func (s *Store) heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
-	if err := h.prepare(time.Now()); err != nil {
-		return engine.Stmt{}, err
-	}
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(h.Updated)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
 )
 
 // Pattern is something that recurred in episodes. Exactly one of ToolSequence,
@@ -150,12 +152,14 @@ type PatternFilter struct {
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
 // the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
 func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
-	stmt, err := s.patternUpsert(p)
-	if err != nil {
+	if err := p.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
 	defer s.changed(onePattern, p.ID)
-	_, err = s.engine.Repeatable(ctx, stmt)
+	err := write(ctx, s, func() (engine.Stmt, error) { return s.patternUpsert(p) }, func(put engine.Stmt) error {
+		_, err := s.engine.Repeatable(ctx, put)
+		return err
+	})
 	return failed(err, "put pattern %v", p.ID)
 }
 

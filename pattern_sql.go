@@ -22,9 +22,6 @@ const (
 type storedPattern Pattern
 
 func (s *Store) patternUpsert(p *Pattern) (engine.Stmt, error) {
-	if err := p.prepare(time.Now()); err != nil {
-		return engine.Stmt{}, err
-	}
 	stored := storedPattern(*p)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(p.Updated)

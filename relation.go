@@ -90,11 +90,14 @@ func (r *Relation) String() string { return fmt.Sprintf("relation %v %s %v", r.F
 // if an end is not stored; ErrConflict if it would close a cycle that its type
 // forbids.
 func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
-	stmts, err := s.relationUpsert(r)
-	if err != nil {
+	if err := r.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
-	res, err := s.engine.Repeatable(ctx, stmts...)
+	var res []engine.Result
+	err := write(ctx, s, func() ([]engine.Stmt, error) { return s.relationUpsert(r) }, func(stmts []engine.Stmt) (err error) {
+		res, err = s.engine.Repeatable(ctx, stmts...)
+		return err
+	})
 	if err != nil {
 		return failed(err, "put %v", r)
 	}
@@ -119,11 +122,16 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
 // Relations returns the relations of an episode, oldest first; an empty type
 // means all types. Errors: ErrInvalid.
 func (s *Store) Relations(ctx context.Context, episode ID, typ RelationType, dir Direction) ([]*Relation, error) {
+	list, err := readAgain(func() ([]*Relation, error) { return s.relations(ctx, episode, typ, dir) })
+	return list, failed(err, "list relations of %v", episode)
+}
+
+func (s *Store) relations(ctx context.Context, episode ID, typ RelationType, dir Direction) ([]*Relation, error) {
 	c := &check{}
 	c.oneOf("type", string(typ), "", ParentOf, DependsOn, Follows, Blocks, RelatedTo, Duplicates, References)
 	c.oneOf("direction", string(dir), Both, Outgoing, Incoming)
 	if c.err != nil {
-		return nil, failed(c.err, "list relations")
+		return nil, c.err
 	}
 	var w where
 	switch dir {
@@ -137,13 +145,13 @@ func (s *Store) Relations(ctx context.Context, episode ID, typ RelationType, dir
 	w.andText("type = ?", string(typ))
 	res, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlRelations + w.sql + " ORDER BY created_us, a.id, type, b.id", Args: w.args})
 	if err != nil {
-		return nil, failed(err, "list relations of %v", episode)
+		return nil, err
 	}
 	var list []*Relation
 	for _, row := range res[0].Rows {
 		r, err := s.relationFrom(ctx, row)
 		if err != nil {
-			return nil, failed(err, "list relations of %v", episode)
+			return nil, err
 		}
 		list = append(list, r)
 	}
