@@ -93,6 +93,10 @@ func requestFor(n noun, request any) (cacheKey, error) {
 
 // read returns what a key stands for, as q tells it.
 func (s *Store) read(ctx context.Context, q querier, key cacheKey) (any, error) {
+	return readAgain(func() (any, error) { return s.readOnce(ctx, q, key) })
+}
+
+func (s *Store) readOnce(ctx context.Context, q querier, key cacheKey) (any, error) {
 	switch key.noun {
 	case oneEpisode:
 		return s.load(ctx, q, key.id)

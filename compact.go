@@ -29,10 +29,9 @@ func trainingsFrom(list []payload.Training) []Training {
 }
 
 // TrainDictionaries trains dictionaries if it is time to: for episodes, and for
-// patterns with heuristics and relations, when there are 20, 60, 200, 600 or
-// 2,000 of them. A new one is stored, and used from then on, if it makes what it was not
+// patterns with heuristics and relations, when there are 20, 60 or 600 of them. A new one is stored, and used from then on, if it makes what it was not
 // made from at least 3 % smaller. It returns the attempts, which are none if it
-// is not time. Stores that stay open do the same in the background; a program
+// is not time. Stores that stay open do the same in the background, at 60 and 600; a program
 // that ends soon calls this at its end. Errors: Retryable ones; the context's.
 func (s *Store) TrainDictionaries(ctx context.Context) ([]Training, error) {
 	if err := s.check(ctx, true, ""); err != nil {
@@ -56,15 +55,15 @@ type Compaction struct {
 	// which row was the first, and why.
 	Damaged int64  `json:"damaged"`
 	Damage  string `json:"damage,omitempty"`
-	// Retired is how many dictionaries nobody writes with any more. Forgotten is
-	// how many, retired a week ago or longer, no payload needs; their content is
-	// gone.
-	Retired   int64 `json:"retired"`
-	Forgotten int64 `json:"forgotten"`
+	// Deleted is how many dictionaries were deleted, because a newer one is in use, or
+	// because they held text that no item may hold any more.
+	Deleted int64 `json:"dictionaries_deleted"`
 }
 
-// Compact trains dictionaries, if there are 20 items or more, and compresses again,
-// as well as it can, what was stored without the dictionary in use. Other Stores may read
+// Compact trains dictionaries, if there are 20 items or more, recompresses what was
+// stored without the dictionary in use, and deletes all other dictionaries. After
+// deletions a dictionary may hold text of what was deleted: then it is replaced, or
+// given up for the built-in one, so that nothing of that text is left in one. Other Stores may read
 // and write meanwhile; what they change is left as they made it. It can be
 // interrupted at any moment, and goes on where it was when it is called again.
 // The freed space is used for what is stored next. progress, unless it is nil, is
@@ -77,6 +76,6 @@ func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (Co
 	c, err := s.payloads.Compact(ctx, progress)
 	return Compaction{
 		Trained: trainingsFrom(c.Trained), Payloads: c.Payloads, Rewritten: c.Rewritten, Before: c.Before, After: c.After,
-		Damaged: c.Damaged, Damage: c.Damage, Retired: c.Retired, Forgotten: c.Forgotten,
+		Damaged: c.Damaged, Damage: c.Damage, Deleted: c.Deleted,
 	}, failed(err, "compact")
 }

@@ -196,10 +196,12 @@ func TestDictionariesAreTrainedAndAdopted(t *testing.T) {
 }
 
 func TestTrainingInTheBackground(t *testing.T) {
-	s := onFile(t)
-	ids := put(t, s, 0, 45) // 80 payloads are a time to look
-	waitUntil(t, "training", func() bool { return dictionaryOf(s) >= codec.MinTrainedID })
-	ids = append(ids, put(t, s, 45, 50)...)
+	path := filepath.Join(t.TempDir(), "m.db")
+	ids := put(t, open(t, path, nil), 0, 60)
+	s := open(t, path, nil) // whose first write starts what is due
+	ids = append(ids, put(t, s, 60, 61)...)
+	waitUntil(t, "training", func() bool { return dictionaryOf(s) >= codec.MinTrainedID && s.Stats().Compression.Trainings == 1 })
+	ids = append(ids, put(t, s, 61, 65)...)
 	readable(t, s, ids)
 	if c := s.Stats().Compression; c.Trainings != 1 || c.Failures != 0 {
 		t.Errorf("stats are %+v", c)
@@ -248,6 +250,7 @@ func TestUnreadablePayloadsNameTheRow(t *testing.T) {
 			{"x'0201019cff9c40' || substr(payload, 6)", "frame holds"},
 		} {
 			exec("CREATE TABLE kept AS SELECT payload FROM runs")
+			exec("DROP TRIGGER IF EXISTS run_rewritten") // which refuses one that names no dictionary
 			exec("UPDATE runs SET payload = CAST(" + c.change + " AS BLOB)")
 			_, err := s.Episode(t.Context(), ids[0])
 			wants(t, err, ErrCorrupt, c.text)
@@ -269,7 +272,7 @@ func TestDictionariesCannotBeChanged(t *testing.T) {
 	ok(t, err)
 	for _, sql := range []string{
 		"UPDATE dictionaries SET content = x'00'", "UPDATE dictionaries SET content = x''", "UPDATE dictionaries SET id = 7",
-		"UPDATE dictionaries SET sha256 = x''", "DELETE FROM dictionaries",
+		"UPDATE dictionaries SET sha256 = x''", "UPDATE dictionaries SET tag = x''",
 	} {
 		if _, err := s.engine.Batch(t.Context(), stmt(sql)); err == nil {
 			t.Errorf("%s: nobody objects", sql)
@@ -447,4 +450,104 @@ func TestInterruptedCompactLosesNothing(t *testing.T) {
 		wants(t, err, context.Canceled, "compact")
 	}
 	checkAcknowledged(t, s, nil)
+}
+
+// Stores that write with a dictionary which another one deletes, because it was
+// trained on an episode that is gone, store what they are told all the same.
+func TestWritersNoticeThatTheirDictionaryIsGone(t *testing.T) {
+	onEveryTarget(t, func(t *testing.T, target string) {
+		ctx, a := t.Context(), open(t, target, nil)
+		ids := put(t, a, 0, 25)
+		trained, err := a.TrainDictionaries(ctx)
+		ok(t, err)
+		running := &Episode{Description: task(1).Description}
+		writes := map[string]func(*Store) error{
+			"put": func(s *Store) error { return s.PutEpisode(ctx, task(100)) },
+			"put again": func(s *Store) error {
+				e := task(100)
+				e.ID = NewID()
+				return s.PutEpisode(ctx, e)
+			},
+			"add":   func(s *Store) error { _, err := s.AddEpisodes(ctx, task(100), task(101)); return err },
+			"start": func(s *Store) error { return s.Start(ctx, &Episode{Description: task(100).Description}) },
+			"append": func(s *Store) error {
+				_, err := s.AppendSteps(ctx, running.ID, task(100).Steps...)
+				return err
+			},
+		}
+		ok(t, a.Start(ctx, running))
+		stores := make(map[string]*Store)
+		for name := range writes {
+			stores[name] = open(t, target, nil)
+			put(t, stores[name], 0, 1)
+			waitUntil(t, "adoption", func() bool { return dictionaryOf(stores[name]) == trained[0].Dictionary })
+		}
+		ok(t, a.DeleteEpisode(ctx, ids[24]))
+		done, err := open(t, target, nil).Compact(ctx, nil)
+		ok(t, err)
+		if done.Deleted != 1 || number(t, a, "SELECT count(*) FROM dictionaries WHERE id = ?", int64(trained[0].Dictionary)) != 0 {
+			t.Fatalf("compaction: %+v", done)
+		}
+		for name, write := range writes {
+			if err := write(stores[name]); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		ok(t, a.Complete(ctx, running.ID, Completion{Outcome: Outcome{Kind: Success, Verdict: strings.Repeat("done ", 50)}}))
+		reader := open(t, target, nil)
+		readable(t, reader, ids[:24])
+		page, err := reader.ListEpisodes(ctx, nil)
+		ok(t, err)
+		for _, e := range page.Items {
+			_, err := reader.Episode(ctx, e.ID)
+			ok(t, err)
+		}
+	})
+}
+
+// swappingEngine calls swap after it has answered a question.
+type swappingEngine struct {
+	engine.Engine
+	swap func()
+}
+
+func (e *swappingEngine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	r, err := e.Engine.Query(ctx, stmts...)
+	if swap := e.swap; swap != nil {
+		e.swap = nil
+		swap()
+	}
+	return r, err
+}
+
+// A dictionary is deleted between the reading of a row and that of the dictionary.
+func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
+	s := onFile(t)
+	ids := put(t, s, 0, 25)
+	_, err := s.TrainDictionaries(t.Context())
+	ok(t, err)
+	ids = append(ids, put(t, s, 25, 26)...)
+	for name, read := range map[string]func(*Store) error{
+		"episode":  func(s *Store) error { _, err := s.Episode(t.Context(), ids[25]); return err },
+		"list":     func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil); return err },
+		"search":   func(s *Store) error { _, err := s.Search(t.Context(), "reservation", nil); return err },
+		"complete": func(s *Store) error { return s.Complete(t.Context(), ids[25], Completion{Outcome: task(25).Outcome}) },
+	} {
+		e := &swappingEngine{Engine: s.engine}
+		reader := newStore(e, Compression{})
+		e.swap = func() {
+			_, err := s.engine.Batch(t.Context(), stmt("UPDATE removals SET n = n + 1"))
+			ok(t, err)
+			done, err := s.Compact(t.Context(), nil)
+			ok(t, err)
+			if done.Deleted != 1 {
+				t.Errorf("%s: compaction: %+v", name, done)
+			}
+		}
+		err := read(reader)
+		if errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		reader.payloads.Close()
+	}
 }

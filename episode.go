@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
-	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 // Episode is one task an agent worked on: what it was, in which context, what
@@ -264,22 +263,24 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 		return fmt.Errorf("put episode: %w", err)
 	}
 	isNew := e.ID.IsZero()
-	w, err := newEpisodeRow(s.payloads, e)
-	if err != nil {
+	if err := e.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
-	defer s.changed(oneEpisode, w.id)
-	switch {
-	case e.Revision != 0:
-		err = s.replace(ctx, w, e.Revision)
-	case isNew: // costs a third less than looking for what to replace
-		_, err = s.insert(ctx, w.insert(), w)
-	default:
-		_, err = s.engine.Repeatable(ctx, w.upsert()...)
-	}
-	if err == nil {
-		e.Revision = w.rev
-	}
+	defer s.changed(oneEpisode, e.ID)
+	err := write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+		switch {
+		case e.Revision != 0:
+			err = s.replace(ctx, w, e.Revision)
+		case isNew: // costs a third less than looking for what to replace
+			_, err = s.insert(ctx, w.insert(), w)
+		default:
+			_, err = s.engine.Repeatable(ctx, w.upsert()...)
+		}
+		if err == nil {
+			e.Revision = w.rev
+		}
+		return err
+	})
 	return failed(err, "put episode %v", e.ID)
 }
 
@@ -361,41 +362,67 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 	return added, nil
 }
 
+// addUnit is some episodes that are stored together.
+type addUnit struct {
+	episodes []*Episode
+	rows     []*episodeRow
+	stmts    []engine.Stmt
+	heads    []int // of stmts, those that store an episode's row
+}
+
 // addSome stores the first of the episodes as one unit. upTo is how many it was of.
 func (s *Store) addSome(ctx context.Context, episodes []*Episode) (added, upTo int, err error) {
-	var rows []*episodeRow
-	var heads []int // of the statements
-	var stmts []engine.Stmt
-	for size := 0; upTo < min(len(episodes), addAtOnce) && size < addBytes; upTo++ {
-		w, err := newEpisodeRow(s.payloads, episodes[upTo])
-		if err != nil && upTo > 0 {
+	err = write(ctx, s, func() (*addUnit, error) { return s.newAddUnit(episodes) }, func(u *addUnit) error {
+		upTo = len(u.rows)
+		added, err = s.storeUnit(ctx, u)
+		return err
+	})
+	return added, upTo, err
+}
+
+// newAddUnit encodes the first of the episodes, as many as one unit may hold.
+func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
+	u := &addUnit{}
+	for size := 0; len(u.rows) < min(len(episodes), addAtOnce) && size < addBytes; {
+		w, err := newEpisodeRow(s.payloads, episodes[len(u.rows)])
+		if err != nil && len(u.rows) > 0 {
 			break // those before it are stored first
 		}
 		if err != nil {
-			return 0, 0, err
+			return nil, err
 		}
-		more := w.add()
-		size += engine.Size(more)
-		rows, heads, stmts = append(rows, w), append(heads, len(stmts)), append(stmts, more...)
-		defer s.changed(oneEpisode, w.id)
+		stmts := w.add()
+		size += engine.Size(stmts)
+		u.rows, u.heads, u.stmts = append(u.rows, w), append(u.heads, len(u.stmts)), append(u.stmts, stmts...)
 	}
-	results, err := s.insert(ctx, stmts, rows...)
+	u.episodes = episodes[:len(u.rows)]
+	return u, nil
+}
+
+// storeUnit stores those of a unit that are not stored yet.
+func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error) {
+	ids := make([]ID, len(u.rows))
+	for i, w := range u.rows {
+		ids[i] = w.id
+	}
+	defer s.changed(oneEpisode, ids...)
+	results, err := s.insert(ctx, u.stmts, u.rows...)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	stored := map[ID]int64{}
+	var stored map[ID]int64
 	if results == nil {
-		if stored, err = s.revisions(ctx, rows...); err != nil {
-			return 0, 0, err
+		if stored, err = s.revisions(ctx, u.rows...); err != nil {
+			return 0, err
 		}
 	}
-	for i, w := range rows {
-		if results != nil && results[heads[i]].Affected == 1 || stored[w.id] == w.rev {
-			episodes[i].Revision = w.rev
+	for i, w := range u.rows {
+		if results != nil && results[u.heads[i]].Affected == 1 || stored[w.id] == w.rev {
+			u.episodes[i].Revision = w.rev
 			added++
 		}
 	}
-	return added, upTo, nil
+	return added, nil
 }
 
 // Episode returns the episode with all its steps. Errors: ErrNotFound.
@@ -456,17 +483,19 @@ func (s *Store) StartEpisode(ctx context.Context, e *Episode) error {
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	w, err := newEpisodeRow(s.payloads, e)
-	if err != nil {
+	if err := e.prepare(time.Now()); err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	defer s.changed(oneEpisode, w.id)
-	_, err = s.insert(ctx, w.insert(), w)
+	defer s.changed(oneEpisode, e.ID)
+	err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) error {
+		_, err := s.insert(ctx, w.insert(), w)
+		if err == nil {
+			e.Revision = w.rev
+		}
+		return err
+	})
 	if engine.KindOf(err) == engine.KindUnique {
 		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
-	}
-	if err == nil {
-		e.Revision = w.rev
 	}
 	return failed(err, "start episode %v", e.ID)
 }
@@ -501,12 +530,12 @@ func (s *Store) appendSteps(ctx context.Context, id ID, key []byte, steps []Step
 	if len(steps) == 0 {
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
 	}
-	a, err := newAppend(s.payloads, id, key, steps, time.Now())
-	if err != nil {
-		return 0, fmt.Errorf("append steps to %v: %w", id, err)
-	}
+	now := time.Now()
 	defer s.changed(oneEpisode, id)
-	first, err = s.append(ctx, a)
+	err = write(ctx, s, func() (*appendRow, error) { return newAppend(s.payloads, id, key, steps, now) }, func(a *appendRow) error {
+		first, err = s.append(ctx, a)
+		return err
+	})
 	return first, failed(err, "append steps to %v", id)
 }
 
@@ -568,7 +597,7 @@ func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) err
 		return fmt.Errorf("complete episode %v: %w", id, err)
 	}
 	for range 10 {
-		e, rec, err := s.loadSome(ctx, s.engine, id, readAtOnce)
+		e, rec, err := s.recorded(ctx, id)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
 		}
@@ -581,11 +610,15 @@ func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) err
 		if !rec.whole || rec.rows < 2 {
 			e.Steps, e.StepCount = nil, 0 // too large to be worth folding, or folded
 		}
-		w, err := done.applyTo(s.payloads, e)
-		if err != nil {
+		done.applyTo(e)
+		if err := e.prepare(time.Now()); err != nil {
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
-		res, err := s.engine.Repeatable(ctx, w.complete(rec)...)
+		var res []engine.Result
+		err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+			res, err = s.engine.Repeatable(ctx, w.complete(rec)...)
+			return err
+		})
 		s.changed(oneEpisode, id)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
@@ -597,6 +630,19 @@ func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) err
 		// twice: look again.
 	}
 	return fmt.Errorf("complete episode %v: %w: others keep changing it", id, ErrConflict)
+}
+
+// recorded reads what was recorded of an episode, as far as it can be folded.
+func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error) {
+	type known struct {
+		*Episode
+		recorded
+	}
+	k, err := readAgain(func() (k known, err error) {
+		k.Episode, k.recorded, err = s.loadSome(ctx, s.engine, id, readAtOnce)
+		return k, err
+	})
+	return k.Episode, k.recorded, err
 }
 
 // validate checks what can be checked without the episode.
@@ -612,8 +658,8 @@ func (done *Completion) validate() error {
 	return c.err
 }
 
-// applyTo returns the row of the episode that ends so.
-func (done *Completion) applyTo(c *payload.Codec, e *Episode) (*episodeRow, error) {
+// applyTo makes a running episode the one that ends so.
+func (done *Completion) applyTo(e *Episode) {
 	// With a zero End, storing sets it to now, or to a Start that another machine's
 	// clock put ahead of ours.
 	e.End, e.Outcome = done.End, done.Outcome
@@ -630,7 +676,6 @@ func (done *Completion) applyTo(c *payload.Codec, e *Episode) (*episodeRow, erro
 		}
 		e.Metadata[k] = v
 	}
-	return newEpisodeRow(c, e)
 }
 
 // storedIn reports whether an ended episode has all that the completion says.

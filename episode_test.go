@@ -645,7 +645,8 @@ func TestCompleteDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
 		read, rec, err := s.loadSome(t.Context(), s.engine, e.ID, readAtOnce)
 		ok(t, err)
 		done := &Completion{Outcome: Outcome{Kind: Success}}
-		w, err := done.applyTo(s.payloads, read)
+		done.applyTo(read)
+		w, err := newEpisodeRow(s.payloads, read)
 		ok(t, err)
 		ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "old", Steps: []Step{{Tool: "c"}, {Tool: "d"}}}))
 		r, err := s.engine.Batch(t.Context(), w.complete(rec)...)

@@ -71,14 +71,17 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 	if err := s.check(ctx, h != nil, "heuristic"); err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
-	w, err := s.heuristicWrite(h)
-	if err != nil {
+	if err := h.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
 	defer s.changed(oneHeuristic, h.ID)
-	if err = s.put(ctx, w, h.Revision); err == nil {
-		h.Revision = w.rev
-	}
+	err := write(ctx, s, func() (itemWrite, error) { return s.heuristicWrite(h) }, func(w itemWrite) error {
+		err := s.put(ctx, w, h.Revision)
+		if err == nil {
+			h.Revision = w.rev
+		}
+		return err
+	})
 	return failed(err, "put heuristic %v", h.ID)
 }
 

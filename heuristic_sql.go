@@ -23,9 +23,6 @@ type storedHeuristic Heuristic
 
 // heuristicWrite is h in the form of its row.
 func (s *Store) heuristicWrite(h *Heuristic) (w itemWrite, err error) {
-	if err := h.prepare(time.Now()); err != nil {
-		return w, err
-	}
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(h.Updated)

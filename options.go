@@ -72,10 +72,10 @@ type Compression struct {
 	Embeddings VectorFormat
 	// Dictionaries switches the use and the training of dictionaries, without
 	// which short payloads gain little. The first one is built in; better ones
-	// are trained of what is stored when there are 20, 60, 200, 600 and 2,000
-	// episodes, in the background, which takes at most a second or two of one
-	// processor each time. They are kept in the database, 115 kB each, and used by
-	// all Stores that are open on it.
+	// are trained of what is stored when there are 60 and 600 items, in the
+	// background, which takes at most a second or two of one processor each time.
+	// They are kept in the database, 112 KiB for episodes and 32 KiB for patterns,
+	// and used by all Stores that are open on it.
 	Dictionaries Switch
 }
 

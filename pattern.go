@@ -154,14 +154,17 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 	if err := s.check(ctx, p != nil, "pattern"); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
-	w, err := s.patternWrite(p)
-	if err != nil {
+	if err := p.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
 	defer s.changed(onePattern, p.ID)
-	if err = s.put(ctx, w, p.Revision); err == nil {
-		p.Revision = w.rev
-	}
+	err := write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
+		err := s.put(ctx, w, p.Revision)
+		if err == nil {
+			p.Revision = w.rev
+		}
+		return err
+	})
 	return failed(err, "put pattern %v", p.ID)
 }
 

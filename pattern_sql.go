@@ -23,9 +23,6 @@ type storedPattern Pattern
 
 // patternWrite is p in the form of its row.
 func (s *Store) patternWrite(p *Pattern) (w itemWrite, err error) {
-	if err := p.prepare(time.Now()); err != nil {
-		return w, err
-	}
 	stored := storedPattern(*p)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(p.Updated)

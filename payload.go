@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -34,4 +35,35 @@ func encodeFailed(field string, err error) error {
 		return fmt.Errorf("encode %s: %w", field, err)
 	}
 	return nil
+}
+
+// write encodes payloads and stores them; again, once, if a dictionary that it
+// encoded with was deleted meanwhile.
+func write[T any](ctx context.Context, s *Store, encode func() (T, error), store func(T) error) error {
+	s.payloads.Ready(ctx)
+	for again := true; ; again = false {
+		v, err := encode()
+		if err != nil {
+			return err
+		}
+		err = store(v)
+		if again && payload.IsDictionaryGone(err) {
+			s.payloads.Reset()
+			continue
+		}
+		if err == nil {
+			s.payloads.Maintain()
+		}
+		return err
+	}
+}
+
+// readAgain calls read, and again if a dictionary was deleted between the reading of
+// a row and that of the dictionary: the row has been recompressed meanwhile.
+func readAgain[T any](read func() (T, error)) (T, error) {
+	v, err := read()
+	if payload.IsDictionaryGone(err) {
+		v, err = read()
+	}
+	return v, err
 }

@@ -94,12 +94,15 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
 	if err := s.check(ctx, r != nil, "relation"); err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
-	stmts, err := s.relationUpsert(r)
-	if err != nil {
+	if err := r.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
 	defer s.hub.Kick()
-	res, err := s.engine.Repeatable(ctx, stmts...)
+	var res []engine.Result
+	err := write(ctx, s, func() ([]engine.Stmt, error) { return s.relationUpsert(r) }, func(stmts []engine.Stmt) (err error) {
+		res, err = s.engine.Repeatable(ctx, stmts...)
+		return err
+	})
 	if err != nil {
 		return failed(err, "put %v", r)
 	}
@@ -165,7 +168,7 @@ func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter
 		columns: relationColumns, from: relationTables, where: w,
 		keys: []string{"relations.created_us", "src", "type", "dst"}, kinds: "iiti", row: s.relationFrom,
 	}
-	return l.page(ctx, s.engine, p)
+	return readAgain(func() (*Page[*Relation], error) { return l.page(ctx, s.engine, p) })
 }
 
 // DeleteRelation deletes the relation with these ends and type. Errors:

@@ -49,9 +49,6 @@ type storedRelation struct {
 // relationUpsert returns a look at what could refuse the relation, and the
 // conditional write itself.
 func (s *Store) relationUpsert(r *Relation) ([]engine.Stmt, error) {
-	if err := r.prepare(time.Now()); err != nil {
-		return nil, err
-	}
 	encoded, err := encodePayload(s.payloads, payload.Patterns, "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,10 @@ type Options struct {
 	Threshold int // bytes from which on compressing is tried; default the codec's, negative: never
 
 	DisableEpisodes, DisablePatterns, DisableDictionaries bool
+
+	// Logger is told of dictionaries that are adopted, and of failures in the
+	// background. Nil: nobody is.
+	Logger *slog.Logger
 }
 
 // Validate returns a *codec.OptionError for the first field that makes no sense.
@@ -113,9 +118,6 @@ type activeEncoder struct {
 	*codec.Encoder
 	dictionary uint32 // 0: none
 	ratio      float64
-	// until is when the encoder must not be used any more, unless it has been seen
-	// since then that its dictionary is not retired; zero: never.
-	until time.Time
 }
 
 // New returns a Codec for a database that has been migrated. local says that the
@@ -123,7 +125,7 @@ type activeEncoder struct {
 // been validated.
 func New(e engine.Engine, local bool, o Options) *Codec {
 	c := &Codec{options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1)}
-	c.builtin = c.newEncoder(codec.Builtin(), 0, time.Time{})
+	c.builtin = c.newEncoder(codec.Builtin(), 0)
 	for k := range Kind(kinds) {
 		if o.compresses(k) {
 			c.kinds[k].active.Store(c.builtin)
@@ -137,13 +139,13 @@ func New(e engine.Engine, local bool, o Options) *Codec {
 // begin nothing new there.
 func (c *Codec) Close() { c.dictionaries.close() }
 
-func (c *Codec) newEncoder(d *codec.Dictionary, ratio float64, until time.Time) *activeEncoder {
+func (c *Codec) newEncoder(d *codec.Dictionary, ratio float64) *activeEncoder {
 	o := c.options.encoder(d)
 	enc, err := codec.NewEncoder(o)
 	if err != nil {
 		panic(err) // the options have been validated
 	}
-	e := &activeEncoder{Encoder: enc, until: until}
+	e := &activeEncoder{Encoder: enc}
 	if o.Dictionary != nil && o.Codec != codec.LZ4 {
 		e.dictionary, e.ratio = d.ID(), ratio
 	}
@@ -178,13 +180,9 @@ func (c *Codec) Encode(k Kind, v any) ([]byte, error) {
 // EncodeJSON returns the payload that holds the JSON: a frame, or the JSON itself
 // if that is no larger.
 func (c *Codec) EncodeJSON(k Kind, text []byte) []byte {
-	c.dictionaries.beforeEncode(k)
 	kind := &c.kinds[k]
 	var out []byte
 	if use := kind.active.Load(); use != nil {
-		if !use.until.IsZero() && time.Now().After(use.until) {
-			use = c.builtin
-		}
 		start := time.Now()
 		out = encode(use.Encoder, text)
 		kind.time.Add(int64(time.Since(start)))

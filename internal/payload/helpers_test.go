@@ -114,6 +114,8 @@ func task(i int) (h head, steps []step) {
 // put stores an episode with its steps under the number seq, or under the next
 // one if that is 0.
 func (m *memory) put(ctx context.Context, h head, steps []step) (seq int64, err error) {
+	defer m.Maintain()
+	m.Ready(ctx)
 	payload, err := m.Encode(Episodes, h)
 	if err != nil {
 		return 0, err

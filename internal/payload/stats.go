@@ -60,7 +60,7 @@ type StorageStats struct {
 // engine's.
 func (c *Codec) StorageStats(ctx context.Context) (v StorageStats, err error) {
 	const head = 20 // bytes: what a frame says about itself
-	stmts := []engine.Stmt{{SQL: "SELECT count(*), coalesce(sum(length(content)), 0) FROM dictionaries WHERE length(content) > 0"}}
+	stmts := []engine.Stmt{{SQL: "SELECT count(*), coalesce(sum(length(content)), 0) FROM dictionaries"}}
 	for _, t := range tables {
 		order := strings.Join(t.keys, " DESC, ") + " DESC"
 		stmts = append(stmts,

@@ -1,5 +1,0 @@
-//go:build !race
-
-package episodic
-
-const raceDetector = false
