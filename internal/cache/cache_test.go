@@ -27,7 +27,7 @@ func TestHitsAndMisses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		for _, want := range []time.Duration{rtt, 0, 0} {
 			begin := time.Now()
 			get(t, c, "a", 1)
@@ -50,7 +50,7 @@ func TestStampedeIsOneLoad(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		stampede := func() {
 			var wg sync.WaitGroup
 			for range 64 {
@@ -66,7 +66,7 @@ func TestStampedeIsOneLoad(t *testing.T) {
 		stampede()
 		expect(t, "polls", w.polls, 1)
 		expect(t, "loads", w.loads, 2)
-		expect(t, "foreign", c.Stats().InvalidatedForeign, 1)
+		expect(t, "foreign", c.Stats().InvalidatedRemote, 1)
 		c.drop("a", &entry[int64]{}) // one that has been replaced meanwhile
 		expect(t, "entries", c.Stats().Entries, 1)
 	})
@@ -76,7 +76,7 @@ func TestWaitersFollowTheirOwnContexts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -105,7 +105,7 @@ func TestWaitersFollowTheirOwnContexts(t *testing.T) {
 		get(t, c, "c", 2)
 		expect(t, "loads", w.loads, 3)
 		expect(t, "ended", w.ended, 1)
-		expect(t, "abandoned", c.Stats().Abandoned, 1)
+		expect(t, "abandoned", c.Stats().Cancelled, 1)
 
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -123,11 +123,11 @@ type stubborn struct {
 
 type stubbornLoad struct {
 	ctx context.Context
-	end chan Loaded[int64]
+	end chan Loaded[string, int64]
 }
 
-func (s stubborn) load(ctx context.Context, _ string, _ int64) (Loaded[int64], error) {
-	l := &stubbornLoad{ctx, make(chan Loaded[int64])}
+func (s stubborn) load(ctx context.Context, _ string, _ int64) (Loaded[string, int64], error) {
+	l := &stubbornLoad{ctx, make(chan Loaded[string, int64])}
 	s.begun <- l
 	return <-l.end, nil
 }
@@ -135,7 +135,7 @@ func (s stubborn) load(ctx context.Context, _ string, _ int64) (Loaded[int64], e
 func TestAbandonedLoadIsNotKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
+		c := open(t, s.load, nil, Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
 		go func() {
@@ -147,12 +147,12 @@ func TestAbandonedLoadIsNotKept(t *testing.T) {
 		if err := <-gone; err != context.Canceled || old.ctx.Err() == nil {
 			t.Fatal(err, old.ctx.Err())
 		}
-		go func() { (<-s.begun).end <- Loaded[int64]{Value: 2} }()
+		go func() { (<-s.begun).end <- Loaded[string, int64]{Value: 2} }()
 		get(t, c, "a", 2)
-		old.end <- Loaded[int64]{Value: 1}
+		old.end <- Loaded[string, int64]{Value: 1}
 		synctest.Wait()
 		get(t, c, "a", 2)
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "discarded", c.Stats().Superseded, 1)
 	})
 }
 
@@ -162,7 +162,7 @@ func TestAbandonedLoadIsNotKept(t *testing.T) {
 func TestLoadBegunBeforeInvalidateIsNotKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
+		c := open(t, s.load, nil, Options{})
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) })
 		old := <-s.begun
@@ -172,20 +172,20 @@ func TestLoadBegunBeforeInvalidateIsNotKept(t *testing.T) {
 		c.Invalidate("a")
 		wg.Go(func() { get(t, c, "a", 2) }) // it does not join the old load
 		young := <-s.begun
-		old.end <- Loaded[int64]{Value: 1}
+		old.end <- Loaded[string, int64]{Value: 1}
 		synctest.Wait()
 		wg.Go(func() { get(t, c, "a", 2) })
 		synctest.Wait()
-		young.end <- Loaded[int64]{Value: 2}
+		young.end <- Loaded[string, int64]{Value: 2}
 		wg.Wait()
 		get(t, c, "a", 2)
 		st := c.Stats()
-		expect(t, "discarded", st.Discarded, 1)
+		expect(t, "discarded", st.Superseded, 1)
 		expect(t, "stored", st.Stored, 1)
 		expect(t, "hits", st.Hits, 1)
 
 		c.Invalidate("a", "z")
-		expect(t, "own", c.Stats().InvalidatedOwn, 1)
+		expect(t, "own", c.Stats().InvalidatedLocal, 1)
 		expect(t, "entries", c.Stats().Entries, 0)
 	})
 }
@@ -195,8 +195,8 @@ func TestLoadBegunBeforeInvalidateIsNotKept(t *testing.T) {
 func TestInvalidateEndsWhatDependsOnEverything(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
-		result := func(v int64) Loaded[int64] { return Loaded[int64]{Value: v, Group: Everything} }
+		c := open(t, s.load, nil, Options{})
+		result := func(v int64) Loaded[string, int64] { return Loaded[string, int64]{Value: v, AnyChange: true} }
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "search", 1) })
 		old := <-s.begun
@@ -213,14 +213,14 @@ func TestInvalidateEndsWhatDependsOnEverything(t *testing.T) {
 		wg.Go(func() { get(t, c, "search", 3) })
 		(<-s.begun).end <- result(3)
 		wg.Wait()
-		expect(t, "own", c.Stats().InvalidatedOwn, 1)
+		expect(t, "own", c.Stats().InvalidatedLocal, 1)
 	})
 }
 
 func TestMissingIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		get(t, c, "a", 0)
 		time.Sleep(29 * time.Second)
 		get(t, c, "a", 0)
@@ -240,7 +240,7 @@ func TestHotLivesLongerColdShorter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
 		w.write("a", "c", "e")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		// Never read again: BaseTTL, then half of it.
 		for _, ttl := range []time.Duration{5 * time.Minute, 150 * time.Second} {
 			get(t, c, "a", 1)
@@ -281,7 +281,7 @@ func TestRefreshThatFailsLeavesTheEntry(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
 		w.write("a")
-		c := open(t, Source[string, int64]{Load: w.load}, Options{}) // TTLs up to a minute
+		c := open(t, w.load, nil, Options{}) // TTLs up to a minute
 		get(t, c, "a", 1)
 		w.set(func() { w.err = errDown })
 		for range 58 {
@@ -302,7 +302,7 @@ func TestRefreshIsNotWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a")
-		c := open(t, Source[string, int64]{Load: w.load}, Options{})
+		c := open(t, w.load, nil, Options{})
 		get(t, c, "a", 1)
 		w.write("a")
 		begin := time.Now()
@@ -328,7 +328,7 @@ func TestLoadFailures(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a")
 		w.err = errDown
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
@@ -349,8 +349,8 @@ func TestLoadFailures(t *testing.T) {
 func TestSlowLoad(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(10 * time.Second)
-		c := open(t, Source[string, int64]{Load: w.load}, Options{})
-		begin := c.watch.now()
+		c := open(t, w.load, nil, Options{})
+		begin := c.clock.now()
 		get(t, c, "a", 0)
 		e, _ := c.store.GetEntryQuietly("a")
 		if e.Value.loaded != begin || e.ExpiresAfter() != 10*time.Second {
@@ -381,7 +381,7 @@ func TestReadOfAReplacedEntryIsNotNoted(t *testing.T) {
 		get(t, c, "a", 1)
 		time.Sleep(time.Minute)
 		before := old.Value.state.State
-		c.touch(old.Value, c.watch.now())
+		c.touch(old.Value, c.clock.now())
 		if after := old.Value.state.State; after != before {
 			t.Errorf("%+v, not %+v", after, before)
 		}
@@ -394,15 +394,15 @@ func TestMissLooksAgain(t *testing.T) {
 		w, c := loaded(t, rtt/2, Options{}, "a")
 		late := func(want int64) {
 			t.Helper()
-			if r, err := c.load(t.Context(), "a", c.watch.now()); err != nil || r.Value != want {
+			if r, err := c.load(t.Context(), "a", c.clock.now()); err != nil || r.Value != want {
 				t.Error(r, err)
 			}
 		}
 		late(1)
 		expect(t, "loads", w.loads, 1)
 		w.write("a")
-		begun := c.begin()
-		observe(c, begun, w.look(begun.since))
+		begun := begin(c)
+		apply(c, begun, w.feed(begun.since))
 		late(2)
 		expect(t, "loads", w.loads, 2)
 	})
@@ -411,14 +411,14 @@ func TestMissLooksAgain(t *testing.T) {
 func TestOneLoadAtATime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad, 2)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
+		c := open(t, s.load, nil, Options{})
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) })
 		l := <-s.begun
 		c.refresh("a")
 		synctest.Wait()
 		expect(t, "loads", c.Stats().Loads, 1)
-		l.end <- Loaded[int64]{Value: 1}
+		l.end <- Loaded[string, int64]{Value: 1}
 		wg.Wait()
 	})
 }
@@ -426,8 +426,8 @@ func TestOneLoadAtATime(t *testing.T) {
 func TestGroupThatDoesNotExist(t *testing.T) {
 	for _, group := range []int{-2, 1024} {
 		bubble(t, func(t *testing.T) {
-			c := open(t, Source[string, int64]{Load: func(context.Context, string, int64) (Loaded[int64], error) {
-				return Loaded[int64]{Group: group}, nil
+			c := open(t, Source[string, int64]{Load: func(context.Context, string, int64) (Loaded[string, int64], error) {
+				return Loaded[string, int64]{Group: group}, nil
 			}}, Options{})
 			want := fmt.Sprintf("load into cache: there is no group %d, they are 1024", group)
 			if _, err := c.Get(t.Context(), "a"); err == nil || err.Error() != want {
@@ -441,7 +441,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
 		w.cost = 1000
-		c := open(t, w.source(), Options{MaxBytes: 100_000})
+		c := open(t, w.load, w.poll, Options{MaxBytes: 100_000})
 		const fit = 100_000 / (1000 + overhead)
 		for i := range 20_000 {
 			get(t, c, fmt.Sprintf("k%d", i), 0)
@@ -468,7 +468,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestJitter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		for _, test := range []struct{ random, ttl float64 }{{0, 27}, {0.5, 30}, {1, 33}} {
 			c.rand = func() float64 { return test.random }
 			key := fmt.Sprintf("k%v", test.random)
@@ -506,7 +506,7 @@ func TestClose(t *testing.T) {
 			}
 		}
 		c.Invalidate("a")
-		observe(c, c.begin(), Look{})
+		apply(c, begin(c), Feed[string]{})
 		c.Close()
 	})
 }
@@ -514,7 +514,7 @@ func TestClose(t *testing.T) {
 func TestCloseWaitsForLoads(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
+		c := open(t, s.load, nil, Options{})
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := c.Get(t.Context(), "a"); err != ErrClosed {
@@ -531,17 +531,17 @@ func TestCloseWaitsForLoads(t *testing.T) {
 		if closed || l.ctx.Err() == nil {
 			t.Error(closed, l.ctx.Err())
 		}
-		l.end <- Loaded[int64]{Value: 1}
+		l.end <- Loaded[string, int64]{Value: 1}
 		wg.Wait()
 		expect(t, "entries", c.Stats().Entries, 0)
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "discarded", c.Stats().Superseded, 1)
 	})
 }
 
 func TestHitsAllocateNothing(t *testing.T) {
 	type key struct{ kind, text string }
 	for name, poll := range map[string]func(context.Context, int64) (Look, error){
-		"clock": func(context.Context, int64) (Look, error) { return Look{}, nil }, "ttl-only": nil,
+		"clock": func(context.Context, int64) (Look, error) { return Feed[string]{}, nil }, "ttl-only": nil,
 	} {
 		c, err := New(Source[key, any]{Poll: poll, Load: func(_ context.Context, k key, _ int64) (Loaded[any], error) {
 			return Loaded[any]{Value: &k}, nil

@@ -43,8 +43,8 @@ func TestRandomSchedules(t *testing.T) {
 	t.Logf("%+v", sum)
 	for what, n := range map[string]uint64{
 		"hits": sum.Hits, "stale": sum.StaleServed, "shared": sum.Shared, "late": sum.Late, "refreshes": sum.Refreshes,
-		"discarded": sum.Discarded, "failures": sum.LoadFailures, "abandoned": sum.Abandoned, "poll failures": sum.PollFailures,
-		"evicted": sum.Evicted, "expired": sum.Expired, "own": sum.InvalidatedOwn, "foreign": sum.InvalidatedForeign,
+		"discarded": sum.Superseded, "failures": sum.LoadFailures, "abandoned": sum.Cancelled, "poll failures": sum.PollFailures,
+		"evicted": sum.Evicted, "expired": sum.Expired, "own": sum.InvalidatedLocal, "foreign": sum.InvalidatedRemote,
 		"replaced": sum.Replaced, "cleared": sum.Cleared,
 	} {
 		if n == 0 && *schedules >= quickSchedules {
@@ -94,7 +94,7 @@ func newSchedule(t *testing.T, n uint64) *schedule {
 		return time.Duration(ways.IntN(int(100 * time.Millisecond)))
 	}
 	s.w.cost = 1 + r.IntN(minMaxBytes/4)
-	source := s.w.source()
+	source := s.w.load, w.poll
 	if r.IntN(8) == 0 {
 		source.Poll = nil
 	}
@@ -148,8 +148,8 @@ func (s *schedule) step() {
 	case k < 74:
 		s.w.set(func() { s.w.err, s.w.hang = nil, false })
 	case k < 75: // as if the database had been another one for a moment
-		if begun := s.c.begin(); begun.since > 0 {
-			observe(s.c, begun, Look{})
+		if begun := s.begin(c); begun.since > 0 {
+			observe(s.c, begun, Feed[string]{})
 		}
 	case k < 90:
 		time.Sleep(time.Duration(r.IntN(int(200 * time.Millisecond))))
@@ -227,9 +227,9 @@ func (s *schedule) observe() {
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 		defer cancel()
-		begun := s.c.begin()
+		begun := s.begin(c)
 		var l Look
-		if s.w.request(ctx, func() { l = s.w.look(begun.since) }) == nil {
+		if s.w.request(ctx, func() { l = s.w.feed(begun.since) }) == nil {
 			observe(s.c, begun, l)
 		}
 	})
@@ -242,10 +242,10 @@ func (s *Stats) add(o Stats) {
 		n   uint64
 	}{
 		{&s.Hits, o.Hits}, {&s.StaleServed, o.StaleServed}, {&s.Misses, o.Misses}, {&s.Shared, o.Shared}, {&s.Late, o.Late},
-		{&s.Loads, o.Loads}, {&s.Refreshes, o.Refreshes}, {&s.Stored, o.Stored}, {&s.Discarded, o.Discarded},
-		{&s.LoadFailures, o.LoadFailures}, {&s.Abandoned, o.Abandoned}, {&s.Polls, o.Polls}, {&s.PollFailures, o.PollFailures},
-		{&s.Evicted, o.Evicted}, {&s.Expired, o.Expired}, {&s.InvalidatedOwn, o.InvalidatedOwn},
-		{&s.InvalidatedForeign, o.InvalidatedForeign}, {&s.Replaced, o.Replaced}, {&s.Cleared, o.Cleared},
+		{&s.Loads, o.Loads}, {&s.Refreshes, o.Refreshes}, {&s.Stored, o.Stored}, {&s.Superseded, o.Superseded},
+		{&s.LoadFailures, o.LoadFailures}, {&s.Cancelled, o.Cancelled}, {&s.Polls, o.Polls}, {&s.PollFailures, o.PollFailures},
+		{&s.Evicted, o.Evicted}, {&s.Expired, o.Expired}, {&s.InvalidatedLocal, o.InvalidatedLocal},
+		{&s.InvalidatedRemote, o.InvalidatedRemote}, {&s.Replaced, o.Replaced}, {&s.Cleared, o.Cleared},
 	} {
 		*p.sum += p.n
 	}

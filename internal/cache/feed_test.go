@@ -24,7 +24,7 @@ func TestChangesByOthersAreSeenAfterPollInterval(t *testing.T) {
 		s := c.Stats()
 		expect(t, "polls", w.polls, 1)
 		expect(t, "loads", w.loads, 5)
-		expect(t, "foreign", s.InvalidatedForeign, 2)
+		expect(t, "foreign", s.InvalidatedRemote, 2)
 		expect(t, "hits", s.Hits, 2)
 	})
 }
@@ -35,7 +35,7 @@ func TestFirstLooksBesideEachOther(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a", "c", "e")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) }) // as of rtt/2
 		time.Sleep(rtt * 3 / 4)
@@ -56,19 +56,19 @@ func TestObserve(t *testing.T) {
 		w, c := loaded(t, rtt/2, Options{}, "a", "c")
 		time.Sleep(4 * time.Second)
 		w.write("a")
-		begun := c.begin()
+		begun := begin(c)
 		expect(t, "since", begun.since, 2)
-		observe(c, begun, w.look(begun.since))
+		apply(c, begun, w.feed(begun.since))
 		get(t, c, "a", 3)
 		time.Sleep(4 * time.Second)
 		get(t, c, "c", 2)
 		expect(t, "polls", w.polls, 0)
 
 		// A look that comes late takes nothing back.
-		observe(c, begun, Look{Seq: 2, Changes: []Change{{Group: 1, Seq: 2}, {Group: -5, Seq: 2}, {Group: 5000, Seq: 2}}})
+		apply(c, begun, Feed[string]{Seq: 2, Changes: []Change{{Group: 1, Seq: 2}, {Group: -5, Seq: 2}, {Group: 5000, Seq: 2}}})
 		get(t, c, "a", 3)
 		expect(t, "loads", w.loads, 3)
-		expect(t, "since", c.begin().since, 3)
+		expect(t, "since", begin(c).since, 3)
 	})
 }
 
@@ -112,7 +112,7 @@ func TestWhatBeganTooEarlyIsRepeated(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a", "c")
-		c := open(t, w.source(), Options{PollInterval: time.Second, PollTimeout: 4 * time.Second})
+		c := open(t, w.load, w.poll, Options{PollInterval: time.Second, PollTimeout: 4 * time.Second})
 		get(t, c, "a", 1)
 		time.Sleep(2 * time.Second)
 		var wg sync.WaitGroup
@@ -132,7 +132,7 @@ func TestWhatBeganTooEarlyIsRepeated(t *testing.T) {
 
 func TestPollBeforeEveryHit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w, c := loaded(t, 0, Options{PollInterval: -1}, "a", "c")
+		w, c := loaded(t, 0, Options{PollEveryHit: true}, "a", "c")
 		for want := int64(3); want < 10; want++ {
 			time.Sleep(time.Millisecond)
 			w.write("a")
@@ -211,7 +211,7 @@ func TestServerDown(t *testing.T) {
 
 func TestStaleIfErrorCanBeForbidden(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w, c := loaded(t, rtt/2, Options{StaleIfError: -1}, "a")
+		w, c := loaded(t, rtt/2, Options{DisableStale: true}, "a")
 		w.set(func() { w.err = errDown })
 		time.Sleep(6 * time.Second)
 		if _, err := c.Get(t.Context(), "a"); err != errDown {
@@ -239,26 +239,26 @@ func TestRestoredDatabase(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a", "c", "a", "a", "a")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		get(t, c, "a", 5)
 		get(t, c, "c", 2)
 		w.restore(2)
-		old := c.begin()
+		old := begin(c)
 		time.Sleep(6 * time.Second)
 		get(t, c, "c", 2) // by a poll
 		get(t, c, "a", 0)
 		expect(t, "loads", w.loads, 4)
 		expect(t, "cleared", c.Stats().Cleared, 2)
-		expect(t, "since", c.begin().since, 2)
-		observe(c, old, Look{Seq: 5}) // from before
-		expect(t, "since", c.begin().since, 2)
+		expect(t, "since", begin(c).since, 2)
+		apply(c, old, Feed[string]{Seq: 5}) // from before
+		expect(t, "since", begin(c).since, 2)
 		w.write("a")
 		time.Sleep(6 * time.Second)
 		get(t, c, "a", 3)
 
 		w.restore(1)
 		get(t, c, "e", 0) // by a load, which itself is from another time
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "discarded", c.Stats().Superseded, 1)
 		expect(t, "entries", c.Stats().Entries, 0)
 	})
 }
@@ -267,7 +267,7 @@ func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a")
-		c := open(t, Source[string, int64]{Load: w.load}, Options{})
+		c := open(t, w.load, nil, Options{})
 		if mode := c.Stats().Mode.String(); mode != "ttl_only" {
 			t.Error(mode)
 		}
@@ -300,20 +300,20 @@ func TestRestoredDuringRequests(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a", "c")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		get(t, c, "a", 1)
 		time.Sleep(6 * time.Second)
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) }) // polls, then has to load
 		wg.Go(func() { get(t, c, "c", 2) })
-		begun := c.begin()
+		begun := begin(c)
 		time.Sleep(time.Second / 2)
-		observe(c, begun, Look{})
-		observe(c, begun, Look{Seq: 100})
-		expect(t, "since", c.begin().since, 0)
+		apply(c, begun, Feed[string]{})
+		apply(c, begun, Feed[string]{Seq: 100})
+		expect(t, "since", begin(c).since, 0)
 		wg.Wait()
-		expect(t, "since", c.begin().since, 2)
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "since", begin(c).since, 2)
+		expect(t, "discarded", c.Stats().Superseded, 1)
 		get(t, c, "c", 2)
 		expect(t, "loads", w.loads, 4)
 	})
@@ -322,15 +322,15 @@ func TestRestoredDuringRequests(t *testing.T) {
 func TestTimeGoesOnWhileTheMachineSleeps(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, c := loaded(t, 0, Options{}, "a")
-		before := c.watch.now()
-		c.watch.ahead.Add(-int64(time.Minute)) // as if the wall clock had gone on
-		if slept := c.watch.now() - before; slept != time.Minute {
+		before := c.clock.now()
+		c.clock.ahead.Add(-int64(time.Minute)) // as if the wall clock had gone on
+		if slept := c.clock.now() - before; slept != time.Minute {
 			t.Error(slept)
 		}
 		get(t, c, "a", 1)
 		expect(t, "polls", w.polls, 1)
-		c.watch.ahead.Add(int64(time.Hour)) // as if it had been set back
-		if back := c.watch.now() - before; back != time.Minute {
+		c.clock.ahead.Add(int64(time.Hour)) // as if it had been set back
+		if back := c.clock.now() - before; back != time.Minute {
 			t.Error(back)
 		}
 		get(t, c, "a", 1)
