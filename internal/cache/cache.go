@@ -164,8 +164,9 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load Load[K, V]) (Result[V
 	}
 	found, ok := c.store.GetEntry(key)
 	now := time.Duration(found.SnapshotAtNano)
-	if ok && (c.poll == nil || c.feed.polledSince(now-c.maxAge())) && c.valid(found.Value) {
-		return c.hit(found.Value, now, nil), nil
+	polled := c.feed.lastPolled()
+	if ok && (c.poll == nil || polled >= now-c.maxAge()) && c.valid(found.Value) {
+		return c.hit(found.Value, now, polled, nil), nil
 	}
 	return c.getSlowly(ctx, read[K, V]{key: key, load: load, begun: c.clock.now(), maxAge: c.maxAge()}, found.Value)
 }
@@ -214,38 +215,35 @@ func (c *Cache[K, V]) getSlowly(ctx context.Context, r read[K, V], e *entry[V]) 
 			return Result[V]{}, err
 		}
 	}
+	polled := c.feed.lastPolled()
 	switch {
 	case e == nil:
 	case !c.valid(e):
 		c.drop(r.key, e)
-	case stale == nil, !r.fresh && c.mayServeStale(r, stale):
-		return c.hit(e, c.clock.now(), stale), nil
+	case stale == nil, !r.fresh && c.mayServeStale(r, polled, stale):
+		return c.hit(e, c.clock.now(), polled, stale), nil
 	}
 	return c.load(ctx, r)
 }
 
 // mayServeStale reports whether an entry may be served although a poll has failed.
-func (c *Cache[K, V]) mayServeStale(r read[K, V], err error) bool {
-	return !c.opts.DisableStale && c.unreachable(err) && c.feed.polledSince(r.oldest()-c.opts.StaleIfError)
+func (c *Cache[K, V]) mayServeStale(r read[K, V], polled time.Duration, err error) bool {
+	return !c.opts.DisableStale && c.unreachable(err) && polled >= r.oldest()-c.opts.StaleIfError
 }
 
-// hit hands e out.
-func (c *Cache[K, V]) hit(e *entry[V], now time.Duration, stale error) Result[V] {
+// hit hands e out, which was valid after polled.
+func (c *Cache[K, V]) hit(e *entry[V], now, polled time.Duration, stale error) Result[V] {
 	c.hits.Add(1)
 	if stale != nil {
 		c.mu.Lock()
 		c.count.StaleServed++
 		c.mu.Unlock()
 	}
-	proved := e.loaded
-	if c.poll != nil {
-		proved = max(proved, time.Duration(c.feed.polled.Load()))
-	}
-	return e.result(true, stale, max(0, now-proved))
+	return e.result(true, stale, max(0, now-max(e.loaded, polled)))
 }
 
-// valid reports that no change is known that makes e wrong. It must be called
-// after polledSince, whose answer it then relies on.
+// valid reports that no change is known that makes e wrong. What it
+// relies on is at least as new as lastPolled was before the call.
 func (c *Cache[K, V]) valid(e *entry[V]) bool {
 	return !e.superseded.Load() && e.epoch == c.feed.epoch.Load() && e.seq >= c.feed.floor.Load() &&
 		(!e.anyChange || e.seq >= c.feed.seq.Load() && e.writes == c.writes.Load())

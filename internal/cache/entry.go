@@ -45,7 +45,7 @@ func (c *Cache[K, V]) entryOf(f *flight[K, V], l Loaded[K, V]) *entry[V] {
 		weight: uint32(min(math.MaxUint32, overhead+max(0, l.Size))),
 		jitter: (2*c.rand() - 1) * maxJitter, loaded: f.begun.at,
 	}
-	e.superseded.Store(f.outdated || f.changed > e.seq)
+	e.superseded.Store(f.changed > e.seq)
 	return e
 }
 

@@ -51,8 +51,8 @@ type feedRead struct {
 // subtracted from it.
 const never = time.Duration(math.MinInt64 / 4)
 
-// polledSince reports that a read of the feed began at t or later, and is applied.
-func (s *feedState) polledSince(t time.Duration) bool { return time.Duration(s.polled.Load()) >= t }
+// lastPolled returns when the latest read of the feed began that is applied.
+func (s *feedState) lastPolled() time.Duration { return time.Duration(s.polled.Load()) }
 
 // raise is called with the cache's lock held.
 func raise(a *atomic.Int64, to int64) {
@@ -109,7 +109,7 @@ func (c *Cache[K, V]) pollSince(ctx context.Context, oldest time.Duration) (fail
 		switch {
 		case c.closed:
 			return nil, ErrClosed
-		case c.feed.polledSince(oldest):
+		case c.feed.lastPolled() >= oldest:
 			return nil, nil
 		case c.clock.now() < c.nextPoll:
 			return c.pollErr, nil

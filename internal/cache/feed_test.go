@@ -20,11 +20,11 @@ func TestChangesByOthersAreSeenAfterPollInterval(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		get(t, c, "a", 3)
 		get(t, c, everything, 3)
-		get(t, c, "c", 2) // of another group
+		get(t, c, "c", 2)
 		s := c.Stats()
 		expect(t, "polls", w.polls, 1)
 		expect(t, "loads", w.loads, 5)
-		expect(t, "foreign", s.InvalidatedRemote, 2)
+		expect(t, "remote", s.InvalidatedRemote, 2)
 		expect(t, "hits", s.Hits, 2)
 	})
 }
@@ -51,7 +51,7 @@ func TestFirstLooksBesideEachOther(t *testing.T) {
 }
 
 // Any round trip may look at the clock, and so spare the poll.
-func TestObserve(t *testing.T) {
+func TestAnyRequestMayReadTheFeed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, c := loaded(t, rtt/2, Options{}, "a", "c")
 		time.Sleep(4 * time.Second)
@@ -65,7 +65,7 @@ func TestObserve(t *testing.T) {
 		expect(t, "polls", w.polls, 0)
 
 		// A look that comes late takes nothing back.
-		apply(c, begun, Feed[string]{Seq: 2, Changes: []Change{{Group: 1, Seq: 2}, {Group: -5, Seq: 2}, {Group: 5000, Seq: 2}}})
+		apply(c, begun, Feed[string]{Seq: 2, Changes: []Change[string]{{"c", 2}, {"never loaded", 2}}})
 		get(t, c, "a", 3)
 		expect(t, "loads", w.loads, 3)
 		expect(t, "since", begin(c).since, 3)
@@ -169,7 +169,7 @@ func TestServerDown(t *testing.T) {
 			t.Helper()
 			begin := time.Now()
 			r := get(t, c, "a", 1)
-			if !errors.Is(r.Stale, errDown) || r.Stale.Error() != "look whether the cache is up to date: server is down" || time.Since(begin) != took {
+			if !errors.Is(r.Stale, errDown) || r.Stale.Error() != "poll the change feed: server is down" || time.Since(begin) != took {
 				t.Fatal(r.Stale, time.Since(begin))
 			}
 		}
@@ -258,12 +258,12 @@ func TestRestoredDatabase(t *testing.T) {
 
 		w.restore(1)
 		get(t, c, "e", 0) // by a load, which itself is from another time
-		expect(t, "discarded", c.Stats().Superseded, 1)
+		expect(t, "superseded", c.Stats().Superseded, 1)
 		expect(t, "entries", c.Stats().Entries, 0)
 	})
 }
 
-func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
+func TestWithoutFeedNoEntryIsOlderThanAMinute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a")
@@ -285,7 +285,7 @@ func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
 					break
 				}
 			}
-			// The read that saw it, or the refresh, began within the minute.
+			// The read that saw it began within the minute.
 			if age := time.Since(begin); age > time.Minute+7*time.Second || age < 40*time.Second {
 				t.Errorf("seen after %v", age)
 			}
@@ -313,7 +313,7 @@ func TestRestoredDuringRequests(t *testing.T) {
 		expect(t, "since", begin(c).since, 0)
 		wg.Wait()
 		expect(t, "since", begin(c).since, 2)
-		expect(t, "discarded", c.Stats().Superseded, 1)
+		expect(t, "superseded", c.Stats().Superseded, 1)
 		get(t, c, "c", 2)
 		expect(t, "loads", w.loads, 4)
 	})
@@ -335,5 +335,113 @@ func TestTimeGoesOnWhileTheMachineSleeps(t *testing.T) {
 		}
 		get(t, c, "a", 1)
 		expect(t, "polls", w.polls, 1)
+	})
+}
+
+func changeOf(key string, seq int64) []Change[string] {
+	return []Change[string]{{Key: key, Seq: seq}}
+}
+
+// A call finds an entry, and before it asks when the feed was read last a poll
+// shows a change of the key: it must see that.
+func TestChangeBetweenLookupAndCheck(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, c := loaded(t, rtt/2, Options{}, "a")
+		found, _ := c.store.GetEntry("a")
+		time.Sleep(6 * time.Second)
+		apply(c, begin(c), Feed[string]{Seq: 2, Changes: changeOf("a", 2)})
+		if c.feed.lastPolled() < c.clock.now() || c.valid(found.Value) {
+			t.Error("the entry is still valid")
+		}
+		expect(t, "entries", c.Stats().Entries, 0)
+	})
+}
+
+// A value comes back whose snapshot is older than a change that a poll has shown
+// meanwhile: it is not kept, nor served to who asked after the poll.
+func TestChangeDuringALoad(t *testing.T) {
+	for _, test := range []struct {
+		changed string
+		seq     int64
+		kept    bool
+	}{{"a", 5, false}, {"a", 4, true}, {"b", 5, true}, {everything, 5, true}} {
+		bubble(t, func(t *testing.T) {
+			s := stubborn{make(chan *stubbornLoad)}
+			c := open(t, s.load, func(context.Context, int64) (Feed[string], error) { return Feed[string]{Seq: 5}, nil }, Options{})
+			apply(c, begin(c), Feed[string]{Seq: 3})
+			var wg sync.WaitGroup
+			wg.Go(func() { get(t, c, "a", 1) })
+			l := <-s.begun
+			apply(c, begin(c), Feed[string]{Seq: 5, Changes: changeOf(test.changed, test.seq)})
+			if !test.kept {
+				wg.Go(func() { get(t, c, "a", 2) }) // joins, and then loads anew
+				synctest.Wait()
+			}
+			l.end <- Loaded[string, int64]{Value: 1, Feed: Feed[string]{Seq: 4}}
+			if !test.kept {
+				(<-s.begun).end <- Loaded[string, int64]{Value: 2, Feed: Feed[string]{Seq: 5}}
+			}
+			wg.Wait()
+			stats := c.Stats()
+			expect(t, "superseded", stats.Superseded == 1, !test.kept)
+			expect(t, "entries", stats.Entries, 1)
+		})
+	}
+}
+
+// Reads of the feed that overlap are applied in another order than they began.
+func TestFeedReadsOutOfOrder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, c := loaded(t, rtt/2, Options{}, "a", "c")
+		early, late := begin(c), begin(c)
+		w.write("a") // 3
+		shown := w.feed(early.since)
+		w.write("a", "c") // 4, 5
+		apply(c, late, w.feed(late.since))
+		get(t, c, "a", 4)
+		apply(c, early, shown) // 3 is in what was loaded
+		expect(t, "entries", c.Stats().Entries, 1)
+		get(t, c, "a", 4)
+		get(t, c, "c", 5)
+		expect(t, "loads", w.loads, 4)
+		expect(t, "remote", c.Stats().InvalidatedRemote, 2)
+	})
+}
+
+// More changes than the feed lists invalidate everything loaded before them.
+func TestTooManyChanges(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, c := loaded(t, rtt/2, Options{}, "a", "c")
+		w.set(func() { w.all = true })
+		w.write("a")
+		time.Sleep(6 * time.Second)
+		get(t, c, "a", 3)
+		get(t, c, "c", 2)
+		expect(t, "loads", w.loads, 4)
+		time.Sleep(6 * time.Second)
+		get(t, c, "a", 3)
+		get(t, c, "c", 2)
+		expect(t, "loads", w.loads, 4)
+	})
+}
+
+// StaleIfError is for a server that cannot be reached, not for one that refuses.
+func TestStaleOnlyWhileUnreachable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, c := loaded(t, rtt/2, Options{}, "a")
+		refused := errors.New("401")
+		w.set(func() { w.err = refused })
+		time.Sleep(6 * time.Second)
+		for range 2 { // the second during the pause
+			if _, err := c.Get(t.Context(), "a"); err != refused {
+				t.Error(err)
+			}
+		}
+		expect(t, "stale", c.Stats().StaleServed, 0)
+		w.set(func() { w.err = errDown })
+		time.Sleep(pollPause)
+		if r := get(t, c, "a", 1); r.Stale == nil || !r.Cached || r.Age < 6*time.Second {
+			t.Errorf("%+v", r)
+		}
 	})
 }

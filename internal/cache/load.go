@@ -93,7 +93,7 @@ func (c *Cache[K, V]) load(ctx context.Context, r read[K, V]) (Result[V], error)
 		if !joined {
 			if found, ok := c.store.GetEntryQuietly(r.key); ok && c.current(r, found.Value) {
 				c.mu.Unlock()
-				return c.hit(found.Value, c.clock.now(), nil), nil // another call has just loaded it
+				return c.hit(found.Value, c.clock.now(), c.feed.lastPolled(), nil), nil // another call has just loaded it
 			}
 			f = c.startLoad(ctx, r)
 		} else {
@@ -125,7 +125,7 @@ func (c *Cache[K, V]) load(ctx context.Context, r read[K, V]) (Result[V], error)
 func (c *Cache[K, V]) current(r read[K, V], e *entry[V]) bool {
 	switch {
 	case c.poll != nil:
-		return c.feed.polledSince(r.oldest()) && c.valid(e)
+		return c.feed.lastPolled() >= r.oldest() && c.valid(e)
 	case r.fresh:
 		return e.loaded >= r.begun && c.valid(e)
 	}
@@ -150,7 +150,7 @@ func (c *Cache[K, V]) runLoad(ctx context.Context, f *flight[K, V], load Load[K,
 	case err == nil:
 		c.apply(f.begun, l.Feed)
 		f.entry = c.entryOf(f, l)
-		if c.closed || !c.valid(f.entry) {
+		if f.outdated || c.closed || !c.valid(f.entry) {
 			c.count.Superseded++
 		} else {
 			c.keep(f.key, f.entry)

@@ -31,7 +31,7 @@ type world struct {
 
 	history map[string][]version // by key, what it was and is
 
-	all    bool // the feed does not list changes
+	all bool // the feed does not list changes
 
 	loads, polls int
 	ended        int // requests ended by their context
@@ -160,7 +160,9 @@ type testCache struct {
 }
 
 func (c *testCache) from(key string) Load[string, int64] {
-	return func(ctx context.Context, since int64) (Loaded[string, int64], error) { return c.source(ctx, key, since) }
+	return func(ctx context.Context, since int64) (Loaded[string, int64], error) {
+		return c.source(ctx, key, since)
+	}
 }
 
 func (c *testCache) Get(ctx context.Context, key string) (Result[int64], error) {
@@ -242,9 +244,9 @@ func get(t *testing.T, c *testCache, key string, want int64) Result[int64] {
 }
 
 // expect compares a counter.
-func expect[N int | int64 | uint64](t *testing.T, what string, got, want N) {
+func expect[N comparable](t *testing.T, what string, got, want N) {
 	t.Helper()
 	if got != want {
-		t.Fatalf("%s: %d, not %d", what, got, want)
+		t.Fatalf("%s: %v, not %v", what, got, want)
 	}
 }
