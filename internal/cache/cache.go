@@ -135,6 +135,7 @@ func New[K comparable, V any](poll Poll[K], opts Options) (*Cache[K, V], error) 
 		Weigher:          func(_ K, e *entry[V]) uint32 { return e.weight },
 		ExpiryCalculator: expiry[K, V]{c},
 		OnAtomicDeletion: func(d otter.DeletionEvent[K, *entry[V]]) {
+			d.Value.superseded.Store(true)
 			c.bytes.Add(-int64(d.Value.weight))
 			c.removed[d.Cause].Add(1)
 		},

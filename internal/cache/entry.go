@@ -30,7 +30,9 @@ type entry[V any] struct {
 	jitter    float64 // -maxJitter to maxJitter
 	loaded    time.Duration
 
-	superseded atomic.Bool // a change of the key after seq is known
+	// superseded is set when a change of the key after seq becomes known, and when the
+	// entry leaves the store: who still holds it would not be told of changes.
+	superseded atomic.Bool
 
 	mu       sync.Mutex // guards state; no other lock is taken with it held
 	state    State

@@ -83,7 +83,11 @@ func (c *Cache[K, V]) apply(b feedRead, f Feed[K]) {
 		if l := c.flights[change.Key]; l != nil {
 			l.changed = max(l.changed, change.Seq)
 		}
-		if found, ok := c.store.GetEntryQuietly(change.Key); ok && change.Seq > found.Value.seq && c.remove(change.Key, found.Value) {
+		found, ok := c.store.GetEntryQuietly(change.Key)
+		switch {
+		case !ok:
+			c.store.Invalidate(change.Key) // it may have expired, and still be in the hands of a call
+		case change.Seq > found.Value.seq && c.remove(change.Key, found.Value):
 			c.count.InvalidatedRemote++
 		}
 	}

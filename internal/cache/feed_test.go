@@ -357,6 +357,31 @@ func TestChangeBetweenLookupAndCheck(t *testing.T) {
 	})
 }
 
+// Nor may it be served an entry that has left the store, where the change would not
+// find it.
+func TestChangeOfAnEntryThatHasLeft(t *testing.T) {
+	for name, leave := range map[string]func(c *testCache){
+		"evicted":  func(c *testCache) { c.store.SetMaximum(0) },
+		"expired":  func(*testCache) { time.Sleep(5*time.Minute + time.Nanosecond) },
+		"replaced": func(c *testCache) {
+			c.count.Loads++
+			c.count.Misses++
+			c.keep("a", &entry[int64]{seq: 2})
+		},
+	} {
+		bubble(t, func(t *testing.T) {
+			_, c := loaded(t, 0, Options{}, "a")
+			found, _ := c.store.GetEntry("a")
+			leave(c)
+			apply(c, begin(c), Feed[string]{Seq: 2, Changes: changeOf("a", 2)})
+			if c.valid(found.Value) {
+				t.Errorf("%s: the entry is still valid", name)
+			}
+			c.store.SetMaximum(uint64(c.opts.MaxBytes))
+		})
+	}
+}
+
 // A value comes back whose snapshot is older than a change that a poll has shown
 // meanwhile: it is not kept, nor served to who asked after the poll.
 func TestChangeDuringALoad(t *testing.T) {
