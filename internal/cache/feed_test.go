@@ -361,8 +361,8 @@ func TestChangeBetweenLookupAndCheck(t *testing.T) {
 // find it.
 func TestChangeOfAnEntryThatHasLeft(t *testing.T) {
 	for name, leave := range map[string]func(c *testCache){
-		"evicted":  func(c *testCache) { c.store.SetMaximum(0) },
-		"expired":  func(*testCache) { time.Sleep(5*time.Minute + time.Nanosecond) },
+		"evicted": func(c *testCache) { c.store.SetMaximum(0) },
+		"expired": func(*testCache) { time.Sleep(5*time.Minute + time.Nanosecond) },
 		"replaced": func(c *testCache) {
 			c.count.Loads++
 			c.count.Misses++
