@@ -97,9 +97,9 @@ func (s *Store) read(ctx context.Context, q querier, key cacheKey) (any, error) 
 	case oneEpisode:
 		return s.load(ctx, q, key.id)
 	case onePattern:
-		return getOne(ctx, q, sqlGetPattern, key.id, s.packer.patternFrom)
+		return getOne(ctx, q, sqlGetPattern, key.id, s.patternFrom)
 	case oneHeuristic:
-		return getOne(ctx, q, sqlGetHeuristic, key.id, s.packer.heuristicFrom)
+		return getOne(ctx, q, sqlGetHeuristic, key.id, s.heuristicFrom)
 	case episodePage:
 		return readRequest(ctx, q, key, s.listEpisodes)
 	case patternPage:

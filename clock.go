@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 
 	"github.com/episodic-memory/episodic/internal/cache"
-	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 // querier is what reading needs of an engine.
@@ -104,8 +104,8 @@ func (c *clocked) weigh(results []engine.Result) {
 					c.cost += len(v)
 				case []byte:
 					c.cost += len(v)
-					if h, err := codec.Inspect(v); err == nil && v[0] == formatFrame {
-						c.cost += int(h.PlainSize)
+					if n, ok := payload.PlainSize(v); ok {
+						c.cost += int(n)
 					}
 					c.version = c.version*31 + maphash.Bytes(versionSeed, v)
 					continue

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 // Episode is one task an agent worked on: what it was, in which context, what
@@ -247,7 +248,7 @@ func (c *check) verdicts(r *Reward, f *Reflection, applied []AppliedPattern) {
 // It sets the fields of e that storing fills in. Errors: ErrInvalid.
 func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 	isNew := e.ID.IsZero()
-	w, err := newEpisodeRow(s.packer, e)
+	w, err := newEpisodeRow(s.payloads, e)
 	if err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
@@ -289,7 +290,7 @@ func (s *Store) insert(ctx context.Context, rows ...*episodeRow) error {
 func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added int, err error) {
 	rows := make([]*episodeRow, len(episodes))
 	for i, e := range episodes {
-		if rows[i], err = newEpisodeRow(s.packer, e); err != nil {
+		if rows[i], err = newEpisodeRow(s.payloads, e); err != nil {
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
 		}
 	}
@@ -371,7 +372,7 @@ func (s *Store) Start(ctx context.Context, e *Episode) error {
 	if e.Outcome.Kind != "" {
 		return fmt.Errorf("start episode: %w", invalid("outcome", "is set; an episode that has ended is stored with PutEpisode"))
 	}
-	w, err := newEpisodeRow(s.packer, e)
+	w, err := newEpisodeRow(s.payloads, e)
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
@@ -395,7 +396,7 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 	if len(steps) == 0 {
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
 	}
-	a, err := newAppend(s.packer, id, steps, time.Now())
+	a, err := newAppend(s.payloads, id, steps, time.Now())
 	if err != nil {
 		return 0, fmt.Errorf("append steps to %v: %w", id, err)
 	}
@@ -471,7 +472,7 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		if !rec.whole || rec.rows < 2 {
 			e.Steps, e.StepCount = nil, 0 // too large to be worth folding, or folded
 		}
-		w, err := done.applyTo(s.packer, e)
+		w, err := done.applyTo(s.payloads, e)
 		if err != nil {
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
@@ -492,13 +493,13 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 // recorded returns what is known of an episode, or reads it.
 func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error) {
 	if head, runs, found := s.drafts.take(id); found {
-		return s.packer.recordedFrom(ctx, head, runs, readAtOnce)
+		return s.recordedFrom(ctx, head, runs, readAtOnce)
 	}
 	return s.loadSome(ctx, s.engine, id, readAtOnce)
 }
 
 // applyTo returns the row of the episode that ends so.
-func (done *Completion) applyTo(p *packer, e *Episode) (*episodeRow, error) {
+func (done *Completion) applyTo(c *payload.Codec, e *Episode) (*episodeRow, error) {
 	// With a zero End, storing sets it to now, or to a Start that another machine's
 	// clock put ahead of ours.
 	e.End, e.Outcome = done.End, done.Outcome
@@ -515,7 +516,7 @@ func (done *Completion) applyTo(p *packer, e *Episode) (*episodeRow, error) {
 		}
 		e.Metadata[k] = v
 	}
-	return newEpisodeRow(p, e)
+	return newEpisodeRow(c, e)
 }
 
 // storedIn reports whether an ended episode has all that the completion says.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 const (
@@ -95,19 +96,19 @@ func idsOf(rows []*episodeRow) []ID {
 	return ids
 }
 
-func newEpisodeRow(p *packer, e *Episode) (*episodeRow, error) {
+func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
 	if err := e.prepare(time.Now()); err != nil {
 		return nil, err
 	}
-	payload, err := p.encode(episodePayloads, "episode", &episodePayload{
+	head, err := encodePayload(c, payload.Episodes, "episode", &episodePayload{
 		Description: e.Description, Framework: e.Context.Framework, Complexity: e.Context.Complexity, Outcome: e.Outcome,
 		Reward: e.Reward, Reflection: e.Reflection, AppliedPatterns: e.AppliedPatterns, Metadata: e.Metadata,
 	})
 	if err != nil {
 		return nil, err
 	}
-	w := &episodeRow{id: e.ID, payload: payload, rev: rand.Int64(), steps: len(e.Steps)}
-	if w.runs, err = encodeRuns(p, e.Steps, 1); err != nil {
+	w := &episodeRow{id: e.ID, payload: head, rev: rand.Int64(), steps: len(e.Steps)}
+	if w.runs, err = encodeRuns(c, e.Steps, 1); err != nil {
 		return nil, err
 	}
 	tags := unique(e.Context.Tags)
@@ -122,7 +123,7 @@ func newEpisodeRow(p *packer, e *Episode) (*episodeRow, error) {
 		w.end = micros(e.End)
 	}
 	w.words = [4]any{taskWords(e.Description), tagWords(tags), stepWords(e.Steps), outcomeWords(&e.Outcome)}
-	w.columns = []any{e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), w.rev, payload}
+	w.columns = []any{e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), w.rev, head}
 	return w, nil
 }
 
@@ -138,32 +139,32 @@ func unique(list []string) []string {
 
 // encodeRuns cuts steps into runs that a row can hold, the first step being
 // number first.
-func encodeRuns(p *packer, steps []Step, first int) ([]run, error) {
+func encodeRuns(c *payload.Codec, steps []Step, first int) ([]run, error) {
 	var runs []run
 	total := 0
 	for i, s := range steps {
 		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
 		s.Time = whole(s.Time)
-		step, err := encodePayload(field, &s)
+		step, err := payload.Marshal(&s)
 		if err != nil {
-			return nil, err
+			return nil, encodeFailed(field, err)
 		}
 		if total += len(step); total > maxEpisode {
 			return nil, invalid(field, "brings the steps over %d bytes; append them to a started episode in several calls", maxEpisode)
 		}
 		last := len(runs) - 1
 		if last < 0 || len(runs[last].payload)+len(step) > runTarget {
-			runs = append(runs, run{first: first + i, payload: []byte{formatJSON, '['}})
+			runs = append(runs, run{first: first + i, payload: []byte{'['}})
 			last++
 		} else {
 			runs[last].payload = append(runs[last].payload, ',')
 		}
-		runs[last].payload = append(runs[last].payload, step[1:]...)
+		runs[last].payload = append(runs[last].payload, step...)
 		runs[last].count++
 	}
 	for i := range runs {
-		runs[i].payload = p.pack(episodePayloads, append(runs[i].payload, ']'))
+		runs[i].payload = c.EncodeJSON(payload.Episodes, append(runs[i].payload, ']'))
 	}
 	return runs, nil
 }
@@ -221,24 +222,24 @@ type appendRow struct {
 	words   string
 }
 
-func newAppend(p *packer, id ID, steps []Step, now time.Time) (*appendRow, error) {
+func newAppend(c *payload.Codec, id ID, steps []Step, now time.Time) (*appendRow, error) {
 	first := steps[0].Number
-	c := &check{}
-	c.notNegative("steps[0].number", int64(first))
+	bad := &check{}
+	bad.notNegative("steps[0].number", int64(first))
 	steps = slices.Clone(steps)
 	for i := range steps {
 		if first == 0 && steps[i].Number != 0 {
-			c.fail(fmt.Sprintf("steps[%d].number", i), "is %d, but the first step has no number; number all steps or none", steps[i].Number)
+			bad.fail(fmt.Sprintf("steps[%d].number", i), "is %d, but the first step has no number; number all steps or none", steps[i].Number)
 		}
 		if steps[i].Time.IsZero() {
 			steps[i].Time = now
 		}
 	}
-	c.steps(steps, first)
-	if c.err != nil {
-		return nil, c.err
+	bad.steps(steps, first)
+	if bad.err != nil {
+		return nil, bad.err
 	}
-	runs, err := encodeRuns(p, steps, first)
+	runs, err := encodeRuns(c, steps, first)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +268,7 @@ func (s *Store) load(ctx context.Context, q querier, id ID) (*Episode, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.packer.addRuns(ctx, e, r[0].Rows, math.MaxInt); err != nil {
+		if err := s.addRuns(ctx, e, r[0].Rows, math.MaxInt); err != nil {
 			return nil, err
 		}
 	}
@@ -296,18 +297,18 @@ func (s *Store) loadSome(ctx context.Context, q querier, id ID, most int) (*Epis
 	if len(r[0].Rows) == 0 {
 		return nil, recorded{}, ErrNotFound
 	}
-	return s.packer.recordedFrom(ctx, r[0].Rows[0], r[1].Rows, most)
+	return s.recordedFrom(ctx, r[0].Rows[0], r[1].Rows, most)
 }
 
 // recordedFrom reads a row of sqlGetEpisode and rows of sqlGetRuns, of these none
 // after so many bytes, not compressed.
-func (p *packer) recordedFrom(ctx context.Context, head []any, runs [][]any, most int) (*Episode, recorded, error) {
-	e, _, err := p.episodeFrom(ctx, head)
+func (s *Store) recordedFrom(ctx context.Context, head []any, runs [][]any, most int) (*Episode, recorded, error) {
+	e, _, err := s.episodeFrom(ctx, head)
 	if err != nil {
 		return nil, recorded{}, err
 	}
 	if e.StepCount > 0 || len(runs) > 0 {
-		if err := p.addRuns(ctx, e, runs, most); err != nil {
+		if err := s.addRuns(ctx, e, runs, most); err != nil {
 			return nil, recorded{}, err
 		}
 	}
@@ -318,7 +319,7 @@ func (p *packer) recordedFrom(ctx context.Context, head []any, runs [][]any, mos
 
 // addRuns adds the steps of some rows of runs, which must be the next, until
 // they have so many bytes.
-func (p *packer) addRuns(ctx context.Context, e *Episode, rows [][]any, most int) error {
+func (s *Store) addRuns(ctx context.Context, e *Episode, rows [][]any, most int) error {
 	if len(rows) == 0 {
 		return fmt.Errorf("episode %v: %w: %d of its %d steps are missing", e.ID, ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount)
 	}
@@ -326,7 +327,7 @@ func (p *packer) addRuns(ctx context.Context, e *Episode, rows [][]any, most int
 		if most <= 0 {
 			break
 		}
-		plain, err := p.addRun(ctx, e, row)
+		plain, err := s.addRun(ctx, e, row)
 		if err != nil {
 			return err
 		}
@@ -335,14 +336,14 @@ func (p *packer) addRuns(ctx context.Context, e *Episode, rows [][]any, most int
 	return nil
 }
 
-func (p *packer) addRun(ctx context.Context, e *Episode, row []any) (plain int, err error) {
+func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, err error) {
 	first, err1 := intFrom(row[0])
 	count, err2 := intFrom(row[1])
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
 	}
 	var steps []Step
-	if plain, err = p.decodeSized(ctx, row[2], &steps); err != nil {
+	if plain, err = s.payloads.DecodeSized(ctx, row[2], &steps); err != nil {
 		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
 	}
 	if first != len(e.Steps)+1 || count != len(steps) {
@@ -356,7 +357,7 @@ func (p *packer) addRun(ctx context.Context, e *Episode, row []any) (plain int, 
 }
 
 // episodeFrom reads a row of episodeColumns.
-func (pk *packer) episodeFrom(ctx context.Context, row []any) (*Episode, cursor, error) {
+func (s *Store) episodeFrom(ctx context.Context, row []any) (*Episode, cursor, error) {
 	var at cursor
 	id, err := idFrom(row[1])
 	if err != nil {
@@ -366,7 +367,7 @@ func (pk *packer) episodeFrom(ctx context.Context, row []any) (*Episode, cursor,
 		return nil, cursor{}, fmt.Errorf("episode %v: %w", id, err)
 	}
 	var p episodePayload
-	if err := pk.decode(ctx, row[9], &p); err != nil {
+	if err := s.payloads.Decode(ctx, row[9], &p); err != nil {
 		return damaged(err)
 	}
 	e := &Episode{

@@ -231,7 +231,7 @@ func TestRepeatedAppendIsStoredOnce(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		e := &Episode{Description: "x"}
 		ok(t, s.Start(t.Context(), e))
-		a, err := newAppend(s.packer, e.ID, []Step{{Tool: "zebra"}, {Tool: "b"}}, time.Now())
+		a, err := newAppend(s.payloads, e.ID, []Step{{Tool: "zebra"}, {Tool: "b"}}, time.Now())
 		ok(t, err)
 		for range 3 {
 			if first, err := s.append(t.Context(), a); err != nil || first != 1 {
@@ -623,7 +623,7 @@ func TestCompleteDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
 		read, rec, err := s.loadSome(t.Context(), s.engine, e.ID, readAtOnce)
 		ok(t, err)
 		done := &Completion{Outcome: Outcome{Kind: Success}}
-		w, err := done.applyTo(s.packer, read)
+		w, err := done.applyTo(s.payloads, read)
 		ok(t, err)
 		ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "old", Steps: []Step{{Tool: "c"}, {Tool: "d"}}}))
 		r, err := s.engine.Batch(t.Context(), w.complete(rec)...)

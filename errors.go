@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/schema"
 )
 
@@ -33,7 +34,7 @@ var (
 	// or another program's.
 	ErrSchema = errors.New("unsuitable database")
 	// ErrCorrupt: something stored cannot be read back; the error says what.
-	ErrCorrupt = errors.New("damaged data")
+	ErrCorrupt = payload.ErrCorrupt
 )
 
 // InvalidError says which field of the input is refused and why. It matches

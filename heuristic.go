@@ -65,7 +65,7 @@ type HeuristicFilter struct {
 // PutHeuristic stores a heuristic: it creates it, or replaces the stored one
 // with the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
 func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
-	stmt, err := s.packer.heuristicUpsert(h)
+	stmt, err := s.heuristicUpsert(h)
 	if err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
@@ -104,7 +104,7 @@ func (s *Store) listHeuristics(ctx context.Context, q querier, f *HeuristicFilte
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(ctx, q, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, s.packer.heuristicFrom)
+	return newestFirst(ctx, q, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, s.heuristicFrom)
 }
 
 // DeleteHeuristic deletes the heuristic and its embeddings. Errors: ErrNotFound.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 const (
@@ -19,21 +20,21 @@ const (
 // storedHeuristic is a Heuristic without what has a column of its own.
 type storedHeuristic Heuristic
 
-func (pk *packer) heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
+func (s *Store) heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
 	if err := h.prepare(time.Now()); err != nil {
 		return engine.Stmt{}, err
 	}
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(h.Updated)
-	payload, err := pk.encode(patternPayloads, "heuristic", &stored)
-	return engine.Stmt{SQL: sqlUpsertHeuristic, Args: []any{h.ID.bytes(), h.Confidence, micros(h.Created), payload}}, err
+	encoded, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
+	return engine.Stmt{SQL: sqlUpsertHeuristic, Args: []any{h.ID.bytes(), h.Confidence, micros(h.Created), encoded}}, err
 }
 
 // heuristicFrom reads a row of heuristicColumns.
-func (pk *packer) heuristicFrom(ctx context.Context, row []any) (*Heuristic, cursor, error) {
+func (s *Store) heuristicFrom(ctx context.Context, row []any) (*Heuristic, cursor, error) {
 	var h storedHeuristic
-	id, at, err := pk.itemFrom(ctx, row, &h)
+	id, at, err := s.itemFrom(ctx, row, &h)
 	if err != nil {
 		return nil, at, fmt.Errorf("heuristic %w", err)
 	}

@@ -81,5 +81,5 @@ func (s *Store) listEpisodes(ctx context.Context, q querier, f *EpisodeFilter) (
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(ctx, q, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, s.packer.episodeFrom)
+	return newestFirst(ctx, q, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, s.episodeFrom)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/pool"
 )
 
@@ -117,13 +118,15 @@ const (
 	Off
 )
 
-// codecOptions returns what an encoder without a dictionary is told.
-func (c *Compression) codecOptions() codec.Options {
-	return codec.Options{Codec: codec.Codec(c.Codec), Level: codec.Level(c.Level), Threshold: c.Threshold}
+func (c *Compression) payloadOptions() payload.Options {
+	return payload.Options{
+		Codec: codec.Codec(c.Codec), Level: codec.Level(c.Level), Threshold: c.Threshold,
+		DisableEpisodes: c.Episodes == Off, DisablePatterns: c.Patterns == Off, DisableDictionaries: c.Dictionaries == Off,
+	}
 }
 
 func (c *Compression) validate() error {
-	if bad, ok := errors.AsType[*codec.OptionError](c.codecOptions().Validate()); ok {
+	if bad, ok := errors.AsType[*codec.OptionError](c.payloadOptions().Validate()); ok {
 		return invalid("Compression."+bad.Field, "%s", bad.Problem)
 	}
 	for _, s := range []struct {

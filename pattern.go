@@ -150,7 +150,7 @@ type PatternFilter struct {
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
 // the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
 func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
-	stmt, err := s.packer.patternUpsert(p)
+	stmt, err := s.patternUpsert(p)
 	if err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
@@ -192,7 +192,7 @@ func (s *Store) listPatterns(ctx context.Context, q querier, f *PatternFilter) (
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(ctx, q, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, s.packer.patternFrom)
+	return newestFirst(ctx, q, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, s.patternFrom)
 }
 
 // DeletePattern deletes the pattern and its embeddings. Errors: ErrNotFound.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 // storedPattern is a Pattern without what has a column of its own.
 type storedPattern Pattern
 
-func (pk *packer) patternUpsert(p *Pattern) (engine.Stmt, error) {
+func (s *Store) patternUpsert(p *Pattern) (engine.Stmt, error) {
 	if err := p.prepare(time.Now()); err != nil {
 		return engine.Stmt{}, err
 	}
@@ -28,16 +29,16 @@ func (pk *packer) patternUpsert(p *Pattern) (engine.Stmt, error) {
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
-	payload, err := pk.encode(patternPayloads, "pattern", &stored)
+	encoded, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
 	return engine.Stmt{SQL: sqlUpsertPattern, Args: []any{
-		p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), payload,
+		p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), encoded,
 	}}, err
 }
 
 // patternFrom reads a row of patternColumns.
-func (pk *packer) patternFrom(ctx context.Context, row []any) (*Pattern, cursor, error) {
+func (s *Store) patternFrom(ctx context.Context, row []any) (*Pattern, cursor, error) {
 	var p storedPattern
-	id, at, err := pk.itemFrom(ctx, row, &p)
+	id, at, err := s.itemFrom(ctx, row, &p)
 	if err != nil {
 		return nil, at, fmt.Errorf("pattern %w", err)
 	}

@@ -90,7 +90,7 @@ func (r *Relation) String() string { return fmt.Sprintf("relation %v %s %v", r.F
 // if an end is not stored; ErrConflict if it would close a cycle that its type
 // forbids.
 func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
-	stmts, err := s.packer.relationUpsert(r)
+	stmts, err := s.relationUpsert(r)
 	if err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
@@ -141,7 +141,7 @@ func (s *Store) Relations(ctx context.Context, episode ID, typ RelationType, dir
 	}
 	var list []*Relation
 	for _, row := range res[0].Rows {
-		r, err := s.packer.relationFrom(ctx, row)
+		r, err := s.relationFrom(ctx, row)
 		if err != nil {
 			return nil, failed(err, "list relations of %v", episode)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 const (
@@ -32,15 +33,15 @@ type storedRelation struct {
 
 // relationUpsert returns a look at what could refuse the relation, and the
 // conditional write itself.
-func (p *packer) relationUpsert(r *Relation) ([]engine.Stmt, error) {
+func (s *Store) relationUpsert(r *Relation) ([]engine.Stmt, error) {
 	if err := r.prepare(time.Now()); err != nil {
 		return nil, err
 	}
-	payload, err := p.encode(patternPayloads, "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
+	encoded, err := encodePayload(s.payloads, payload.Patterns, "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
 	if err != nil {
 		return nil, err
 	}
-	put := engine.Stmt{SQL: sqlUpsertRelation, Args: []any{string(r.Type), micros(r.Created), payload, r.From.bytes(), r.To.bytes()}}
+	put := engine.Stmt{SQL: sqlUpsertRelation, Args: []any{string(r.Type), micros(r.Created), encoded, r.From.bytes(), r.To.bytes()}}
 	if r.Type.acyclic() {
 		put.SQL += noCycle
 		put.Args = append(put.Args, r.To.bytes(), string(r.Type))
@@ -50,7 +51,7 @@ func (p *packer) relationUpsert(r *Relation) ([]engine.Stmt, error) {
 }
 
 // relationFrom reads a row of sqlRelations.
-func (p *packer) relationFrom(ctx context.Context, row []any) (*Relation, error) {
+func (s *Store) relationFrom(ctx context.Context, row []any) (*Relation, error) {
 	from, err := idFrom(row[0])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -65,7 +66,7 @@ func (p *packer) relationFrom(ctx context.Context, row []any) (*Relation, error)
 		return nil, fmt.Errorf("%v: %w: %w", r, ErrCorrupt, in.err)
 	}
 	var stored storedRelation
-	if err := p.decode(ctx, row[4], &stored); err != nil {
+	if err := s.payloads.Decode(ctx, row[4], &stored); err != nil {
 		return nil, fmt.Errorf("%v: %w", r, err)
 	}
 	r.Reason, r.Priority, r.By, r.Metadata = stored.Reason, stored.Priority, stored.By, stored.Metadata

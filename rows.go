@@ -149,7 +149,7 @@ func (s *Store) delete(ctx context.Context, n noun, name, sql string, id ID) err
 
 // itemFrom reads a row of the columns seq, id, created_us, payload; the payload
 // goes into v. Its error begins with the item's id.
-func (p *packer) itemFrom(ctx context.Context, row []any, v any) (ID, cursor, error) {
+func (s *Store) itemFrom(ctx context.Context, row []any, v any) (ID, cursor, error) {
 	id, err := idFrom(row[1])
 	if err != nil {
 		return id, cursor{}, fmt.Errorf("%v: %w: %w", row[0], ErrCorrupt, err)
@@ -159,7 +159,7 @@ func (p *packer) itemFrom(ctx context.Context, row []any, v any) (ID, cursor, er
 	if in.err != nil {
 		return id, at, fmt.Errorf("%v: %w: %w", id, ErrCorrupt, in.err)
 	}
-	if err := p.decode(ctx, row[3], v); err != nil {
+	if err := s.payloads.Decode(ctx, row[3], v); err != nil {
 		return id, at, fmt.Errorf("%v: %w", id, err)
 	}
 	return id, at, nil

@@ -84,7 +84,7 @@ func (s *Store) search(ctx context.Context, q querier, request *searchRequest) (
 			return nil, err
 		}
 		for _, row := range r[0].Rows {
-			hit, err := s.packer.hitFrom(ctx, row)
+			hit, err := s.hitFrom(ctx, row)
 			if err != nil {
 				return nil, err
 			}
@@ -97,8 +97,8 @@ func (s *Store) search(ctx context.Context, q querier, request *searchRequest) (
 	return hits, nil
 }
 
-func (p *packer) hitFrom(ctx context.Context, row []any) (Hit, error) {
-	e, _, err := p.episodeFrom(ctx, row)
+func (s *Store) hitFrom(ctx context.Context, row []any) (Hit, error) {
+	e, _, err := s.episodeFrom(ctx, row)
 	if err != nil {
 		return Hit{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/engine/remote"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/schema"
 )
 
@@ -20,11 +21,10 @@ type Store struct {
 	engine engine.Engine
 	server *remote.Engine // the same as engine; nil if that is a local file
 
-	packer       *packer
-	dictionaries *dictionaries
-	drafts       drafts
-	cache        *cache.Cache[cacheKey, any] // nil: none
-	vectors      VectorFormat                // of those written
+	payloads *payload.Codec
+	drafts   drafts
+	cache    *cache.Cache[cacheKey, any] // nil: none
+	vectors  VectorFormat                // of those written
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -65,8 +65,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 // been checked.
 func newStore(e engine.Engine, o Compression) *Store {
 	server, _ := e.(*remote.Engine)
-	p := newPacker(o)
-	return &Store{engine: e, server: server, packer: p, dictionaries: newDictionaries(e, p, server == nil), vectors: o.Embeddings}
+	return &Store{engine: e, server: server, payloads: payload.New(e, server == nil, o.payloadOptions()), vectors: o.Embeddings}
 }
 
 func openFailed(t target, err error) error {
@@ -100,7 +99,7 @@ func (s *Store) Warm(ctx context.Context) error {
 // Close waits for writes under way, and frees everything the Store holds. Reads
 // under way and later calls return ErrClosed. Closing twice is harmless.
 func (s *Store) Close() error {
-	s.dictionaries.close()
+	s.payloads.Close()
 	if s.cache != nil {
 		s.cache.Close()
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if crashWriter() || crashTrainer() {
+	if crashWriter() {
 		return
 	}
 	goleak.VerifyTestMain(m)

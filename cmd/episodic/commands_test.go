@@ -214,7 +214,7 @@ func TestStats(t *testing.T) {
 	c := newCLI(t)
 	c.put(rich(), sample(1, "Another"))
 	out := c.ok("stats", "--json")
-	if !strings.HasPrefix(out, `{"episodes":2,"steps":2,"patterns":0,"heuristics":0,"embeddings":0,"relations":0,"tags":2,"savings":{"payloads":3,"stored_bytes":`) {
+	if !strings.HasPrefix(out, `{"episodes":2,"steps":2,"patterns":0,"heuristics":0,"embeddings":0,"relations":0,"tags":2,"storage":{"payloads":3,"stored_bytes":`) {
 		t.Errorf("JSON is %s", out)
 	}
 	// Times are of now, and compress a little differently each time.

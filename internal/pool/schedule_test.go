@@ -10,15 +10,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/effort"
 )
 
-// quickSchedules is what a plain test run does; it takes seconds with -race.
-const quickSchedules = 2000
-
-var (
-	schedules = flag.Int("pool.schedules", quickSchedules, "random schedules to run")
-	seed      = flag.Uint64("pool.seed", 0, "seed of the first random schedule")
-)
+var onlySeed = flag.Int64("pool.seed", -1, "run only the random schedule of this seed, to repeat a failure")
 
 // TestRandomSchedules checks the pool's invariants over random schedules:
 //
@@ -32,12 +28,16 @@ var (
 //	I8 nothing runs after Close
 //	I9 what is open and not lent is idle or being pinged
 func TestRandomSchedules(t *testing.T) {
-	for i := range *schedules {
-		n := *seed + uint64(i)
+	first, count := uint64(0), effort.Of(300, 2000, 20_000)
+	if *onlySeed >= 0 {
+		first, count = uint64(*onlySeed), 1
+	}
+	for i := range count {
+		n := first + uint64(i)
 		synctest.Test(t, func(t *testing.T) {
 			defer func() {
 				if t.Failed() {
-					t.Logf("repeat with -pool.seed=%d -pool.schedules=1", n)
+					t.Logf("repeat with -pool.seed=%d", n)
 				}
 			}()
 			newSchedule(t, n).run()

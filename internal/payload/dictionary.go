@@ -1,4 +1,4 @@
-package episodic
+package payload
 
 import (
 	"bytes"
@@ -25,16 +25,16 @@ const (
 	// firstLook is the number of payloads written at which a Store looks again
 	// whether it is time to train, as at twice as many, and so on.
 	firstLook = 20
-	// better is how much smaller a new dictionary must make what it was not made
+	// minImprovement is how much smaller a new dictionary must make what it was not made
 	// from, to be used.
-	better = 0.97
+	minImprovement = 0.97
 )
 
 // dictionaries finds, trains and adopts dictionaries for a Store that writes.
 // What it does in the background ends with close.
 type dictionaries struct {
 	engine engine.Engine
-	packer *packer
+	codec  *Codec
 	local  bool // asking the engine is as quick as writing: no network is between
 
 	ctx    context.Context
@@ -43,9 +43,9 @@ type dictionaries struct {
 	// busy holds one while somebody looks or trains.
 	busy chan struct{}
 
-	next   atomic.Int64  // Unix time in ns from which on to look again
-	packed atomic.Uint64 // payloads so far
-	first  chan struct{} // closed when the first look is over, or was waited for
+	next    atomic.Int64  // Unix time in ns from which on to look again
+	encoded atomic.Uint64 // payloads so far
+	first   chan struct{} // closed when the first look is over, or was waited for
 
 	mu                      sync.Mutex // guards the fields below
 	closed, looking, looked bool
@@ -53,11 +53,9 @@ type dictionaries struct {
 	lastFailure             string
 }
 
-func newDictionaries(e engine.Engine, p *packer, local bool) *dictionaries {
-	d := &dictionaries{engine: e, packer: p, local: local, busy: make(chan struct{}, 1), first: make(chan struct{})}
+func newDictionaries(e engine.Engine, p *Codec, local bool) *dictionaries {
+	d := &dictionaries{engine: e, codec: p, local: local, busy: make(chan struct{}, 1), first: make(chan struct{})}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
-	p.before = d.before
-	p.fetch = func(ctx context.Context, id uint32) (*codec.Dictionary, error) { return readDictionary(ctx, e, id) }
 	return d
 }
 
@@ -65,29 +63,29 @@ func newDictionaries(e engine.Engine, p *packer, local bool) *dictionaries {
 func (d *dictionaries) close() {
 	d.mu.Lock()
 	d.closed = true
-	d.firstIsOver()
+	d.releaseWaiters()
 	d.mu.Unlock()
 	d.cancel()
 	d.wait.Wait()
 }
 
-// firstIsOver lets those go on who wait for the first look. d.mu is held.
-func (d *dictionaries) firstIsOver() {
+// releaseWaiters lets those go on who wait for the first look. d.mu is held.
+func (d *dictionaries) releaseWaiters() {
 	if !d.looked {
 		d.looked = true
 		close(d.first)
 	}
 }
 
-// before is called for every payload before it is packed. The look is under way
+// beforeEncode is called for every payload before it is encoded. The look is under way
 // beside the call, so that on a server it costs no round trip; the first one of a
 // local file is waited for, a little, so that short-lived programs have the best
 // dictionary too.
-func (d *dictionaries) before(k payloadKind) {
-	if !d.packer.trains(k) {
+func (d *dictionaries) beforeEncode(k Kind) {
+	if !d.codec.options.trains(k) {
 		return
 	}
-	n := d.packed.Add(1)
+	n := d.encoded.Add(1)
 	now := time.Now()
 	if times := n / firstLook; now.UnixNano() >= d.next.Load() || n%firstLook == 0 && times&(times-1) == 0 {
 		d.next.Store(now.Add(lookEvery).UnixNano())
@@ -105,7 +103,7 @@ func (d *dictionaries) before(k payloadKind) {
 	case <-d.first:
 	case <-time.After(firstWait):
 		d.mu.Lock()
-		d.firstIsOver() // later ones do not wait for it again
+		d.releaseWaiters() // later ones do not wait for it again
 		d.mu.Unlock()
 	}
 }
@@ -126,7 +124,7 @@ func (d *dictionaries) inBackground() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.looking = false
-		d.firstIsOver()
+		d.releaseWaiters()
 	})
 }
 
@@ -138,9 +136,9 @@ func (d *dictionaries) failed(err error) {
 	d.lastFailure = err.Error()
 }
 
-// look adopts the dictionaries that are to be written with, and returns for what
-// it is time to train, or for what there is enough to train if that is asked.
-func (d *dictionaries) look(ctx context.Context, asked bool) (due [payloadKinds]int64, err error) {
+// refresh activates the newest dictionaries of the database. It returns the kinds
+// whose training is due, or possible if it was asked for.
+func (d *dictionaries) refresh(ctx context.Context, asked bool) (due [kinds]int64, err error) {
 	seen := time.Now().Round(0) // without the monotonic clock, which stands still while a machine sleeps
 	r, err := d.engine.Query(ctx, engine.Stmt{SQL: sqlDictionaryUse})
 	if err != nil {
@@ -163,23 +161,23 @@ func (d *dictionaries) look(ctx context.Context, asked bool) (due [payloadKinds]
 	return due, nil
 }
 
-// adopt makes the packer write with the dictionary, or with the built-in one if
+// adopt makes the Codec encode with the dictionary, or with the built-in one if
 // there is none.
 func (d *dictionaries) adopt(ctx context.Context, a dictionaryUse, until time.Time) error {
-	p, k := d.packer, a.kind
-	use := p.kinds[k].use.Load()
+	c, k := d.codec, a.kind
+	use := c.kinds[k].active.Load()
 	switch {
-	case !p.trains(k):
+	case !c.options.trains(k):
 		return nil
 	case a.id == 0:
 		if !use.until.IsZero() {
-			p.kinds[k].use.Store(p.builtin)
+			c.kinds[k].active.Store(c.builtin)
 		}
 		return nil
 	case a.id == use.dictionary:
 		again := *use
 		again.until = until
-		p.kinds[k].use.Store(&again)
+		c.kinds[k].active.Store(&again)
 		return nil
 	}
 	dict, err := readDictionary(ctx, d.engine, a.id)
@@ -189,9 +187,9 @@ func (d *dictionaries) adopt(ctx context.Context, a dictionaryUse, until time.Ti
 	return d.switchTo(k, dict, a.ratio, until)
 }
 
-// inUse returns the dictionary that the packer writes with; nil for none.
-func (d *dictionaries) inUse(ctx context.Context, k payloadKind) (*codec.Dictionary, error) {
-	switch id := d.packer.kinds[k].use.Load().dictionary; id {
+// inUse returns the dictionary that the Codec encodes with; nil for none.
+func (d *dictionaries) inUse(ctx context.Context, k Kind) (*codec.Dictionary, error) {
+	switch id := d.codec.kinds[k].active.Load().dictionary; id {
 	case 0:
 		return nil, nil
 	case codec.Builtin().ID():
@@ -204,10 +202,10 @@ func (d *dictionaries) inUse(ctx context.Context, k payloadKind) (*codec.Diction
 // probeText is long and dull enough to be compressed by any encoder.
 var probeText = bytes.Repeat([]byte(`{"description":"a frame that must be readable","metadata":{"a":"b"}}`), 30)
 
-// switchTo makes the packer write with a dictionary that has been read from the
+// switchTo makes the Codec encode with a dictionary that has been read from the
 // database, after it has seen that what is written with it can be read.
-func (d *dictionaries) switchTo(k payloadKind, dict *codec.Dictionary, ratio float64, until time.Time) error {
-	use := d.packer.encoding(dict, ratio, until)
+func (d *dictionaries) switchTo(k Kind, dict *codec.Dictionary, ratio float64, until time.Time) error {
+	use := d.codec.newEncoder(dict, ratio, until)
 	reader := codec.NewDecoder(maxPlain)
 	if err := reader.Learn(dict); err != nil {
 		return err
@@ -215,36 +213,31 @@ func (d *dictionaries) switchTo(k payloadKind, dict *codec.Dictionary, ratio flo
 	if text, err := reader.Decode(nil, use.Encode(nil, probeText)); err != nil || !bytes.Equal(text, probeText) {
 		return fmt.Errorf("dictionary %d does not read what it wrote: %w", dict.ID(), err)
 	}
-	if err := d.packer.decoder.Learn(dict); err != nil {
+	if err := d.codec.decoder.Learn(dict); err != nil {
 		return err
 	}
-	d.packer.kinds[k].use.Store(use)
+	d.codec.kinds[k].active.Store(use)
 	return nil
 }
 
 // Training is what came of an attempt to train a dictionary.
 type Training struct {
-	Kind string `json:"kind"` // of payloads: episode or pattern
+	Kind string // of payloads: episode or pattern
 	// Samples is how many payloads were looked at.
-	Samples int `json:"samples"`
+	Samples int
 	// Before and After are bytes stored as part of the bytes of payloads that were
 	// kept from training, with the dictionary used so far and with the new one.
-	Before float64 `json:"before"`
-	After  float64 `json:"after,omitempty"`
+	Before float64
+	After  float64
 	// Dictionary is the id of the new one, 0 if it is not used; Reason is why not.
-	Dictionary uint32 `json:"dictionary,omitempty"`
-	Reason     string `json:"reason,omitempty"`
+	Dictionary uint32
+	Reason     string
 }
 
-// TrainDictionaries trains dictionaries if it is time to: for episodes, and for
-// patterns with heuristics and relations, when there are 20, 60, 200, 600 or
-// 2,000 of them. A new one is stored, and used from then on, if it makes what it was not
-// made from at least 3 % smaller. It returns the attempts, which are none if it
-// is not time. Stores that stay open do the same in the background; a program
-// that ends soon calls this at its end. Errors: Retryable ones; the context's.
-func (s *Store) TrainDictionaries(ctx context.Context) ([]Training, error) {
-	done, err := s.dictionaries.trainDue(ctx, false)
-	return done, failed(err, "train dictionaries")
+// Train trains the dictionaries that are due: at 20, 60, 200, 600 and 2,000 items
+// of a kind. It returns the attempts. Errors: the engine's; the context's.
+func (c *Codec) Train(ctx context.Context) ([]Training, error) {
+	return c.dictionaries.trainDue(ctx, false)
 }
 
 // trainDue trains what it is time to train; what could be trained at all if asked
@@ -256,15 +249,15 @@ func (d *dictionaries) trainDue(ctx context.Context, asked bool) (done []Trainin
 		return nil, ctx.Err()
 	}
 	defer func() { <-d.busy }()
-	due, err := d.look(ctx, asked)
+	due, err := d.refresh(ctx, asked)
 	d.mu.Lock()
-	d.firstIsOver()
+	d.releaseWaiters()
 	d.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	for k := range payloadKinds {
-		if due[k] == 0 || !d.packer.trains(k) {
+	for k := range Kind(kinds) {
+		if due[k] == 0 || !d.codec.options.trains(k) {
 			continue
 		}
 		t, err := d.train(ctx, k, due[k])
@@ -281,7 +274,7 @@ func (d *dictionaries) trainDue(ctx context.Context, asked bool) (done []Trainin
 
 // train trains a dictionary, and stores and adopts it if it is good enough. The
 // attempt is stored too, so that nobody repeats it.
-func (d *dictionaries) train(ctx context.Context, k payloadKind, items int64) (Training, error) {
+func (d *dictionaries) train(ctx context.Context, k Kind, items int64) (Training, error) {
 	t := Training{Kind: k.String()}
 	for range 3 {
 		samples, id, err := d.sample(ctx, k)
@@ -305,10 +298,10 @@ func (d *dictionaries) train(ctx context.Context, k payloadKind, items int64) (T
 		if dict == nil {
 			return t, nil
 		}
-		if _, err = d.look(ctx, false); err != nil {
+		if _, err = d.refresh(ctx, false); err != nil {
 			return t, err
 		}
-		if used := d.packer.kinds[k].use.Load().dictionary; used == id {
+		if used := d.codec.kinds[k].active.Load().dictionary; used == id {
 			t.Dictionary = id
 		} else {
 			t.Reason = fmt.Sprintf("meanwhile another process has trained, and dictionary %d is used", used)
@@ -320,14 +313,14 @@ func (d *dictionaries) train(ctx context.Context, k payloadKind, items int64) (T
 
 // candidate trains a dictionary, and says in t what it is worth. It returns nil
 // and says why if it is not worth to be used.
-func (d *dictionaries) candidate(ctx context.Context, k payloadKind, samples []codec.Sample, id uint32, t *Training) (*codec.Dictionary, error) {
+func (d *dictionaries) candidate(ctx context.Context, k Kind, samples []codec.Sample, id uint32, t *Training) (*codec.Dictionary, error) {
 	train, test := codec.HoldOut(samples, 5)
 	if len(test) == 0 {
 		t.Reason = "there are too few different tasks"
 		return nil, nil
 	}
 	ratio := func(dict *codec.Dictionary) (float64, error) {
-		return codec.Ratio(ctx, d.packer.codecOptions(dict), test)
+		return codec.Ratio(ctx, d.codec.options.encoder(dict), test)
 	}
 	now, err := d.inUse(ctx, k)
 	if err != nil {
@@ -347,15 +340,9 @@ func (d *dictionaries) candidate(ctx context.Context, k payloadKind, samples []c
 	if t.After, err = ratio(dict); err != nil {
 		return nil, err
 	}
-	if t.After > better*t.Before {
+	if t.After > minImprovement*t.Before {
 		t.Reason = "it is hardly better than the one in use"
 		return nil, nil
 	}
 	return dict, nil
-}
-
-func (d *dictionaries) stats() CompressionStats {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return CompressionStats{Trainings: d.trainings, Failures: d.failures, LastFailure: d.lastFailure}
 }

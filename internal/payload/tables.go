@@ -1,4 +1,4 @@
-package episodic
+package payload
 
 import (
 	"fmt"
@@ -20,10 +20,10 @@ const (
 	sqlForgettable = `SELECT id FROM dictionaries WHERE ` + longRetired
 )
 
-// payloadTable is a table with a column payload, and how its rows are compressed
+// table is a table with a column payload, and how its rows are compressed
 // again.
-type payloadTable struct {
-	kind  payloadKind
+type table struct {
+	kind  Kind
 	table string
 	keys  []string // columns that the rows are sorted by
 	start []any    // comes before all keys
@@ -35,46 +35,46 @@ type payloadTable struct {
 	sqlPut string // with the payload, the keys and the guards for arguments
 }
 
-var payloadTables = []payloadTable{
+var tables = []table{
 	{
-		kind: episodePayloads, table: "episodes", keys: []string{"seq"}, start: []any{int64(-1)},
+		kind: Episodes, table: "episodes", keys: []string{"seq"}, start: []any{int64(-1)},
 		from: "episodes", guards: []string{"rev"},
 		sqlPut: "UPDATE episodes SET payload = ? WHERE seq = ? AND rev = ?",
 	},
 	{
-		kind: episodePayloads, table: "runs", keys: []string{"episode", "first"}, start: []any{int64(-1), int64(-1)},
+		kind: Episodes, table: "runs", keys: []string{"episode", "first"}, start: []any{int64(-1), int64(-1)},
 		from: "runs JOIN episodes ON seq = episode", guards: []string{"count", "rev"},
 		sqlPut: "UPDATE runs SET payload = ? WHERE episode = ? AND first = ? AND count = ? AND (SELECT rev FROM episodes WHERE seq = episode) = ?",
 	},
 	{
-		kind: patternPayloads, table: "patterns", keys: []string{"seq"}, start: []any{int64(-1)}, from: "patterns",
+		kind: Patterns, table: "patterns", keys: []string{"seq"}, start: []any{int64(-1)}, from: "patterns",
 		sqlPut: "UPDATE patterns SET payload = ? WHERE seq = ? AND payload = ?",
 	},
 	{
-		kind: patternPayloads, table: "heuristics", keys: []string{"seq"}, start: []any{int64(-1)}, from: "heuristics",
+		kind: Patterns, table: "heuristics", keys: []string{"seq"}, start: []any{int64(-1)}, from: "heuristics",
 		sqlPut: "UPDATE heuristics SET payload = ? WHERE seq = ? AND payload = ?",
 	},
 	{
-		kind: patternPayloads, table: "relations", keys: []string{"src", "type", "dst"}, start: []any{int64(-1), "", int64(-1)}, from: "relations",
+		kind: Patterns, table: "relations", keys: []string{"src", "type", "dst"}, start: []any{int64(-1), "", int64(-1)}, from: "relations",
 		sqlPut: "UPDATE relations SET payload = ? WHERE src = ? AND type = ? AND dst = ? AND payload = ?",
 	},
 }
 
 // stale is the condition that a payload is not yet what it could be: it does not
 // begin as it should, and is no text too short to be compressed.
-func (t *payloadTable) stale(begin []byte) (sql string, args []any) {
+func (t *table) stale(begin []byte) (sql string, args []any) {
 	payload := t.table + ".payload"
 	return fmt.Sprintf("substr(%s, 1, %d) <> ? AND (substr(%[1]s, 1, 1) <> x'01' OR length(%[1]s) > 64)", payload, len(begin)), []any{begin}
 }
 
-func (t *payloadTable) count(begin []byte) engine.Stmt {
+func (t *table) count(begin []byte) engine.Stmt {
 	cond, args := t.stale(begin)
 	return engine.Stmt{SQL: "SELECT count(*) FROM " + t.table + " WHERE " + cond, Args: args}
 }
 
 // next returns the SELECT of the next rows that are stale: the keys, the guards,
 // and the payload.
-func (t *payloadTable) next(after []any, begin []byte) engine.Stmt {
+func (t *table) next(after []any, begin []byte) engine.Stmt {
 	keys := strings.Join(t.keys, ", ")
 	columns := strings.Join(append(append([]string{}, t.keys...), t.guards...), ", ")
 	cond, args := t.stale(begin)
@@ -88,7 +88,7 @@ func (t *payloadTable) next(after []any, begin []byte) engine.Stmt {
 }
 
 // put returns the UPDATE of a row of next, unless it has changed since.
-func (t *payloadTable) put(payload []byte, row []any) engine.Stmt {
+func (t *table) put(payload []byte, row []any) engine.Stmt {
 	if len(t.guards) > 0 {
 		row = row[:len(row)-1]
 	}
@@ -100,7 +100,7 @@ func (t *payloadTable) put(payload []byte, row []any) engine.Stmt {
 func forget(id uint32) engine.Stmt {
 	zstd, gzip := codec.Prefix(codec.Zstd, id), codec.Prefix(codec.Gzip, id) // of one length
 	sql := `UPDATE dictionaries SET content = x'' WHERE id = ?1 AND ` + longRetired
-	for _, t := range payloadTables {
+	for _, t := range tables {
 		sql += fmt.Sprintf(" AND NOT EXISTS (SELECT 1 FROM %s WHERE substr(payload, 1, %d) IN (?2, ?3))", t.table, len(zstd))
 	}
 	return engine.Stmt{SQL: sql, Args: []any{int64(id), zstd, gzip}}

@@ -1,4 +1,4 @@
-package episodic
+package payload
 
 import (
 	"bytes"
@@ -44,12 +44,12 @@ const (
 )
 
 // dictionarySizes are those for long payloads and for short ones, in bytes.
-var dictionarySizes = [...]int{episodePayloads: 112 << 10, patternPayloads: 32 << 10}
+var dictionarySizes = [...]int{Episodes: 112 << 10, Patterns: 32 << 10}
 
 // dictionaryRow is a dictionary in the form of its row, or, without one, an
 // attempt to train one.
 type dictionaryRow struct {
-	kind       payloadKind
+	kind       Kind
 	items      int64 // how many there were of the kind, as far as it matters
 	samples    int
 	ratio      float64
@@ -58,13 +58,13 @@ type dictionaryRow struct {
 
 // insert returns the statement that stores the row under the id.
 func (r *dictionaryRow) insert(id uint32, now time.Time) engine.Stmt {
-	content, retired := []byte{}, any(micros(now))
+	content, retired := []byte{}, any(now.UnixMicro())
 	if r.dictionary != nil {
 		content, retired = r.dictionary.Bytes(), nil
 	}
 	sum := sha256.Sum256(content)
 	return engine.Stmt{SQL: sqlInsertDictionary, Args: []any{
-		int64(id), r.kind.String(), micros(now), r.items, int64(r.samples), r.ratio, retired, sum[:], content,
+		int64(id), r.kind.String(), now.UnixMicro(), r.items, int64(r.samples), r.ratio, retired, sum[:], content,
 		r.kind.String(), r.items,
 	}}
 }
@@ -78,10 +78,10 @@ func readDictionary(ctx context.Context, e engine.Engine, id uint32) (*codec.Dic
 	if len(r[0].Rows) == 0 {
 		return nil, fmt.Errorf("%w: dictionary %d is not in the database", ErrCorrupt, id)
 	}
-	in := reader{row: r[0].Rows[0]}
-	content, sum := column[[]byte](&in, 0), column[[]byte](&in, 1)
-	if in.err != nil {
-		return nil, fmt.Errorf("%w: dictionary %d: %w", ErrCorrupt, id, in.err)
+	in := engine.Row{Values: r[0].Rows[0]}
+	content, sum := in.Blob(0), in.Blob(1)
+	if in.Err != nil {
+		return nil, fmt.Errorf("%w: dictionary %d: %w", ErrCorrupt, id, in.Err)
 	}
 	if len(content) == 0 {
 		return nil, fmt.Errorf("%w: dictionary %d is not in the database any more", ErrCorrupt, id)
@@ -98,7 +98,7 @@ func readDictionary(ctx context.Context, e engine.Engine, id uint32) (*codec.Dic
 
 // dictionaryUse is a row of sqlDictionaryUse.
 type dictionaryUse struct {
-	kind  payloadKind
+	kind  Kind
 	id    uint32 // of the dictionary to write with; 0: none
 	ratio float64
 	// items is how many there are, as far as it matters, trained how many there were
@@ -111,20 +111,20 @@ type dictionaryUse struct {
 var milestones = [...]int64{2000, 600, 200, 60, 20}
 
 func dictionaryUseFrom(row []any) (use dictionaryUse, err error) {
-	in := reader{row: row}
-	name := in.text(0)
+	in := engine.Row{Values: row}
+	name := in.Text(0)
 	if row[1] != nil {
-		use.id, use.ratio = uint32(in.int(1)), in.float(2)
+		use.id, use.ratio = uint32(in.Int(1)), in.Float(2)
 	}
-	use.items = in.int(3)
+	use.items = in.Int(3)
 	if row[4] != nil {
-		use.trained = in.int(4)
+		use.trained = in.Int(4)
 	}
-	if in.err != nil {
-		return use, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
+	if in.Err != nil {
+		return use, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.Err)
 	}
 	for use.kind.String() != name {
-		if use.kind++; use.kind == payloadKinds {
+		if use.kind++; use.kind == kinds {
 			return use, fmt.Errorf("dictionaries: %w: there is no kind %q", ErrCorrupt, name)
 		}
 	}
@@ -146,18 +146,18 @@ func (u *dictionaryUse) due(asked bool) int64 {
 }
 
 // sample reads some payloads of the kind to train with, and an id that is free.
-func (d *dictionaries) sample(ctx context.Context, k payloadKind) ([]codec.Sample, uint32, error) {
-	sql := [...]string{episodePayloads: sqlSampleEpisodes, patternPayloads: sqlSamplePatterns}[k]
+func (d *dictionaries) sample(ctx context.Context, k Kind) ([]codec.Sample, uint32, error) {
+	sql := [...]string{Episodes: sqlSampleEpisodes, Patterns: sqlSamplePatterns}[k]
 	r, err := d.engine.Query(ctx, engine.Stmt{SQL: sqlDictionaryIDs}, engine.Stmt{SQL: sql})
 	if err != nil {
 		return nil, 0, err
 	}
 	taken := make(map[int64]bool)
 	for _, row := range r[0].Rows {
-		in := reader{row: row}
-		taken[in.int(0)] = true
-		if in.err != nil {
-			return nil, 0, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
+		in := engine.Row{Values: row}
+		taken[in.Int(0)] = true
+		if in.Err != nil {
+			return nil, 0, fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.Err)
 		}
 	}
 	id := codec.MinTrainedID + rand.Uint32N(codec.MaxTrainedID-codec.MinTrainedID+1)
@@ -170,7 +170,7 @@ func (d *dictionaries) sample(ctx context.Context, k payloadKind) ([]codec.Sampl
 
 // samplesFrom reads rows of an item and a payload. A row that is damaged teaches
 // nothing. What has the same task, or is of the same item, is one group.
-func (d *dictionaries) samplesFrom(ctx context.Context, k payloadKind, rows [][]any) ([]codec.Sample, error) {
+func (d *dictionaries) samplesFrom(ctx context.Context, k Kind, rows [][]any) ([]codec.Sample, error) {
 	var samples []codec.Sample
 	tasks := make(map[string]string) // by item
 	var buf []byte
@@ -181,7 +181,7 @@ func (d *dictionaries) samplesFrom(ctx context.Context, k payloadKind, rows [][]
 		}
 		var text []byte
 		var err error
-		buf, text, err = d.packer.unpack(ctx, buf[:0], row[1])
+		buf, text, err = d.codec.decode(ctx, buf[:0], row[1])
 		if errors.Is(err, ErrCorrupt) {
 			continue
 		}
@@ -190,8 +190,10 @@ func (d *dictionaries) samplesFrom(ctx context.Context, k payloadKind, rows [][]
 		}
 		item := fmt.Sprint(row[0])
 		if _, found := tasks[item]; !found {
-			var head episodePayload
-			if k == episodePayloads && json.Unmarshal(text, &head) == nil && head.Description != "" {
+			var head struct {
+				Description string `json:"description"`
+			}
+			if k == Episodes && json.Unmarshal(text, &head) == nil && head.Description != "" {
 				tasks[item] = head.Description
 			} else {
 				tasks[item] = "item " + item
