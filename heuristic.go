@@ -76,7 +76,12 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 
 // Heuristic returns the heuristic. Errors: ErrNotFound.
 func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
-	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, (*Heuristic).clone)
+	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, loader[*Heuristic]{
+		read: func(ctx context.Context, q querier) (*Heuristic, error) {
+			return getOne(ctx, q, sqlGetHeuristic, id, s.heuristicFrom)
+		},
+		clone: (*Heuristic).clone, size: (*Heuristic).size,
+	})
 	return h, failed(err, "get heuristic %v", id)
 }
 
@@ -89,13 +94,16 @@ func (f *HeuristicFilter) where() (w where, err error) {
 	return w, c.err
 }
 
+func (f *HeuristicFilter) page() (limit int, cursor string) { return f.Limit, f.Cursor }
+
 // ListHeuristics returns the chosen heuristics, newest Created first. Errors:
 // ErrInvalid.
 func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter) (*Page[*Heuristic], error) {
 	if f == nil {
 		f = &HeuristicFilter{}
 	}
-	page, err := cachedPage(ctx, s, heuristicPage, f, (*Heuristic).clone)
+	page, err := cachedPage(ctx, s, heuristicPage, f, loader[*Heuristic]{clone: (*Heuristic).clone, size: (*Heuristic).size},
+		func(ctx context.Context, q querier) (*Page[*Heuristic], error) { return s.listHeuristics(ctx, q, f) })
 	return page, failed(err, "list heuristics")
 }
 

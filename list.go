@@ -44,6 +44,8 @@ func (f *EpisodeFilter) where() (w where, err error) {
 	return w, c.err
 }
 
+func (f *EpisodeFilter) page() (limit int, cursor string) { return f.Limit, f.Cursor }
+
 // canonical returns f with its times as they are compared, and within those that
 // are stored, as JSON knows no others.
 func (f EpisodeFilter) canonical() *EpisodeFilter {
@@ -72,7 +74,8 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter) (*Page[*Epis
 	if f == nil {
 		f = &EpisodeFilter{}
 	}
-	page, err := cachedPage(ctx, s, episodePage, f, (*Episode).clone)
+	page, err := cachedPage(ctx, s, episodePage, f, loader[*Episode]{clone: (*Episode).clone, size: (*Episode).size},
+		func(ctx context.Context, q querier) (*Page[*Episode], error) { return s.listEpisodes(ctx, q, f) })
 	return page, failed(err, "list episodes")
 }
 

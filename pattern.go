@@ -161,7 +161,12 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 
 // Pattern returns the pattern. Errors: ErrNotFound.
 func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
-	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, (*Pattern).clone)
+	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, loader[*Pattern]{
+		read: func(ctx context.Context, q querier) (*Pattern, error) {
+			return getOne(ctx, q, sqlGetPattern, id, s.patternFrom)
+		},
+		clone: (*Pattern).clone, size: (*Pattern).size,
+	})
 	return p, failed(err, "get pattern %v", id)
 }
 
@@ -178,12 +183,15 @@ func (f *PatternFilter) where() (w where, err error) {
 	return w, c.err
 }
 
+func (f *PatternFilter) page() (limit int, cursor string) { return f.Limit, f.Cursor }
+
 // ListPatterns returns the chosen patterns, newest Created first. Errors: ErrInvalid.
 func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter) (*Page[*Pattern], error) {
 	if f == nil {
 		f = &PatternFilter{}
 	}
-	page, err := cachedPage(ctx, s, patternPage, f, (*Pattern).clone)
+	page, err := cachedPage(ctx, s, patternPage, f, loader[*Pattern]{clone: (*Pattern).clone, size: (*Pattern).size},
+		func(ctx context.Context, q querier) (*Page[*Pattern], error) { return s.listPatterns(ctx, q, f) })
 	return page, failed(err, "list patterns")
 }
 

@@ -89,12 +89,24 @@ func (w *where) andText(cond, value string) {
 	}
 }
 
+// checkPage checks the paging of a filter.
+func checkPage(limit int, cursor string) error {
+	if limit < 0 || limit > maxLimit {
+		return invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", limit, maxLimit, defaultLimit)
+	}
+	if cursor == "" {
+		return nil
+	}
+	_, err := parseCursor(cursor)
+	return err
+}
+
 // newestFirst runs a paged SELECT over a table with the columns seq and timeCol,
 // and reads each row with from.
 func newestFirst[T any](ctx context.Context, q querier, columns, table, timeCol string, w where, limit int, after string,
 	from func(context.Context, []any) (T, cursor, error)) (*Page[T], error) {
-	if limit < 0 || limit > maxLimit {
-		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", limit, maxLimit, defaultLimit)
+	if err := checkPage(limit, after); err != nil {
+		return nil, err
 	}
 	if limit == 0 {
 		limit = defaultLimit

@@ -52,7 +52,12 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 	if match == "" {
 		return nil, nil
 	}
-	hits, err := cachedRequest(ctx, s, hitList, &searchRequest{match, f}, func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) })
+	request := &searchRequest{match, f}
+	hits, err := cachedRequest(ctx, s, hitList, request, loader[[]Hit]{
+		read:  func(ctx context.Context, q querier) ([]Hit, error) { return s.search(ctx, q, request) },
+		clone: func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) },
+		size:  func(hits []Hit) int { return interfaceSlice + sliceSize(hits) + sizeOfAll(hits, Hit.size) },
+	})
 	return hits, failed(err, "search")
 }
 

@@ -24,6 +24,7 @@ type Store struct {
 	payloads *payload.Codec
 	drafts   drafts
 	cache    *cache.Cache[cacheKey, any] // nil: none
+	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
 }
 
