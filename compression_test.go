@@ -469,13 +469,13 @@ func TestWritersNoticeThatTheirDictionaryIsGone(t *testing.T) {
 				return s.PutEpisode(ctx, e)
 			},
 			"add":   func(s *Store) error { _, err := s.AddEpisodes(ctx, task(100), task(101)); return err },
-			"start": func(s *Store) error { return s.Start(ctx, &Episode{Description: task(100).Description}) },
+			"start": func(s *Store) error { return s.StartEpisode(ctx, &Episode{Description: task(100).Description}) },
 			"append": func(s *Store) error {
 				_, err := s.AppendSteps(ctx, running.ID, task(100).Steps...)
 				return err
 			},
 		}
-		ok(t, a.Start(ctx, running))
+		ok(t, a.StartEpisode(ctx, running))
 		stores := make(map[string]*Store)
 		for name := range writes {
 			stores[name] = open(t, target, nil)
@@ -493,10 +493,10 @@ func TestWritersNoticeThatTheirDictionaryIsGone(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		ok(t, a.Complete(ctx, running.ID, Completion{Outcome: Outcome{Kind: Success, Verdict: strings.Repeat("done ", 50)}}))
+		ok(t, a.CompleteEpisode(ctx, running.ID, Completion{Outcome: Outcome{Kind: Success, Verdict: strings.Repeat("done ", 50)}}))
 		reader := open(t, target, nil)
 		readable(t, reader, ids[:24])
-		page, err := reader.ListEpisodes(ctx, nil)
+		page, err := reader.ListEpisodes(ctx, nil, nil)
 		ok(t, err)
 		for _, e := range page.Items {
 			_, err := reader.Episode(ctx, e.ID)
@@ -529,9 +529,9 @@ func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
 	ids = append(ids, put(t, s, 25, 26)...)
 	for name, read := range map[string]func(*Store) error{
 		"episode":  func(s *Store) error { _, err := s.Episode(t.Context(), ids[25]); return err },
-		"list":     func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil); return err },
+		"list":     func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil, nil); return err },
 		"search":   func(s *Store) error { _, err := s.Search(t.Context(), "reservation", nil); return err },
-		"complete": func(s *Store) error { return s.Complete(t.Context(), ids[25], Completion{Outcome: task(25).Outcome}) },
+		"complete": func(s *Store) error { return s.CompleteEpisode(t.Context(), ids[25], Completion{Outcome: task(25).Outcome}) },
 	} {
 		e := &swappingEngine{Engine: s.engine}
 		reader := newStore(e, Compression{})

@@ -427,7 +427,10 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 
 // Episode returns the episode with all its steps. Errors: ErrNotFound.
 func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
-	e, err := cached(ctx, s, cacheKey{noun: oneEpisode, id: id}, (*Episode).clone)
+	e, err := cached(ctx, s, cacheKey{noun: oneEpisode, id: id}, loader[*Episode]{
+		read:  func(ctx context.Context, q querier) (*Episode, error) { return s.load(ctx, q, id) },
+		clone: (*Episode).clone, size: (*Episode).size,
+	})
 	return e, failed(err, "get episode %v", id)
 }
 

@@ -87,7 +87,12 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 
 // Heuristic returns the heuristic. Errors: ErrNotFound.
 func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
-	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, (*Heuristic).clone)
+	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, loader[*Heuristic]{
+		read: func(ctx context.Context, q querier) (*Heuristic, error) {
+			return getOne(ctx, q, sqlGetHeuristic, id, s.heuristicFrom)
+		},
+		clone: (*Heuristic).clone, size: (*Heuristic).size,
+	})
 	return h, failed(err, "get heuristic %v", id)
 }
 
@@ -103,7 +108,8 @@ func (f *HeuristicFilter) where() (w where, err error) {
 // ListHeuristics returns the chosen heuristics, newest Created first. Errors:
 // ErrInvalid.
 func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Paging) (*Page[*Heuristic], error) {
-	page, err := cachedPage(ctx, s, heuristicPage, f, p, (*Heuristic).clone)
+	item := loader[*Heuristic]{clone: (*Heuristic).clone, size: (*Heuristic).size}
+	page, err := cachedPage(ctx, s, heuristicPage, f, p, item, s.listHeuristics)
 	return page, failed(err, "list heuristics")
 }
 

@@ -92,7 +92,8 @@ func (f EpisodeFilter) canonical() *EpisodeFilter {
 // ListEpisodes returns a page of the chosen episodes, newest start first, without
 // their steps (StepCount is set). Errors: ErrInvalid.
 func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (*Page[*Episode], error) {
-	page, err := cachedPage(ctx, s, episodePage, f, p, (*Episode).clone)
+	item := loader[*Episode]{clone: (*Episode).clone, size: (*Episode).size}
+	page, err := cachedPage(ctx, s, episodePage, f, p, item, s.listEpisodes)
 	return page, failed(err, "list episodes")
 }
 

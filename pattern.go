@@ -170,7 +170,12 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 
 // Pattern returns the pattern. Errors: ErrNotFound.
 func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
-	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, (*Pattern).clone)
+	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, loader[*Pattern]{
+		read: func(ctx context.Context, q querier) (*Pattern, error) {
+			return getOne(ctx, q, sqlGetPattern, id, s.patternFrom)
+		},
+		clone: (*Pattern).clone, size: (*Pattern).size,
+	})
 	return p, failed(err, "get pattern %v", id)
 }
 
@@ -189,7 +194,8 @@ func (f *PatternFilter) where() (w where, err error) {
 
 // ListPatterns returns the chosen patterns, newest Created first. Errors: ErrInvalid.
 func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (*Page[*Pattern], error) {
-	page, err := cachedPage(ctx, s, patternPage, f, p, (*Pattern).clone)
+	item := loader[*Pattern]{clone: (*Pattern).clone, size: (*Pattern).size}
+	page, err := cachedPage(ctx, s, patternPage, f, p, item, s.listPatterns)
 	return page, failed(err, "list patterns")
 }
 

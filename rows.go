@@ -71,6 +71,7 @@ const (
 	maxIterated  = 200      // items that an iterator reads at once
 )
 
+// validate checks what can be checked without the list.
 func (p *Paging) validate() error {
 	if p != nil && (p.Limit < 0 || p.Limit > maxLimit) {
 		return invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", p.Limit, maxLimit, defaultLimit)
@@ -220,7 +221,7 @@ func parseCursor(s, kinds string) ([]any, error) {
 func iterate[T any](page func(*Paging) (*Page[T], error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for p := (&Paging{Limit: defaultLimit}); ; {
-			got, err := page(p)
+			got, err := readAgain(func() (*Page[T], error) { return page(p) })
 			if err != nil {
 				var none T
 				yield(none, err)

@@ -53,7 +53,11 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 	if r.Match == "" {
 		return nil, nil
 	}
-	hits, err := cachedRequest(ctx, s, hitList, r, func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) })
+	hits, err := cachedRequest(ctx, s, hitList, r, loader[[]Hit]{
+		read:  func(ctx context.Context, q querier) ([]Hit, error) { return s.search(ctx, q, r) },
+		clone: func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) },
+		size:  func(hits []Hit) int { return interfaceSlice + sliceSize(hits) + sizeOfAll(hits, Hit.size) },
+	})
 	return hits, failed(err, "search")
 }
 

@@ -25,6 +25,7 @@ type Store struct {
 	payloads *payload.Codec
 	hub      *feed.Hub                   // of those who watch changes
 	cache    *cache.Cache[cacheKey, any] // nil: none
+	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
 }
 
