@@ -173,7 +173,7 @@ func cachedPage[F, T any, P interface {
 	if _, err := P(&r.Filter).where(); err != nil {
 		return nil, err
 	}
-	if err := r.validate(); err != nil {
+	if _, err := r.place(newestKinds); err != nil {
 		return nil, err
 	}
 	return cachedRequest(ctx, s, n, r, loader[*Page[T]]{

@@ -71,12 +71,21 @@ const (
 	maxIterated  = 200      // items that an iterator reads at once
 )
 
-// validate checks what can be checked without the list.
-func (p *Paging) validate() error {
-	if p != nil && (p.Limit < 0 || p.Limit > maxLimit) {
-		return invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", p.Limit, maxLimit, defaultLimit)
+// newestKinds are the kinds of the keys of a list that newestFirst returns.
+const newestKinds = "ii"
+
+// place returns the place behind which the page begins, nil for the first page. kinds
+// are those of the list's keys.
+func (p *Paging) place(kinds string) ([]any, error) {
+	switch {
+	case p == nil:
+		return nil, nil
+	case p.Limit < 0 || p.Limit > maxLimit:
+		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", p.Limit, maxLimit, defaultLimit)
+	case p.Cursor == "":
+		return nil, nil
 	}
-	return nil
+	return parseCursor(p.Cursor, kinds)
 }
 
 // listing is a SELECT whose rows are read in pages.
@@ -95,20 +104,15 @@ type listing[T any] struct {
 // page reads a page. What exceeds the engine's largest answer is asked for again
 // in halves: here, for all lists.
 func (l *listing[T]) page(ctx context.Context, q querier, p *Paging) (*Page[T], error) {
-	if err := p.validate(); err != nil {
+	at, err := p.place(l.kinds)
+	if err != nil {
 		return nil, err
 	}
-	limit, w := defaultLimit, l.where
-	if p != nil {
-		limit = cmp.Or(p.Limit, limit)
-		if p.Cursor != "" {
-			at, err := parseCursor(p.Cursor, l.kinds)
-			if err != nil {
-				return nil, err
-			}
-			w = l.after(at)
-		}
+	w := l.where
+	if at != nil {
+		w = l.after(at)
 	}
+	limit := cmp.Or(orZero(p).Limit, defaultLimit)
 	ask := limit + 1 // one row more tells whether there is a next page
 	for {
 		r, err := q.Query(ctx, engine.Stmt{SQL: l.sql(w), Args: append(w.args[:len(w.args):len(w.args)], int64(ask))})
@@ -173,7 +177,7 @@ func (l *listing[T]) sql(w where) string {
 // newestFirst lists a table with the columns seq and timeCol.
 func newestFirst[T any](columns, table, timeCol string, w where, row func(context.Context, []any) (T, int, error)) *listing[T] {
 	return &listing[T]{
-		columns: columns, from: table, where: w, keys: []string{timeCol, table + ".seq"}, kinds: "ii", descending: true, narrow: true, row: row,
+		columns: columns, from: table, where: w, keys: []string{timeCol, table + ".seq"}, kinds: newestKinds, descending: true, narrow: true, row: row,
 	}
 }
 
