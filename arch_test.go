@@ -26,7 +26,7 @@ type room struct {
 // rooms is the import table of docs/design.md.
 var rooms = map[string]room{
 	".": {
-		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/cache", "internal/schema"},
+		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/payload", "internal/feed", "internal/cache", "internal/schema"},
 		others: []string{"github.com/google/uuid"},
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
@@ -34,6 +34,9 @@ var rooms = map[string]room{
 		ours:   []string{"."},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "the command line must be possible with the public API alone, or the API lacks something",
+	},
+	"internal/effort": {
+		why: "every test may use it, so it knows nothing",
 	},
 	"internal/engine": {
 		why: "the seam knows no engine, or engines could not be exchanged",
@@ -68,6 +71,14 @@ var rooms = map[string]room{
 	"internal/hrana/hranatest": {
 		why: "the test server speaks to the real program over the network, not through our own code",
 	},
+	"internal/feed": {
+		ours: []string{"internal/engine"},
+		why:  "the feed tells which items have changed, not what they are",
+	},
+	"internal/payload": {
+		ours: []string{"internal/engine", "internal/codec"},
+		why:  "payloads are values of any type: the room knows their tables, not the nouns",
+	},
 	"internal/pool": {
 		why: "the pool keeps connections of any kind: it knows no protocol, and nothing that has one",
 	},
@@ -84,7 +95,7 @@ var rooms = map[string]room{
 
 // testRooms may only be imported by tests: what tests need must not reach users'
 // binaries.
-var testRooms = []string{"internal/engine/enginetest", "internal/hrana/hranatest"}
+var testRooms = []string{"internal/effort", "internal/engine/enginetest", "internal/hrana/hranatest"}
 
 // testOthers are modules of others that any test may use.
 var testOthers = []string{"pgregory.net/rapid", "go.uber.org/goleak"}

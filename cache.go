@@ -11,50 +11,53 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
 )
 
-// Cache says what a Store keeps in memory of what it has read: episodes,
-// patterns, heuristics, lists and hits of searches. Whoever writes to the
-// database, a read shows it as it was at some moment not earlier than
-// PollInterval before the call, and never without what this Store has written. Of
-// a local file a read shows the newest state; to a replica its lag is added, and
-// StaleIfError while the server is away. The zero value of every field means its
-// default.
+// Cache configures what a Store keeps in memory of what it has read: episodes,
+// patterns, heuristics, lists and search results. Entries are validated against
+// the change feed of the database: a read reflects the database at some time not
+// earlier than PollInterval before the call, whoever writes to it, and always
+// includes what this Store has written before. Reads of a local file are always
+// current. Those of a replica lag behind as it does. The zero value of every field
+// means its default. See also WithFresh and WithReadInfo.
 type Cache struct {
-	// Disabled makes every read ask the database.
+	// Disabled makes every read query the database.
 	Disabled bool
-	// MaxBytes bounds the memory that is used, about. At least 64 KiB, default
-	// 64 MiB.
+	// MaxBytes bounds the memory that entries take, in bytes, as decoded values with
+	// what the cache needs for them. At least 65,536, default 67,108,864 (64 MiB).
 	MaxBytes int64
-	// BaseTTL is how long something is kept that was read once. What is read often
-	// is kept for longer, what nobody reads again or what changes often for less,
-	// within MinTTL and MaxTTL. Defaults 5 min, 1 min and 1 h; MinTTL is at least
-	// 1 s.
+	// BaseTTL is how long an entry is kept that is not read again. Every read keeps
+	// it for five times its average read interval from then on, but no less than
+	// MinTTL; MaxTTL after it was loaded an entry ends in any case. A change ends it at
+	// once. Defaults 5 min, 1 min and 1 h; MinTTL is at least 1 s, and no more than
+	// BaseTTL, which is no more than MaxTTL.
 	BaseTTL, MinTTL, MaxTTL time.Duration
-	// PollInterval is how long a read relies on what is known of others' writes
-	// before it asks the server again, which all reads do together. Default 5 s.
-	// Unused for a local file.
+	// PollInterval bounds the staleness of cached reads with respect to writes by
+	// other Stores and programs. When it has elapsed, the next read polls the server;
+	// concurrent reads share that poll. Not negative, default 5 s. Unused for a local
+	// file.
 	PollInterval time.Duration
-	// StaleIfError is for how much longer a read may rely on it while the server
-	// cannot be reached; Stats().Cache counts such reads. Default 5 min; negative:
-	// not at all. Unused for a local file.
+	// StaleIfError is how long past PollInterval entries may still be served when
+	// polling fails because the server cannot be reached (a Retryable error or a
+	// timeout), as in RFC 5861. Stats().Cache.StaleServed counts such reads, and
+	// ReadInfo.Stale tells of each. Not negative, default 5 min. Unused for a local
+	// file.
 	StaleIfError time.Duration
-	// NoClock keeps the Store from asking the database what others have written. A
-	// read then may show what was right 60 s ago.
-	NoClock bool
+	// DisableStale serves nothing from the cache while polling fails.
+	DisableStale bool
+	// DisablePolling turns change detection off. Entries then expire after at most
+	// 60 s, which bounds the staleness of reads.
+	DisablePolling bool
 }
 
 func (c *Cache) options() cache.Options {
 	return cache.Options{
 		MaxBytes: c.MaxBytes, BaseTTL: c.BaseTTL, MinTTL: c.MinTTL, MaxTTL: c.MaxTTL,
-		PollInterval: c.PollInterval, StaleIfError: c.StaleIfError, Groups: clockGroups,
+		PollInterval: c.PollInterval, StaleIfError: c.StaleIfError, DisableStale: c.DisableStale, Unreachable: Retryable,
 	}
 }
 
 func (c *Cache) validate() error {
 	if bad, ok := errors.AsType[*cache.OptionError](c.options().Validate()); ok {
 		return invalid("Cache."+bad.Field, "%s", bad.Problem)
-	}
-	if c.PollInterval < 0 {
-		return invalid("Cache.PollInterval", "is %v, must be positive, or 0 for the default", c.PollInterval)
 	}
 	return nil
 }
@@ -72,95 +75,118 @@ const (
 	hitList
 )
 
-// cacheKey is an item by its id, or a request in JSON.
+// cacheKey is an item by its id, or a list or search by its request.
 type cacheKey struct {
 	noun    noun
 	id      ID
-	request string
+	request string // JSON, which is never parsed
 }
 
 // requestFor returns the key of a request that has been checked.
 func requestFor(n noun, request any) (cacheKey, error) {
 	switch r := request.(type) {
-	case *EpisodeFilter:
-		request = r.canonical()
+	case *pageRequest[EpisodeFilter]:
+		request = &pageRequest[EpisodeFilter]{*r.Filter.canonical(), r.Paging}
 	case *searchRequest:
-		request = &searchRequest{r.Match, *r.Filter.canonical()}
+		request = &searchRequest{r.Match, SearchOptions{*r.Filter.canonical(), r.Limit}}
 	}
 	text, err := json.Marshal(request)
 	return cacheKey{noun: n, request: string(text)}, err
 }
 
-// read returns what a key stands for, as q tells it.
-func (s *Store) read(ctx context.Context, q querier, key cacheKey) (any, error) {
-	switch key.noun {
-	case oneEpisode:
-		return s.load(ctx, q, key.id)
-	case onePattern:
-		return getOne(ctx, q, sqlGetPattern, key.id, s.packer.patternFrom)
-	case oneHeuristic:
-		return getOne(ctx, q, sqlGetHeuristic, key.id, s.packer.heuristicFrom)
-	case episodePage:
-		return readRequest(ctx, q, key, s.listEpisodes)
-	case patternPage:
-		return readRequest(ctx, q, key, s.listPatterns)
-	case heuristicPage:
-		return readRequest(ctx, q, key, s.listHeuristics)
-	default:
-		return readRequest(ctx, q, key, s.search)
-	}
+// loader reads values of a type for the cache.
+type loader[V any] struct {
+	read  func(context.Context, querier) (V, error)
+	clone func(V) V
+	size  func(V) int // memory in bytes
 }
 
-func readRequest[R, V any](ctx context.Context, q querier, key cacheKey, read func(context.Context, querier, *R) (V, error)) (any, error) {
-	request := new(R)
-	if err := json.Unmarshal([]byte(key.request), request); err != nil {
-		return nil, err
-	}
-	return read(ctx, q, request)
-}
-
-// cached returns what a key stands for, from the cache if that may be. What it
-// returns is the caller's own.
-func cached[V any](ctx context.Context, s *Store, key cacheKey, clone func(V) V) (v V, err error) {
-	if s.cache == nil {
-		found, err := s.read(ctx, s.engine, key)
-		if err != nil {
-			return v, err
-		}
-		return found.(V), nil
-	}
-	r, err := s.cache.Get(ctx, key)
-	switch {
-	case errors.Is(err, cache.ErrClosed):
-		return v, ErrClosed
-	case err != nil:
+// cached returns the value of a key, from the cache if it may be. The value is the
+// caller's own.
+func cached[V any](ctx context.Context, s *Store, key cacheKey, l loader[V]) (v V, err error) {
+	if err := s.check(ctx, true, ""); err != nil {
 		return v, err
-	case !r.Found:
+	}
+	once := l.read
+	l.read = func(ctx context.Context, q querier) (V, error) {
+		return readAgain(func() (V, error) { return once(ctx, q) })
+	}
+	if s.cache == nil {
+		begun := time.Now()
+		if v, err = l.read(ctx, s.engine); err == nil || errors.Is(err, ErrNotFound) {
+			tellReadInfo(ctx, cache.Result[V]{Age: time.Since(begun)})
+		}
+		return v, err
+	}
+	get := s.cache.Get
+	if ctx.Value(freshKey{}) != nil {
+		get = s.cache.GetFresh
+	}
+	deadline, _ := ctx.Deadline()
+	r, err := get(ctx, key, func(ctx context.Context, since int64) (cache.Loaded[cacheKey, any], error) {
+		// The load goes on while others wait for it, but is to be done by then.
+		return loadForCache(engine.WithSoftDeadline(ctx, deadline), s, key, since, l)
+	})
+	if errors.Is(err, cache.ErrClosed) {
+		return v, ErrClosed
+	}
+	if err != nil {
+		return v, err
+	}
+	tellReadInfo(ctx, r)
+	if !r.Found {
 		return v, ErrNotFound
 	}
-	return clone(r.Value.(V)), nil
+	return l.clone(r.Value.(V)), nil
 }
 
-// cachedRequest is cached for a request.
-func cachedRequest[V any](ctx context.Context, s *Store, n noun, request any, clone func(V) V) (v V, err error) {
+func loadForCache[V any](ctx context.Context, s *Store, key cacheKey, since int64, l loader[V]) (loaded cache.Loaded[cacheKey, any], err error) {
+	q := &feedQuerier{querier: s.engine, since: since, read: s.unpolled}
+	v, err := l.read(ctx, q)
+	loaded.Missing = errors.Is(err, ErrNotFound)
+	if err != nil && !loaded.Missing {
+		return loaded, err
+	}
+	loaded.Feed, loaded.Size, loaded.AnyChange = q.feed, stringSize(key.request), key.request != ""
+	if !loaded.Missing {
+		loaded.Value = v
+		loaded.Size += l.size(v)
+	}
+	return loaded, nil
+}
+
+// cachedRequest is cached for a request, which has been checked.
+func cachedRequest[V any](ctx context.Context, s *Store, n noun, request any, l loader[V]) (v V, err error) {
 	key, err := requestFor(n, request)
 	if err != nil {
 		return v, err
 	}
-	return cached(ctx, s, key, clone)
+	return cached(ctx, s, key, l)
 }
 
-// cachedPage is cached for a list, whose filter it checks.
-func cachedPage[T any](ctx context.Context, s *Store, n noun, filter interface{ where() (where, error) }, clone func(T) T) (*Page[T], error) {
-	if _, err := filter.where(); err != nil {
+// cachedPage is cached for a list, whose filter and paging it checks.
+func cachedPage[F, T any, P interface {
+	*F
+	where() (where, error)
+}](ctx context.Context, s *Store, n noun, filter P, paging *Paging, item loader[T], list func(context.Context, querier, *pageRequest[F]) (*Page[T], error)) (*Page[T], error) {
+	r := &pageRequest[F]{*orZero((*F)(filter)), *orZero(paging)}
+	if _, err := P(&r.Filter).where(); err != nil {
 		return nil, err
 	}
-	return cachedRequest(ctx, s, n, filter, func(p *Page[T]) *Page[T] { return p.clone(clone) })
+	if _, err := r.place(newestKinds); err != nil {
+		return nil, err
+	}
+	return cachedRequest(ctx, s, n, r, loader[*Page[T]]{
+		read:  func(ctx context.Context, q querier) (*Page[T], error) { return list(ctx, q, r) },
+		clone: func(p *Page[T]) *Page[T] { return p.clone(item.clone) },
+		size:  func(p *Page[T]) int { return p.size(item.size) },
+	})
 }
 
 // changed must be called when this Store has changed items, or may have, before
 // its caller is told.
 func (s *Store) changed(n noun, ids ...ID) {
+	s.hub.Kick()
 	if s.cache == nil {
 		return
 	}
@@ -176,80 +202,56 @@ func (s *Store) openCache(o Cache) {
 	if o.Disabled {
 		return
 	}
-	source := cache.Source[cacheKey, any]{
-		Load: func(ctx context.Context, key cacheKey, since int64) (cache.Loaded[any], error) {
-			return s.loadForCache(engine.WithSoftDeadline(ctx, cache.Deadline(ctx)), key, since, !o.NoClock)
-		},
-	}
 	options := o.options()
-	if !o.NoClock {
-		source.Poll = func(ctx context.Context, since int64) (cache.Look, error) { return look(ctx, s.engine, since) }
+	var poll cache.Poll[cacheKey]
+	if s.unpolled = o.DisablePolling; !s.unpolled {
+		poll = func(ctx context.Context, since int64) (cacheFeed, error) { return pollFeed(ctx, s.engine, since) }
 		if file, ok := s.engine.(*embedded.Engine); ok {
-			source.Poll = (&fileClock{file: file}).look
-			options.PollInterval, options.StaleIfError = -1, -1 // asking a file costs next to nothing
+			poll = (&fileFeed{file: file}).poll
+			options.PollEveryHit, options.DisableStale = true, true // polling a file costs next to nothing
 		}
 	}
 	var err error
-	if s.cache, err = cache.New(source, options); err != nil {
+	if s.cache, err = cache.New[cacheKey, any](poll, options); err != nil {
 		panic(err) // the options have been checked
 	}
 }
 
-func (s *Store) loadForCache(ctx context.Context, key cacheKey, since int64, clock bool) (l cache.Loaded[any], err error) {
-	q := &clocked{engine: s.engine, since: since, due: clock}
-	l.Value, err = s.read(ctx, q, key)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		l.Missing = true
-	case err != nil:
-		return l, err
-	}
-	l.Look, l.Version, l.Cost = q.look, q.version, q.cost+len(key.request)
-	l.Group = clockGroup(key.id)
-	if key.request != "" {
-		l.Group = cache.Everything
-	}
-	return l, nil
-}
-
-// CacheStats is what a Store has kept in memory, and what that was good for.
+// CacheStats are the counters of a Store's cache.
 type CacheStats struct {
-	// Mode is "clock" if the database tells what others have written, otherwise
-	// "ttl_only".
+	// Mode is "polling", or "ttl_only" with Cache.DisablePolling.
 	Mode    string `json:"mode"`
 	Entries int    `json:"entries"`
-	Bytes   int64  `json:"bytes"`
+	Bytes   int64  `json:"bytes"` // the memory that the entries take
 
-	Hits        uint64 `json:"hits"`
-	StaleServed uint64 `json:"stale_served"` // of these, while the server could not be reached
-	Misses      uint64 `json:"misses"`
+	Hits        uint64 `json:"hits"`         // reads served from memory
+	StaleServed uint64 `json:"stale_served"` // hits while the server could not be reached
+	Misses      uint64 `json:"misses"`       // reads that needed a load
+	SharedLoads uint64 `json:"shared_loads"` // times that a read waited for a load begun by another
 
-	Loads       uint64 `json:"loads"`
-	SharedLoads uint64 `json:"shared_loads"` // misses that waited for the load of another
-	Refreshes   uint64 `json:"refreshes"`    // loads ahead of the end of an entry
-	Polls       uint64 `json:"polls"`        // questions what others have written, besides those of loads
-
+	Loads        uint64 `json:"loads"`
 	LoadFailures uint64 `json:"load_failures"`
+	Polls        uint64 `json:"polls"` // of the change feed, excluding loads
 	PollFailures uint64 `json:"poll_failures"`
 
-	// Why entries have gone.
+	// Removals of entries, by cause.
 
-	Evictions            uint64 `json:"evictions"` // for want of memory
-	Expiries             uint64 `json:"expiries"`
-	InvalidationsOwn     uint64 `json:"invalidations_own"`     // by what this Store has written
-	InvalidationsForeign uint64 `json:"invalidations_foreign"` // by what others have
+	Evictions           uint64 `json:"evictions"`            // MaxBytes was reached
+	Expiries            uint64 `json:"expiries"`             // the TTL was over
+	InvalidationsLocal  uint64 `json:"invalidations_local"`  // writes by this Store
+	InvalidationsRemote uint64 `json:"invalidations_remote"` // changes in the feed
 
-	MeanTTL time.Duration `json:"mean_ttl"` // that was granted, on average
-	TTLs    Histogram     `json:"ttls"`     // granted to the entries that have gone
+	// MeanTTL is the average time for which entries were kept or may be; nanoseconds
+	// in JSON.
+	MeanTTL time.Duration `json:"mean_ttl"`
 }
 
 func newCacheStats(s cache.Stats) *CacheStats {
 	return &CacheStats{
 		Mode: s.Mode.String(), Entries: s.Entries, Bytes: s.Bytes,
-		Hits: s.Hits, StaleServed: s.StaleServed, Misses: s.Misses,
-		Loads: s.Loads, SharedLoads: s.Shared, Refreshes: s.Refreshes, Polls: s.Polls,
-		LoadFailures: s.LoadFailures, PollFailures: s.PollFailures,
-		Evictions: s.Evicted, Expiries: s.Expired, InvalidationsOwn: s.InvalidatedOwn, InvalidationsForeign: s.InvalidatedForeign,
-		MeanTTL: s.MeanTTL, TTLs: Histogram{Bounds: cache.TTLBounds(), Buckets: s.TTLs.Buckets[:], Count: s.TTLs.Count, Sum: s.TTLs.Sum},
+		Hits: s.Hits, StaleServed: s.StaleServed, Misses: s.Misses, SharedLoads: s.Shared,
+		Loads: s.Loads, LoadFailures: s.LoadFailures, Polls: s.Polls, PollFailures: s.PollFailures,
+		Evictions: s.Evicted, Expiries: s.Expired, InvalidationsLocal: s.InvalidatedLocal, InvalidationsRemote: s.InvalidatedRemote,
+		MeanTTL: s.MeanTTL,
 	}
 }

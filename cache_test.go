@@ -1,7 +1,6 @@
 package episodic
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -207,7 +206,7 @@ func (w *world) change(t testing.TB, s *Store, i *item, stranger bool) (version 
 	case isEpisode:
 		err = s.AddTags(t.Context(), i.id, word)
 	case isRunning && gone:
-		err = s.Start(t.Context(), &Episode{ID: i.id, Description: "oracle"})
+		err = s.StartEpisode(t.Context(), &Episode{ID: i.id, Description: "oracle"})
 	case isRunning:
 		_, err = s.AppendSteps(t.Context(), i.id, Step{Tool: "x"})
 	default:
@@ -228,7 +227,7 @@ func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions 
 	switch kind {
 	case 0:
 		var page *Page[*Episode]
-		if page, err = s.ListEpisodes(t.Context(), nil); err == nil {
+		if page, err = s.ListEpisodes(t.Context(), nil, nil); err == nil {
 			for _, e := range page.Items {
 				found[e.ID] = versionOf(e)
 			}
@@ -236,14 +235,14 @@ func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions 
 		items = episodes
 	case 1:
 		var hits []Hit
-		hits, err = s.Search(t.Context(), "oracle", &SearchOptions{Filter: EpisodeFilter{Limit: 100}})
+		hits, err = s.Search(t.Context(), "oracle", &SearchOptions{Limit: 100})
 		for _, h := range hits {
 			found[h.Episode.ID] = versionOf(h.Episode)
 		}
 		items = episodes
 	case 2:
 		var page *Page[*Pattern]
-		if page, err = s.ListPatterns(t.Context(), nil); err == nil {
+		if page, err = s.ListPatterns(t.Context(), nil, nil); err == nil {
 			for _, p := range page.Items {
 				found[p.ID], _ = strconv.Atoi(p.Description)
 			}
@@ -341,33 +340,33 @@ func TestCacheIsNeverOlderThanItSays(t *testing.T) {
 		t.Logf("%d reads, %d writes in %v: %.2f %% were outdated, by %v at most; the reader hit %d, missed %d, polled %d times",
 			reads.Load(), writes.Load(), time.Since(start).Round(time.Millisecond), 100*float64(stale.Load())/float64(reads.Load()),
 			time.Duration(oldest.Load()).Round(time.Microsecond), c.Hits, c.Misses, c.Polls)
-		if c.Hits == 0 || c.InvalidationsForeign == 0 || writes.Load() < 20 {
+		if c.Hits == 0 || c.InvalidationsRemote == 0 || writes.Load() < 20 {
 			t.Errorf("too little happened: %d writes, %+v", writes.Load(), c)
 		}
 	})
 }
 
-// Two looks that begin before either is noted must both tell of a change.
-func TestCacheLooksAtAFileAreTold(t *testing.T) {
+// Two polls that begin before either is applied must both tell of a change.
+func TestCachePollsOfAFileAreTold(t *testing.T) {
 	s := onFile(t)
-	f := &fileClock{file: s.engine.(*embedded.Engine)}
-	before, err := f.look(t.Context(), 0)
+	f := &fileFeed{file: s.engine.(*embedded.Engine)}
+	before, err := f.poll(t.Context(), 0)
 	ok(t, err)
 	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
 	var after int64
 	for range 2 {
-		l, err := f.look(t.Context(), before.Seq)
+		l, err := f.poll(t.Context(), before.Seq)
 		ok(t, err)
 		if l.Seq <= before.Seq || len(l.Changes) != 1 {
-			t.Errorf("look since %d shows %+v", before.Seq, l)
+			t.Errorf("poll since %d shows %+v", before.Seq, l)
 		}
 		after = l.Seq
 	}
 	reads := s.Stats().Reads
-	l, err := f.look(t.Context(), after)
+	l, err := f.poll(t.Context(), after)
 	ok(t, err)
 	if l.Seq != after || l.Changes != nil || s.Stats().Reads != reads {
-		t.Errorf("look since %d shows %+v, with %d reads", after, l, s.Stats().Reads-reads)
+		t.Errorf("poll since %d shows %+v, with %d reads", after, l, s.Stats().Reads-reads)
 	}
 }
 
@@ -376,9 +375,9 @@ func TestCachedListsAndSearches(t *testing.T) {
 		count := func() (n [3]int) {
 			hits, err := s.Search(t.Context(), "pool", nil)
 			ok(t, err)
-			page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}})
+			page, err := s.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}}, nil)
 			ok(t, err)
-			heuristics, err := s.ListHeuristics(t.Context(), nil)
+			heuristics, err := s.ListHeuristics(t.Context(), nil, nil)
 			ok(t, err)
 			return [3]int{len(hits), len(page.Items), len(heuristics.Items)}
 		}
@@ -391,7 +390,7 @@ func TestCachedListsAndSearches(t *testing.T) {
 				change func() error
 				want   [3]int
 			}{
-				{"an episode", func() error { return by.PutEpisode(t.Context(), e) }, [3]int{1, 1, 0}},
+				{"an episode", func() error { e.Revision, h.Revision = 0, 0; return by.PutEpisode(t.Context(), e) }, [3]int{1, 1, 0}},
 				{"a tag less", func() error { return by.RemoveTags(t.Context(), e.ID, "go") }, [3]int{1, 0, 0}},
 				{"a tag more", func() error { return by.AddTags(t.Context(), e.ID, "go") }, [3]int{1, 1, 0}},
 				{"a heuristic", func() error { return by.PutHeuristic(t.Context(), h) }, [3]int{1, 1, 1}},
@@ -412,7 +411,7 @@ func TestCachedListsAndSearches(t *testing.T) {
 			count()
 			sql(t, other, stmt(tt.sql))
 			shows(t, tt.what, lag, func() bool {
-				page, err := other.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}})
+				page, err := other.ListEpisodes(t.Context(), &EpisodeFilter{Tags: []string{"go"}}, nil)
 				ok(t, err)
 				return count()[1] == len(page.Items)
 			})
@@ -420,9 +419,8 @@ func TestCachedListsAndSearches(t *testing.T) {
 	})
 }
 
-// Requests that differ in one field, whichever, have different keys, and what is
-// asked is what was requested.
-func TestCacheKeysHoldRequests(t *testing.T) {
+// Requests that differ in one field, whichever, have different keys.
+func TestCacheKeysTellRequestsApart(t *testing.T) {
 	times := rapid.Custom(func(t *rapid.T) time.Time {
 		at := anyTime.Draw(t, "time")
 		if rapid.Bool().Draw(t, "far") {
@@ -433,7 +431,7 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 	var draw func(t *rapid.T, v reflect.Value, name string)
 	draw = func(t *rapid.T, v reflect.Value, name string) {
 		switch v.Interface().(type) {
-		case EpisodeFilter:
+		case EpisodeFilter, PatternFilter, HeuristicFilter, SearchOptions, Paging:
 			for i := range v.NumField() {
 				draw(t, v.Field(i), v.Type().Field(i).Name)
 			}
@@ -450,25 +448,25 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 		}
 	}
 	requests := []func() any{
-		func() any { return &EpisodeFilter{} }, func() any { return &PatternFilter{} }, func() any { return &HeuristicFilter{} },
-		func() any { return &searchRequest{} },
+		func() any { return &pageRequest[EpisodeFilter]{} }, func() any { return &pageRequest[PatternFilter]{} },
+		func() any { return &pageRequest[HeuristicFilter]{} }, func() any { return &searchRequest{} },
 	}
 	asked := func(t *rapid.T, request any) string {
 		var w where
 		switch f := request.(type) {
-		case *EpisodeFilter:
-			w, _ = f.where()
+		case *pageRequest[EpisodeFilter]:
+			w, _ = f.Filter.where()
 			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
-		case *PatternFilter:
-			w, _ = f.where()
+		case *pageRequest[PatternFilter]:
+			w, _ = f.Filter.where()
 			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
-		case *HeuristicFilter:
-			w, _ = f.where()
+		case *pageRequest[HeuristicFilter]:
+			w, _ = f.Filter.where()
 			return fmt.Sprintf("%#v %d %q", w, f.Limit, f.Cursor)
 		}
 		r := request.(*searchRequest)
 		w, _ = r.Filter.where()
-		return fmt.Sprintf("%q %#v %d", r.Match, w, r.Filter.Limit)
+		return fmt.Sprintf("%q %#v %d", r.Match, w, r.Limit)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, len(requests)-1).Draw(t, "kind")
@@ -486,29 +484,14 @@ func TestCacheKeysHoldRequests(t *testing.T) {
 			if keys[i], err = requestFor(episodePage+noun(n), request); err != nil {
 				t.Fatalf("key of %+v: %v", request, err)
 			}
-			var got string
-			keep := func(r any) (any, error) { got = asked(t, r); return nil, nil }
-			switch n {
-			case 0:
-				_, err = readRequest(t.Context(), nil, keys[i], keeping[EpisodeFilter](keep))
-			case 1:
-				_, err = readRequest(t.Context(), nil, keys[i], keeping[PatternFilter](keep))
-			case 2:
-				_, err = readRequest(t.Context(), nil, keys[i], keeping[HeuristicFilter](keep))
-			default:
-				_, err = readRequest(t.Context(), nil, keys[i], keeping[searchRequest](keep))
-			}
-			if want := asked(t, request); err != nil || got != want {
-				t.Fatalf("asked for\n%s\nrequested\n%s\nerror %v", got, want, err)
-			}
 		}
 		if asked(t, a) != asked(t, b) && keys[0] == keys[1] {
 			t.Fatalf("%+v and %+v share a key", a, b)
 		}
 	})
 	for n := range requests {
-		a, _ := requestFor(episodePage+noun(n), &HeuristicFilter{})
-		b, _ := requestFor(episodePage+noun((n+1)%len(requests)), &HeuristicFilter{})
+		a, _ := requestFor(episodePage+noun(n), &pageRequest[HeuristicFilter]{})
+		b, _ := requestFor(episodePage+noun((n+1)%len(requests)), &pageRequest[HeuristicFilter]{})
 		if a == b {
 			t.Error("requests of different kinds share a key")
 		}
@@ -535,19 +518,22 @@ func TestCacheRefusesAsTheDatabaseDoes(t *testing.T) {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
 		calls := map[string]func(s *Store) error{}
 		for _, f := range []EpisodeFilter{
-			{Limit: -1}, {Limit: 1001}, {Cursor: "x"}, {Cursor: "\xff"}, {Outcome: "x"}, {Domain: "\xff"}, {Tags: []string{"\x00\xff"}}, {Language: "\xff"}, {TaskType: "\xff"},
+			{Outcome: "x"}, {State: "x"}, {Domain: "\xff"}, {Tags: []string{"\x00\xff"}}, {Language: "\xff"}, {TaskType: "\xff"},
 		} {
-			calls[fmt.Sprintf("list %+q", fmt.Sprint(f))] = func(s *Store) error { _, err := s.ListEpisodes(t.Context(), &f); return err }
+			calls[fmt.Sprintf("list %+q", fmt.Sprint(f))] = func(s *Store) error { _, err := s.ListEpisodes(t.Context(), &f, nil); return err }
 			calls[fmt.Sprintf("search %+q", fmt.Sprint(f))] = func(s *Store) error {
 				_, err := s.Search(t.Context(), "x", &SearchOptions{Filter: f})
 				return err
 			}
 		}
-		for _, f := range []PatternFilter{{Limit: -1}, {Cursor: "x"}, {Kind: "x"}, {MinSuccessRate: 2}, {Domain: "\xff"}} {
-			calls[fmt.Sprintf("patterns %+v", f)] = func(s *Store) error { _, err := s.ListPatterns(t.Context(), &f); return err }
+		for _, f := range []PatternFilter{{Kind: "x"}, {MinSuccessRate: 2}, {Domain: "\xff"}} {
+			calls[fmt.Sprintf("patterns %+v", f)] = func(s *Store) error { _, err := s.ListPatterns(t.Context(), &f, nil); return err }
 		}
-		for _, f := range []HeuristicFilter{{Limit: 1001}, {Cursor: "x"}, {MinConfidence: -1}} {
-			calls[fmt.Sprintf("heuristics %+v", f)] = func(s *Store) error { _, err := s.ListHeuristics(t.Context(), &f); return err }
+		for _, p := range []Paging{{Limit: -1}, {Limit: 1001}, {Cursor: "x"}, {Cursor: "\xff"}} {
+			calls[fmt.Sprintf("page %+q", fmt.Sprint(p))] = func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil, &p); return err }
+		}
+		for _, f := range []HeuristicFilter{{MinConfidence: -1}} {
+			calls[fmt.Sprintf("heuristics %+v", f)] = func(s *Store) error { _, err := s.ListHeuristics(t.Context(), &f, nil); return err }
 		}
 		for name, call := range calls {
 			want := call(other)
@@ -561,8 +547,8 @@ func TestCacheRefusesAsTheDatabaseDoes(t *testing.T) {
 				}
 			}
 		}
-		if n := s.Stats().Cache.Entries; n != 0 {
-			t.Errorf("%d entries", n)
+		if c := s.Stats().Cache; c.Entries != 0 || c.Misses != 0 || c.LoadFailures != 0 {
+			t.Errorf("refused requests reached the cache: %+v", c)
 		}
 	})
 }
@@ -580,9 +566,9 @@ func TestCacheHandsOutWhatIsTheCallersOwn(t *testing.T) {
 			"episode":        func(s *Store) (any, error) { return s.Episode(t.Context(), e.ID) },
 			"pattern":        func(s *Store) (any, error) { return s.Pattern(t.Context(), p.ID) },
 			"heuristic":      func(s *Store) (any, error) { return s.Heuristic(t.Context(), h.ID) },
-			"episode page":   func(s *Store) (any, error) { return s.ListEpisodes(t.Context(), nil) },
-			"pattern page":   func(s *Store) (any, error) { return s.ListPatterns(t.Context(), nil) },
-			"heuristic page": func(s *Store) (any, error) { return s.ListHeuristics(t.Context(), nil) },
+			"episode page":   func(s *Store) (any, error) { return s.ListEpisodes(t.Context(), nil, nil) },
+			"pattern page":   func(s *Store) (any, error) { return s.ListPatterns(t.Context(), nil, nil) },
+			"heuristic page": func(s *Store) (any, error) { return s.ListHeuristics(t.Context(), nil, nil) },
 			"hits":           func(s *Store) (any, error) { return s.Search(t.Context(), e.Description, nil) },
 		} {
 			want, err := read(other)
@@ -641,7 +627,7 @@ func TestCacheOfWhatIsNotThere(t *testing.T) {
 			ok(t, by.PutEpisode(t.Context(), e))
 			_, err := by.AddEpisodes(t.Context(), added)
 			ok(t, err)
-			ok(t, by.Start(t.Context(), running))
+			ok(t, by.StartEpisode(t.Context(), running))
 			ok(t, by.PutPattern(t.Context(), p))
 			ok(t, by.PutHeuristic(t.Context(), h))
 			shows(t, "what was made", time.Duration(n)*lag, func() bool { return read() == 5 })
@@ -670,7 +656,7 @@ func TestCacheWhileTheServerIsAway(t *testing.T) {
 	known, unknown := &Episode{Description: "known", Context: Context{Domain: "old"}}, &Episode{Description: "unknown"}
 	ok(t, other.PutEpisode(t.Context(), known))
 	ok(t, other.PutEpisode(t.Context(), unknown))
-	s, strict := cachedStore(t, link.URL(), Cache{}), cachedStore(t, link.URL(), Cache{StaleIfError: -1})
+	s, strict := cachedStore(t, link.URL(), Cache{}), cachedStore(t, link.URL(), Cache{DisableStale: true})
 	for _, s := range []*Store{s, strict} {
 		_, err := s.Episode(t.Context(), known.ID)
 		ok(t, err)
@@ -698,14 +684,14 @@ func TestCacheWhileTheServerIsAway(t *testing.T) {
 			t.Errorf("what is not known: %v", err)
 		}
 		if _, err := timed(strict, known.ID); !Retryable(err) {
-			t.Errorf("what is known, with StaleIfError -1: %v", err)
+			t.Errorf("what is known, with DisableStale: %v", err)
 		}
 	}
 	if c := s.Stats().Cache; c.StaleServed != rounds || c.PollFailures == 0 || c.LoadFailures == 0 || c.Hits < c.StaleServed {
 		t.Errorf("%+v", c)
 	}
 	if c := strict.Stats().Cache; c.StaleServed != 0 || c.PollFailures == 0 {
-		t.Errorf("with StaleIfError -1: %+v", c)
+		t.Errorf("with DisableStale: %+v", c)
 	}
 
 	link.Refuse(false)
@@ -734,15 +720,15 @@ func TestCacheWhileTheServerIsAway(t *testing.T) {
 	}
 }
 
-func TestCacheWithoutTheClock(t *testing.T) {
+func TestCacheWithoutPolling(t *testing.T) {
 	onEveryTarget(t, func(t *testing.T, target string) {
-		s, other := cachedStore(t, target, Cache{NoClock: true}), cachedStore(t, target, Cache{})
+		s, other := cachedStore(t, target, Cache{DisablePolling: true}), cachedStore(t, target, Cache{})
 		e := &Episode{Description: "x", Context: Context{Domain: "1"}}
 		read := func(want string) {
 			t.Helper()
 			got, err := s.Episode(t.Context(), e.ID)
 			ok(t, err)
-			page, err := s.ListEpisodes(t.Context(), nil)
+			page, err := s.ListEpisodes(t.Context(), nil, nil)
 			ok(t, err)
 			if got.Context.Domain != want || page.Items[0].Context.Domain != want {
 				t.Errorf("reads %s, %s, want %s", got.Context.Domain, page.Items[0].Context.Domain, want)
@@ -759,7 +745,7 @@ func TestCacheWithoutTheClock(t *testing.T) {
 		if c := s.Stats().Cache; c.Mode != "ttl_only" || c.Polls != 0 || c.Hits != 2 || c.Loads != 4 || c.MeanTTL > 66*time.Second {
 			t.Errorf("%+v", c)
 		}
-		if c := other.Stats().Cache; c.Mode != "clock" {
+		if c := other.Stats().Cache; c.Mode != "polling" {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -795,14 +781,14 @@ func TestCacheStampede(t *testing.T) {
 	}
 }
 
-// A database that is restored to what it was loses changes, and its clock goes
+// A database that is restored to what it was loses changes, and its feed goes
 // back. What is cached must not outlive that.
 func TestCacheOfARestoredDatabase(t *testing.T) {
 	onEveryCached(t, func(t *testing.T, s, other *Store, lag time.Duration) {
 		e := &Episode{Description: "x", Context: Context{Domain: "old"}}
 		p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"x"}}}
 		ok(t, s.PutEpisode(t.Context(), e))
-		old := number(t, other, "SELECT max(seq) FROM clock")
+		old := number(t, other, "SELECT max(n) FROM feed")
 		e.Context.Domain = "new"
 		for range 5 {
 			ok(t, other.PutEpisode(t.Context(), e))
@@ -811,7 +797,7 @@ func TestCacheOfARestoredDatabase(t *testing.T) {
 		read := func() string {
 			got, err := s.Episode(t.Context(), e.ID)
 			ok(t, err)
-			page, err := s.ListEpisodes(t.Context(), nil)
+			page, err := s.ListEpisodes(t.Context(), nil, nil)
 			ok(t, err)
 			hits, err := s.Search(t.Context(), "x", nil)
 			ok(t, err)
@@ -822,9 +808,9 @@ func TestCacheOfARestoredDatabase(t *testing.T) {
 		for range 3 {
 			sql(t, other,
 				stmt("UPDATE episodes SET domain='old'"), stmt("DELETE FROM patterns"),
-				stmt("DELETE FROM clock WHERE seq>?", old), stmt("UPDATE clock SET seq=? WHERE g=''", old-1))
+				stmt("DELETE FROM feed WHERE n > ?", old), stmt("UPDATE feed_state SET forgotten = 0"))
 			shows(t, "what was restored", lag, func() bool { return read() == "old old old false" })
-			e.Context.Domain = "new"
+			e.Context.Domain, e.Revision, p.Revision = "new", 0, 0
 			ok(t, other.PutEpisode(t.Context(), e))
 			ok(t, other.PutPattern(t.Context(), p))
 			shows(t, "what came after", lag, func() bool { return read() == "new new new true" })
@@ -839,6 +825,7 @@ func TestCacheOptions(t *testing.T) {
 		"Cache.BaseTTL":      {BaseTTL: time.Minute, MinTTL: 2 * time.Minute},
 		"Cache.MaxTTL":       {BaseTTL: time.Minute, MaxTTL: 30 * time.Second, MinTTL: time.Second},
 		"Cache.PollInterval": {PollInterval: -1},
+		"Cache.StaleIfError": {StaleIfError: -1},
 	} {
 		for _, target := range []string{"http://127.0.0.1:1", filepath.Join(t.TempDir(), "m.db")} {
 			_, err := Open(t.Context(), target, &Options{Cache: c})
@@ -896,9 +883,9 @@ func TestCacheIsClosedWithLoadsUnderWay(t *testing.T) {
 		func() error { _, err := s.Episode(t.Context(), NewID()); return err },
 		func() error { _, err := s.Pattern(t.Context(), NewID()); return err },
 		func() error { _, err := s.Heuristic(t.Context(), NewID()); return err },
-		func() error { _, err := s.ListEpisodes(t.Context(), nil); return err },
-		func() error { _, err := s.ListPatterns(t.Context(), nil); return err },
-		func() error { _, err := s.ListHeuristics(t.Context(), nil); return err },
+		func() error { _, err := s.ListEpisodes(t.Context(), nil, nil); return err },
+		func() error { _, err := s.ListPatterns(t.Context(), nil, nil); return err },
+		func() error { _, err := s.ListHeuristics(t.Context(), nil, nil); return err },
 		func() error { _, err := s.Search(t.Context(), "x", nil); return err },
 	}
 	for i, read := range reads {
@@ -925,11 +912,6 @@ func TestCacheIsClosedWithLoadsUnderWay(t *testing.T) {
 	}
 }
 
-// keeping is a reader of requests that hands them to keep.
-func keeping[R any](keep func(any) (any, error)) func(context.Context, querier, *R) (any, error) {
-	return func(_ context.Context, _ querier, r *R) (any, error) { return keep(r) }
-}
-
 // Times that no episode can have choose as they would without a cache.
 func TestFiltersOfFarTimes(t *testing.T) {
 	s := onFile(t)
@@ -941,7 +923,7 @@ func TestFiltersOfFarTimes(t *testing.T) {
 	}{
 		{EpisodeFilter{From: never}, 0}, {EpisodeFilter{To: never}, 1}, {EpisodeFilter{From: always}, 1}, {EpisodeFilter{To: always}, 0},
 	} {
-		page, err := s.ListEpisodes(t.Context(), &tt.f)
+		page, err := s.ListEpisodes(t.Context(), &tt.f, nil)
 		ok(t, err)
 		hits, err := s.Search(t.Context(), "zebra", &SearchOptions{Filter: tt.f})
 		ok(t, err)

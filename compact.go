@@ -2,13 +2,44 @@ package episodic
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 
-	"github.com/episodic-memory/episodic/internal/codec"
-	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
+
+// Training is what came of an attempt to train a dictionary.
+type Training struct {
+	Kind string `json:"kind"` // of payloads: episode or pattern
+	// Samples is how many payloads were looked at.
+	Samples int `json:"samples"`
+	// Before and After are bytes stored as part of the bytes of payloads that were
+	// kept from training, with the dictionary used so far and with the new one.
+	Before float64 `json:"before"`
+	After  float64 `json:"after,omitempty"`
+	// Dictionary is the id of the new one, 0 if it is not used; Reason is why not.
+	Dictionary uint32 `json:"dictionary,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+func trainingsFrom(list []payload.Training) []Training {
+	var done []Training
+	for _, t := range list {
+		done = append(done, Training(t))
+	}
+	return done
+}
+
+// TrainDictionaries trains dictionaries if it is time to: for episodes, and for
+// patterns with heuristics and relations, when there are 20, 60 or 600 of them. A new one is stored, and used from then on, if it makes what it was not
+// made from at least 3 % smaller. It returns the attempts, which are none if it
+// is not time. Stores that stay open do the same in the background, at 60 and 600; a program
+// that ends soon calls this at its end. Errors: Retryable ones; the context's.
+func (s *Store) TrainDictionaries(ctx context.Context) ([]Training, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return nil, failed(err, "train dictionaries")
+	}
+	done, err := s.payloads.Train(ctx)
+	return trainingsFrom(done), failed(err, "train dictionaries")
+}
 
 // Compaction is what Compact did.
 type Compaction struct {
@@ -24,185 +55,27 @@ type Compaction struct {
 	// which row was the first, and why.
 	Damaged int64  `json:"damaged"`
 	Damage  string `json:"damage,omitempty"`
-	// Retired is how many dictionaries nobody writes with any more. Forgotten is
-	// how many, retired a week ago or longer, no payload needs; their content is
-	// gone.
-	Retired   int64 `json:"retired"`
-	Forgotten int64 `json:"forgotten"`
+	// Deleted is how many dictionaries were deleted, because a newer one is in use, or
+	// because they held text that no item may hold any more.
+	Deleted int64 `json:"dictionaries_deleted"`
 }
 
-// Compact trains dictionaries, if there are 20 items or more, and compresses again,
-// as well as it can, what was stored without the dictionary in use. Other Stores may read
+// Compact trains dictionaries, if there are 20 items or more, recompresses what was
+// stored without the dictionary in use, and deletes all other dictionaries. After
+// deletions a dictionary may hold text of what was deleted: then it is replaced, or
+// given up for the built-in one, so that nothing of that text is left in one. Other Stores may read
 // and write meanwhile; what they change is left as they made it. It can be
 // interrupted at any moment, and goes on where it was when it is called again.
 // The freed space is used for what is stored next. progress, unless it is nil, is
 // called now and then with how many of the Compaction's Payloads have been looked
 // at, and how many there are. What was done before an error is returned with it.
 func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (Compaction, error) {
-	c := &compactor{Store: s, progress: progress}
-	err := c.run(ctx)
-	return c.done, failed(err, "compact")
-}
-
-type compactor struct {
-	*Store
-	progress func(done, all int64)
-	done     Compaction
-	looked   int64
-	ids      [payloadKinds]uint32 // of the dictionaries in use
-	begins   [payloadKinds][]byte // of the frames that are as they should be
-}
-
-func (c *compactor) run(ctx context.Context) (err error) {
-	if c.done.Trained, err = c.dictionaries.trainDue(ctx, true); err != nil {
-		return err
+	if err := s.check(ctx, true, ""); err != nil {
+		return Compaction{}, failed(err, "compact")
 	}
-	// Before payloads are rewritten: a reader that holds one may yet ask for its
-	// dictionary.
-	if err := c.retire(ctx); err != nil {
-		return err
-	}
-	var encoders [payloadKinds]*codec.Encoder
-	var counts []engine.Stmt
-	var tables []*payloadTable
-	for i := range payloadTables {
-		t := &payloadTables[i]
-		if !c.packer.compresses(t.kind) {
-			continue
-		}
-		if encoders[t.kind] == nil {
-			if encoders[t.kind], err = c.encoder(ctx, t.kind); err != nil {
-				return err
-			}
-		}
-		tables = append(tables, t)
-		counts = append(counts, t.count(c.begins[t.kind]))
-	}
-	if len(tables) == 0 {
-		return nil
-	}
-	r, err := c.engine.Query(ctx, counts...)
-	if err != nil {
-		return err
-	}
-	for i := range tables {
-		in := reader{row: r[i].Rows[0]}
-		if c.done.Payloads += in.int(0); in.err != nil {
-			return in.err
-		}
-	}
-	for _, t := range tables {
-		if err := c.table(ctx, t, encoders[t.kind]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// encoder returns one that compresses as well as it can with what is in use.
-func (c *compactor) encoder(ctx context.Context, k payloadKind) (*codec.Encoder, error) {
-	dict, err := c.dictionaries.inUse(ctx, k)
-	if err != nil {
-		return nil, err
-	}
-	o := c.packer.codecOptions(dict)
-	o.Level = codec.Best
-	if dict != nil {
-		c.ids[k] = dict.ID()
-	}
-	c.begins[k] = codec.Prefix(o.Codec, c.ids[k])
-	return codec.NewEncoder(o)
-}
-
-// table compresses the rows of a table again.
-func (c *compactor) table(ctx context.Context, t *payloadTable, enc *codec.Encoder) error {
-	after := t.start
-	for {
-		r, err := c.engine.Query(ctx, t.next(after, c.begins[t.kind]))
-		if err != nil || len(r[0].Rows) == 0 {
-			return err
-		}
-		var puts []engine.Stmt
-		var before, stored []int64
-		for _, row := range r[0].Rows {
-			after = row[:len(t.keys)]
-			payload, err := c.again(ctx, t.kind, enc, row[len(row)-1])
-			switch {
-			case errors.Is(err, ErrCorrupt):
-				if c.done.Damaged++; c.done.Damaged == 1 {
-					c.done.Damage = fmt.Sprintf("%s %s: %v", t.table, strings.Trim(fmt.Sprint(after), "[]"), err)
-				}
-			case err != nil:
-				return err
-			case payload != nil:
-				puts = append(puts, t.put(payload, row))
-				before = append(before, int64(len(row[len(row)-1].([]byte))))
-				stored = append(stored, int64(len(payload)))
-			}
-		}
-		if len(puts) > 0 {
-			results, err := c.engine.Repeatable(ctx, puts...)
-			if err != nil {
-				return err
-			}
-			for i, result := range results {
-				if result.Affected == 1 {
-					c.done.Rewritten++
-					c.done.Before += before[i]
-					c.done.After += stored[i]
-				}
-			}
-		}
-		c.looked += int64(len(r[0].Rows))
-		if c.progress != nil {
-			c.progress(c.looked, max(c.looked, c.done.Payloads))
-		}
-	}
-}
-
-// again returns the payload compressed again, or nil if it had better stay as it
-// is.
-func (c *compactor) again(ctx context.Context, k payloadKind, enc *codec.Encoder, column any) ([]byte, error) {
-	_, text, err := c.packer.unpack(ctx, nil, column)
-	if err != nil {
-		return nil, err
-	}
-	stored := column.([]byte)
-	payload := packed(enc, append([]byte{formatJSON}, text...))
-	// Those who use no dictionaries let others' be.
-	leaves := false
-	if h, err := codec.Inspect(stored); err == nil && c.packer.trains(k) {
-		leaves = h.Dictionary >= codec.MinTrainedID && h.Dictionary != c.ids[k]
-	}
-	if len(payload) < len(stored) || leaves {
-		return payload, nil
-	}
-	return nil, nil
-}
-
-// retire retires dictionaries that were followed by newer ones, and forgets those
-// that nothing needs.
-func (c *compactor) retire(ctx context.Context) error {
-	r, err := c.engine.Repeatable(ctx, engine.Stmt{SQL: sqlRetireDictionaries})
-	if err != nil {
-		return err
-	}
-	c.done.Retired = r[0].Affected
-	r, err = c.engine.Query(ctx, engine.Stmt{SQL: sqlForgettable})
-	if err != nil {
-		return err
-	}
-	for _, row := range r[0].Rows {
-		in := reader{row: row}
-		id := in.int(0)
-		if in.err != nil {
-			return fmt.Errorf("dictionaries: %w: %w", ErrCorrupt, in.err)
-		}
-		r, err := c.engine.Repeatable(ctx, forget(uint32(id)))
-		if err != nil {
-			return err
-		}
-		c.done.Forgotten += r[0].Affected
-	}
-	return nil
+	c, err := s.payloads.Compact(ctx, progress)
+	return Compaction{
+		Trained: trainingsFrom(c.Trained), Payloads: c.Payloads, Rewritten: c.Rewritten, Before: c.Before, After: c.After,
+		Damaged: c.Damaged, Damage: c.Damage, Deleted: c.Deleted,
+	}, failed(err, "compact")
 }

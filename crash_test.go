@@ -43,7 +43,7 @@ func writeAndAcknowledge(ctx context.Context, s *Store, stored func(id ID, steps
 	text := strings.Repeat("output ", 500)
 	for i := 0; ; i++ {
 		e := &Episode{Description: fmt.Sprint("crash ", i), Context: Context{Tags: []string{"crash"}}}
-		if err := s.Start(ctx, e); err != nil {
+		if err := s.StartEpisode(ctx, e); err != nil {
 			return err
 		}
 		stored(e.ID, 0)
@@ -53,7 +53,7 @@ func writeAndAcknowledge(ctx context.Context, s *Store, stored func(id ID, steps
 			}
 			stored(e.ID, n+1)
 		}
-		if err := s.Complete(ctx, e.ID, Completion{Outcome: Outcome{Kind: Success}}); err != nil {
+		if err := s.CompleteEpisode(ctx, e.ID, Completion{Outcome: Outcome{Kind: Success}}); err != nil {
 			return err
 		}
 		stored(e.ID, -1)

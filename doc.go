@@ -24,8 +24,8 @@
 //	store, err := episodic.Open(ctx, "memory.db", nil)
 //
 // A finished episode is stored whole with [Store.PutEpisode]. One that is still
-// going on is stored with [Store.Start], grows by [Store.AppendSteps], and ends
-// with [Store.Complete]; what was appended is safe if the agent dies. Read with
+// going on is stored with [Store.StartEpisode], grows by [Store.AppendSteps], and ends
+// with [Store.CompleteEpisode]; what was appended is safe if the agent dies. Read with
 // [Store.Episode], [Store.ListEpisodes] and [Store.Search].
 //
 // # What a write promises

@@ -3,6 +3,7 @@ package episodic
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 )
@@ -59,10 +60,14 @@ func (e *Embedding) validate() error {
 // item and model. Errors: ErrInvalid; ErrNotFound if the item is not stored;
 // ErrConflict if other vectors of the model have another dimension.
 func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
+	if err := s.check(ctx, e != nil, "embedding"); err != nil {
+		return fmt.Errorf("put embedding: %w", err)
+	}
 	attempt := fmt.Sprintf("put embedding of %s %v by %s", e.Kind, e.Item, e.Model)
 	if err := e.validate(); err != nil {
 		return fmt.Errorf("put embedding: %w", err)
 	}
+	defer s.hub.Kick()
 	r, err := s.engine.Repeatable(ctx, e.stmts(s.vectors)...)
 	if err != nil {
 		return failed(err, "%s", attempt)
@@ -86,62 +91,76 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
 // ErrNotFound.
 func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model string) (*Embedding, error) {
 	c := &check{}
-	if c.name("model", model); c.err != nil {
+	c.name("model", model)
+	if model == "" {
+		c.fail("model", "is empty; name the model that made the vector")
+	}
+	if c.err != nil {
 		return nil, failed(c.err, "get embedding")
 	}
-	list, err := s.embeddings(ctx, kind, item, "AND model = ?", model)
-	if err == nil && len(list) == 0 {
+	page, err := s.listEmbeddings(ctx, kind, item, model, &Paging{Limit: 1})
+	if err == nil && len(page.Items) == 0 {
 		err = ErrNotFound
 	}
 	if err != nil {
 		return nil, failed(err, "get embedding of %s %v by %s", kind, item, model)
 	}
-	return list[0], nil
+	return page.Items[0], nil
 }
 
-// Embeddings returns the vectors of an item, sorted by model. Errors: ErrInvalid.
-func (s *Store) Embeddings(ctx context.Context, kind ItemKind, item ID) ([]*Embedding, error) {
-	list, err := s.embeddings(ctx, kind, item, "")
-	return list, failed(err, "list embeddings of %s %v", kind, item)
+// ListEmbeddings returns a page of the vectors of an item, sorted by model. Errors:
+// ErrInvalid.
+func (s *Store) ListEmbeddings(ctx context.Context, kind ItemKind, item ID, p *Paging) (*Page[*Embedding], error) {
+	page, err := s.listEmbeddings(ctx, kind, item, "", p)
+	return page, failed(err, "list embeddings of %s %v", kind, item)
 }
 
-func (s *Store) embeddings(ctx context.Context, kind ItemKind, item ID, and string, args ...any) ([]*Embedding, error) {
+// Embeddings returns all vectors of an item, sorted by model. It reads them page by
+// page, and ends with the first error.
+func (s *Store) Embeddings(ctx context.Context, kind ItemKind, item ID) iter.Seq2[*Embedding, error] {
+	return iterate(func(p *Paging) (*Page[*Embedding], error) { return s.ListEmbeddings(ctx, kind, item, p) })
+}
+
+// listEmbeddings lists those of a model, or of all models if it is empty.
+func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, model string, p *Paging) (*Page[*Embedding], error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return nil, err
+	}
 	c := &check{}
 	if c.itemKind(kind); c.err != nil {
 		return nil, c.err
 	}
-	r, err := s.engine.Query(ctx, engine.Stmt{
-		SQL:  `SELECT model, dim, vector FROM embeddings WHERE kind = ? AND item = ? ` + and + ` ORDER BY model`,
-		Args: append([]any{string(kind), item.bytes()}, args...),
-	})
-	if err != nil {
-		return nil, err
-	}
-	var list []*Embedding
-	for _, row := range r[0].Rows {
-		e := &Embedding{Kind: kind, Item: item}
+	var w where
+	w.and("kind = ? AND item = ?", string(kind), item.bytes())
+	w.andText("model = ?", model)
+	l := &listing[*Embedding]{columns: "dim, vector", from: "embeddings", where: w, keys: []string{"model"}, kinds: "t"}
+	l.row = func(_ context.Context, row []any) (*Embedding, int, error) {
 		in := reader{row: row}
-		dim, blob := in.int(1), column[[]byte](&in, 2)
-		e.Model = in.text(0)
+		dim, blob := in.int(0), column[[]byte](&in, 1)
+		e := &Embedding{Kind: kind, Item: item, Model: in.text(2)}
 		if in.err == nil {
 			e.Vector, in.err = vectorFrom(blob, dim)
 		}
 		if in.err != nil {
-			return nil, fmt.Errorf("embedding by %s: %w: %w", e.Model, ErrCorrupt, in.err)
+			return nil, 0, fmt.Errorf("embedding by %s: %w: %w", e.Model, ErrCorrupt, in.err)
 		}
-		list = append(list, e)
+		return e, 4 * len(e.Vector), nil
 	}
-	return list, nil
+	return l.page(ctx, s.engine, p)
 }
 
 // DeleteEmbedding deletes the vector that a model made of an item. Errors:
 // ErrInvalid; ErrNotFound.
 func (s *Store) DeleteEmbedding(ctx context.Context, kind ItemKind, item ID, model string) error {
+	if err := s.check(ctx, true, ""); err != nil {
+		return failed(err, "delete embedding")
+	}
 	c := &check{}
 	c.itemKind(kind)
 	if c.name("model", model); c.err != nil {
 		return failed(c.err, "delete embedding")
 	}
+	defer s.hub.Kick()
 	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteEmbedding, Args: []any{string(kind), item.bytes(), model}})
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound

@@ -349,7 +349,7 @@ func TestEmbeddingsOfModelsDoNotMix(t *testing.T) {
 		ok(t, put(b.ID, "alone", 1, 2)) // nothing else of this model
 		wants(t, put(b.ID, "small", 1, 2, 3), ErrConflict, "have 2 dimensions here, this one has 3")
 		wants(t, put(NewID(), "small", 1, 2), ErrNotFound, "no such episode")
-		list, err := s.Embeddings(t.Context(), ItemEpisode, a.ID)
+		list, err := collect(s.Embeddings(t.Context(), ItemEpisode, a.ID))
 		if err != nil || len(list) != 2 || list[0].Model != "large" || list[1].Vector[0] != 3 {
 			t.Errorf("listed %+v, %v", list, err)
 		}

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -43,9 +46,15 @@ type Episode struct {
 	Reflection      Reflection        `json:"reflection,omitzero"`
 	AppliedPatterns []AppliedPattern  `json:"applied_patterns,omitempty"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
+
+	// Revision names what was read: reading sets it, and every later write of the
+	// episode, by anybody, gives it another one. PutEpisode stores an episode with a
+	// Revision only over the one that it names. It means nothing to another database,
+	// and no document has it.
+	Revision int64 `json:"-"`
 }
 
-// TaskType classes tasks. Any word is allowed; the constants are the common ones.
+// TaskType classifies tasks. Any word is allowed; the constants are the common ones.
 type TaskType string
 
 // Common task types.
@@ -244,87 +253,184 @@ func (c *check) verdicts(r *Reward, f *Reflection, applied []AppliedPattern) {
 
 // PutEpisode stores a whole episode: it creates it, or replaces the stored one
 // with the same ID, its steps and tags included; relations and embeddings stay.
-// It sets the fields of e that storing fills in. Errors: ErrInvalid.
+// An episode that was read, and so has a Revision, replaces only what was read:
+// whatever has been written to it since, an appended step or a tag, is ErrConflict,
+// and then nothing is stored. With a zero Revision it replaces whatever there is.
+// It sets the fields of e that storing fills in, and Revision. Errors: ErrInvalid;
+// ErrConflict.
 func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
-	isNew := e.ID.IsZero()
-	w, err := newEpisodeRow(s.packer, e)
-	if err != nil {
+	if err := s.check(ctx, e != nil, "episode"); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
-	defer s.changed(oneEpisode, w.id)
-	if isNew { // costs a third less than looking for what to replace
-		err = s.insert(ctx, w)
-	} else {
-		_, err = s.engine.Repeatable(ctx, w.upsert()...)
+	isNew := e.ID.IsZero()
+	if err := e.prepare(time.Now()); err != nil {
+		return fmt.Errorf("put episode: %w", err)
 	}
+	defer s.changed(oneEpisode, e.ID)
+	err := write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+		switch {
+		case e.Revision != 0:
+			err = s.replace(ctx, w, e.Revision)
+		case isNew: // costs a third less than looking for what to replace
+			_, err = s.insert(ctx, w.insert(), w)
+		default:
+			_, err = s.engine.Repeatable(ctx, w.upsert()...)
+		}
+		if err == nil {
+			e.Revision = w.rev
+		}
+		return err
+	})
 	return failed(err, "put episode %v", e.ID)
 }
 
-// insert stores episodes that must not be there yet. When the engine cannot tell
-// whether it has stored them, or finds them because it has sent them twice,
-// their revision does.
-func (s *Store) insert(ctx context.Context, rows ...*episodeRow) error {
-	var stmts []engine.Stmt
-	for _, w := range rows {
-		stmts = append(stmts, w.insert()...)
+// replace stores w over the episode that has the revision.
+func (s *Store) replace(ctx context.Context, w *episodeRow, rev int64) error {
+	results, err := s.insert(ctx, w.replace(rev), w)
+	if err != nil || results == nil || results[0].Affected == 1 {
+		return err
 	}
-	_, err := s.engine.Repeatable(ctx, stmts...)
-	if kind := engine.KindOf(err); ctx.Err() == nil && (kind == engine.KindUnique || kind == engine.KindUnknownOutcome) {
-		// All of them are stored or none.
-		stored, lookErr := s.revisions(ctx, rows[:1])
-		if lookErr != nil {
-			return &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: fmt.Errorf("%w; and then: %w", err, lookErr)}
-		}
-		if rev, found := stored[rows[0].id]; found && rev == rows[0].rev {
-			return nil
-		}
+	stored, err := s.revisions(ctx, w)
+	if err != nil {
+		return err
 	}
-	return err
+	switch now, found := stored[w.id]; {
+	case !found:
+		return fmt.Errorf("%w: the episode was deleted after it was read", ErrConflict)
+	case now != w.rev: // otherwise it was sent twice
+		return fmt.Errorf("%w: the episode was changed after it was read; read it again", ErrConflict)
+	}
+	return nil
 }
 
+// insert runs statements that store episodes under new revisions, all of them or
+// none. When the engine cannot tell whether it has stored them, or finds them
+// because it has sent them twice, their revisions do; the results are nil then.
+func (s *Store) insert(ctx context.Context, stmts []engine.Stmt, rows ...*episodeRow) ([]engine.Result, error) {
+	results, err := s.engine.Repeatable(ctx, stmts...)
+	switch engine.KindOf(err) {
+	case engine.KindUnique, engine.KindConstraint, engine.KindUnknownOutcome:
+	default:
+		return results, err
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	stored, lookErr := s.revisions(ctx, rows...)
+	if lookErr != nil {
+		return nil, &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: fmt.Errorf("%w; and then: %w", err, lookErr)}
+	}
+	for _, w := range rows {
+		if stored[w.id] == w.rev {
+			return nil, nil
+		}
+	}
+	return nil, err
+}
+
+// Bounds of what AddEpisodes stores in one transaction: others want to write too.
+const (
+	addAtOnce = 64
+	addBytes  = 1 << 20 // compressed
+)
+
 // AddEpisodes stores those of the given episodes whose ID is not stored yet and
-// returns how many they were; the others are left as they are. All of them are
-// added together or none. It sets the fields that storing fills in. Errors:
-// ErrInvalid.
+// returns how many they were; the others are left as they are. Any number may be
+// given: they are stored in their order in units of at most 64, each of which is
+// stored whole or not at all, so that other writers are not kept waiting. When a
+// unit fails the error says from which episode on nothing was stored; adding all of
+// them again is safe. It sets the fields that storing fills in. Errors: ErrInvalid,
+// before anything is stored unless an episode is too large.
 func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added int, err error) {
-	rows := make([]*episodeRow, len(episodes))
+	now := time.Now()
 	for i, e := range episodes {
-		if rows[i], err = newEpisodeRow(s.packer, e); err != nil {
+		if err = s.check(ctx, e != nil, "episode"); err == nil {
+			err = e.prepare(now)
+		}
+		if err != nil {
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
 		}
 	}
-	defer s.changed(oneEpisode, idsOf(rows)...)
-	// A second round is needed only if another process adds one of them between
-	// the look and the write.
-	for range 3 {
-		stored, err := s.revisions(ctx, rows)
+	for from := 0; from < len(episodes); {
+		n, to, err := s.addSome(ctx, episodes[from:])
+		added += n
 		if err != nil {
-			return 0, failed(err, "add %d episodes", len(episodes))
+			return added, failed(err, "add episode %d of %d, those before it are stored", from+1, len(episodes))
 		}
-		var missing []*episodeRow
-		for _, w := range rows {
-			if _, found := stored[w.id]; !found {
-				stored[w.id] = w.rev
-				missing = append(missing, w)
-			}
+		from += to
+	}
+	return added, nil
+}
+
+// addUnit is some episodes that are stored together.
+type addUnit struct {
+	episodes []*Episode
+	rows     []*episodeRow
+	stmts    []engine.Stmt
+	heads    []int // of stmts, those that store an episode's row
+}
+
+// addSome stores the first of the episodes as one unit. upTo is how many it was of.
+func (s *Store) addSome(ctx context.Context, episodes []*Episode) (added, upTo int, err error) {
+	err = write(ctx, s, func() (*addUnit, error) { return s.newAddUnit(episodes) }, func(u *addUnit) error {
+		upTo = len(u.rows)
+		added, err = s.storeUnit(ctx, u)
+		return err
+	})
+	return added, upTo, err
+}
+
+// newAddUnit encodes the first of the episodes, as many as one unit may hold.
+func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
+	u := &addUnit{}
+	for size := 0; len(u.rows) < min(len(episodes), addAtOnce) && size < addBytes; {
+		w, err := newEpisodeRow(s.payloads, episodes[len(u.rows)])
+		if err != nil && len(u.rows) > 0 {
+			break // those before it are stored first
 		}
-		if len(missing) == 0 {
-			return 0, nil
+		if err != nil {
+			return nil, err
 		}
-		err = s.insert(ctx, missing...)
-		if err == nil {
-			return len(missing), nil
-		}
-		if engine.KindOf(err) != engine.KindUnique {
-			return 0, failed(err, "add %d episodes", len(episodes))
+		stmts := w.add()
+		size += engine.Size(stmts)
+		u.rows, u.heads, u.stmts = append(u.rows, w), append(u.heads, len(u.stmts)), append(u.stmts, stmts...)
+	}
+	u.episodes = episodes[:len(u.rows)]
+	return u, nil
+}
+
+// storeUnit stores those of a unit that are not stored yet.
+func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error) {
+	ids := make([]ID, len(u.rows))
+	for i, w := range u.rows {
+		ids[i] = w.id
+	}
+	defer s.changed(oneEpisode, ids...)
+	results, err := s.insert(ctx, u.stmts, u.rows...)
+	if err != nil {
+		return 0, err
+	}
+	var stored map[ID]int64
+	if results == nil {
+		if stored, err = s.revisions(ctx, u.rows...); err != nil {
+			return 0, err
 		}
 	}
-	return 0, fmt.Errorf("add %d episodes: %w: others keep adding them", len(episodes), ErrConflict)
+	for i, w := range u.rows {
+		if results != nil && results[u.heads[i]].Affected == 1 || stored[w.id] == w.rev {
+			u.episodes[i].Revision = w.rev
+			added++
+		}
+	}
+	return added, nil
 }
 
 // Episode returns the episode with all its steps. Errors: ErrNotFound.
 func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
-	e, err := cached(ctx, s, cacheKey{noun: oneEpisode, id: id}, (*Episode).clone)
+	e, err := cached(ctx, s, cacheKey{noun: oneEpisode, id: id}, loader[*Episode]{
+		read:  func(ctx context.Context, q querier) (*Episode, error) { return s.load(ctx, q, id) },
+		clone: (*Episode).clone, size: (*Episode).size,
+	})
 	return e, failed(err, "get episode %v", id)
 }
 
@@ -332,6 +438,9 @@ func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
 // (hyphens are ignored). Errors: ErrNotFound; ErrInvalid if it is not a prefix
 // of a UUID or fits several episodes.
 func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (ID, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return ID{}, failed(err, "find episode %q", prefix)
+	}
 	from, to, err := prefixRange(prefix)
 	if err != nil {
 		return ID{}, err
@@ -361,27 +470,35 @@ func (s *Store) DeleteEpisode(ctx context.Context, id ID) error {
 	return s.delete(ctx, oneEpisode, "episode", sqlDeleteEpisode, id)
 }
 
-// Start stores a running episode, to which AppendSteps and Complete then add.
-// It sets the fields of e that storing fills in. Errors: ErrInvalid, also if it
-// has an End or an Outcome; ErrConflict if the ID is stored already.
-func (s *Store) Start(ctx context.Context, e *Episode) error {
-	if !e.End.IsZero() {
-		return fmt.Errorf("start episode: %w", invalid("end", "is set; an episode that has ended is stored with PutEpisode"))
+// StartEpisode stores a running episode, to which AppendSteps and CompleteEpisode
+// then add. It sets the fields of e that storing fills in, and Revision. Errors:
+// ErrInvalid, also if it has an End or an Outcome; ErrConflict if the ID is stored
+// already.
+func (s *Store) StartEpisode(ctx context.Context, e *Episode) error {
+	err := s.check(ctx, e != nil, "episode")
+	switch {
+	case err != nil:
+	case !e.End.IsZero():
+		err = invalid("end", "is set; an episode that has ended is stored with PutEpisode")
+	case e.Outcome.Kind != "":
+		err = invalid("outcome", "is set; an episode that has ended is stored with PutEpisode")
 	}
-	if e.Outcome.Kind != "" {
-		return fmt.Errorf("start episode: %w", invalid("outcome", "is set; an episode that has ended is stored with PutEpisode"))
-	}
-	w, err := newEpisodeRow(s.packer, e)
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	defer s.changed(oneEpisode, w.id)
-	err = s.insert(ctx, w)
+	if err := e.prepare(time.Now()); err != nil {
+		return fmt.Errorf("start episode: %w", err)
+	}
+	defer s.changed(oneEpisode, e.ID)
+	err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) error {
+		_, err := s.insert(ctx, w.insert(), w)
+		if err == nil {
+			e.Revision = w.rev
+		}
+		return err
+	})
 	if engine.KindOf(err) == engine.KindUnique {
 		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
-	}
-	if err == nil {
-		s.drafts.start(w)
 	}
 	return failed(err, "start episode %v", e.ID)
 }
@@ -389,20 +506,39 @@ func (s *Store) Start(ctx context.Context, e *Episode) error {
 // AppendSteps adds steps to a running episode, all of them or none, and returns
 // the number of the first. Steps with Number 0 are numbered by the store, so
 // that several agents may add to one episode; a Number that is given must be the
-// next one. Zero times become now. Errors: ErrInvalid; ErrNotFound; ErrConflict
-// if the episode has ended or a given Number is not the next.
+// next one. Zero times become now. Errors: ErrInvalid, also if the episode's steps
+// would exceed 64 MiB; ErrNotFound; ErrConflict if the episode has ended or a given
+// Number is not the next.
 func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first int, err error) {
+	return s.appendSteps(ctx, id, binary.BigEndian.AppendUint64(nil, rand.Uint64()), steps)
+}
+
+// AppendStepsOnce is AppendSteps for a caller that may repeat itself, after an
+// ErrUnknownOutcome or a restart: of the calls with the same key, which may be any
+// text, only the first one to be stored adds steps, and all of them return the
+// number of its first step. A key is remembered for the episode's last 1,000 steps
+// and until the episode is completed. Errors: those of AppendSteps.
+func (s *Store) AppendStepsOnce(ctx context.Context, id ID, key string, steps ...Step) (first int, err error) {
+	if key == "" {
+		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("key", "is empty; AppendSteps needs none"))
+	}
+	sum := sha256.Sum256([]byte(key))
+	return s.appendSteps(ctx, id, sum[:16], steps)
+}
+
+func (s *Store) appendSteps(ctx context.Context, id ID, key []byte, steps []Step) (first int, err error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return 0, fmt.Errorf("append steps to %v: %w", id, err)
+	}
 	if len(steps) == 0 {
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
 	}
-	a, err := newAppend(s.packer, id, steps, time.Now())
-	if err != nil {
-		return 0, fmt.Errorf("append steps to %v: %w", id, err)
-	}
+	now := time.Now()
 	defer s.changed(oneEpisode, id)
-	if first, err = s.append(ctx, a); err == nil {
-		s.drafts.appended(a, first)
-	}
+	err = write(ctx, s, func() (*appendRow, error) { return newAppend(s.payloads, id, key, steps, now) }, func(a *appendRow) error {
+		first, err = s.append(ctx, a)
+		return err
+	})
 	return first, failed(err, "append steps to %v", id)
 }
 
@@ -428,9 +564,13 @@ func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error)
 	if row[1] != nil {
 		return 0, fmt.Errorf("%w: the episode has ended", ErrConflict)
 	}
-	stored, err := intFrom(row[2])
-	if err != nil {
-		return 0, err
+	in := reader{row: row}
+	stored, size := in.int(2), in.int(3)
+	switch {
+	case in.err != nil:
+		return 0, in.err
+	case size+int64(a.size) > maxEpisode:
+		return 0, invalid("steps", "bring the episode from %d over %d bytes, as many as its steps may have; begin another episode", size, maxEpisode)
 	}
 	return 0, fmt.Errorf("%w: the next step is number %d, not %d", ErrConflict, stored+1, a.first)
 }
@@ -447,15 +587,17 @@ type Completion struct {
 	Metadata        map[string]string
 }
 
-// Complete ends a running episode: it stores the outcome and folds the recorded
-// runs of steps into one. That takes one round trip if this Store has started the
-// episode, still remembers it, and nobody else has changed it since; otherwise
-// another one before it to read what was recorded. Completing again with what is stored already changes nothing and is
-// no error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the episode has ended
-// otherwise.
-func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
-	if done.Outcome.Kind == "" {
-		return fmt.Errorf("complete episode %v: %w", id, invalid("outcome.kind", "is empty; it must be one of success, partial_success, failure, abstained"))
+// CompleteEpisode ends a running episode: it stores the outcome and folds the
+// recorded runs of steps into one. That takes two round trips: what was recorded is
+// read before it is folded. Completing again with what is stored already changes
+// nothing and is no error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the
+// episode has ended otherwise.
+func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) error {
+	if err := s.check(ctx, true, ""); err != nil {
+		return fmt.Errorf("complete episode %v: %w", id, err)
+	}
+	if err := done.validate(); err != nil {
+		return fmt.Errorf("complete episode %v: %w", id, err)
 	}
 	for range 10 {
 		e, rec, err := s.recorded(ctx, id)
@@ -471,11 +613,15 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 		if !rec.whole || rec.rows < 2 {
 			e.Steps, e.StepCount = nil, 0 // too large to be worth folding, or folded
 		}
-		w, err := done.applyTo(s.packer, e)
-		if err != nil {
+		done.applyTo(e)
+		if err := e.prepare(time.Now()); err != nil {
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
-		res, err := s.engine.Repeatable(ctx, w.complete(rec)...)
+		var res []engine.Result
+		err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+			res, err = s.engine.Repeatable(ctx, w.complete(rec)...)
+			return err
+		})
 		s.changed(oneEpisode, id)
 		if err != nil {
 			return failed(err, "complete episode %v", id)
@@ -489,16 +635,34 @@ func (s *Store) Complete(ctx context.Context, id ID, done Completion) error {
 	return fmt.Errorf("complete episode %v: %w: others keep changing it", id, ErrConflict)
 }
 
-// recorded returns what is known of an episode, or reads it.
+// recorded reads what was recorded of an episode, as far as it can be folded.
 func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error) {
-	if head, runs, found := s.drafts.take(id); found {
-		return s.packer.recordedFrom(ctx, head, runs, readAtOnce)
+	type known struct {
+		*Episode
+		recorded
 	}
-	return s.loadSome(ctx, s.engine, id, readAtOnce)
+	k, err := readAgain(func() (k known, err error) {
+		k.Episode, k.recorded, err = s.loadSome(ctx, s.engine, id, readAtOnce)
+		return k, err
+	})
+	return k.Episode, k.recorded, err
 }
 
-// applyTo returns the row of the episode that ends so.
-func (done *Completion) applyTo(p *packer, e *Episode) (*episodeRow, error) {
+// validate checks what can be checked without the episode.
+func (done *Completion) validate() error {
+	if done.Outcome.Kind == "" {
+		return invalid("outcome.kind", "is empty; it must be one of success, partial_success, failure, abstained")
+	}
+	c := &check{}
+	c.time("end", done.End)
+	c.outcome(&done.Outcome)
+	c.verdicts(done.Reward, &done.Reflection, done.AppliedPatterns)
+	c.metadata(done.Metadata)
+	return c.err
+}
+
+// applyTo makes a running episode the one that ends so.
+func (done *Completion) applyTo(e *Episode) {
 	// With a zero End, storing sets it to now, or to a Start that another machine's
 	// clock put ahead of ours.
 	e.End, e.Outcome = done.End, done.Outcome
@@ -515,7 +679,6 @@ func (done *Completion) applyTo(p *packer, e *Episode) (*episodeRow, error) {
 		}
 		e.Metadata[k] = v
 	}
-	return newEpisodeRow(p, e)
 }
 
 // storedIn reports whether an ended episode has all that the completion says.

@@ -1,39 +1,40 @@
 package episodic
 
 import (
-	"cmp"
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 const (
 	episodeColumns = `episodes.seq, id, task_type, domain, language, episodes.outcome, start_us, end_us, episodes.steps, payload,
- (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos)) AS tags`
+ (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos)) AS tags, episodes.rev`
 
-	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, rev, payload) VALUES(?,?,?,?,?,?,?,?,?,?)`
+	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, rev, payload, bytes) VALUES(?,?,?,?,?,?,?,?,?,?,?)`
+	sqlAddEpisode    = sqlInsertEpisode + ` ON CONFLICT(id) DO NOTHING`
 	// Setting the id, to itself, fires the trigger episode_replaced.
 	sqlUpsertEpisode = sqlInsertEpisode + ` ON CONFLICT(id) DO UPDATE SET id = excluded.id, task_type = excluded.task_type, domain = excluded.domain,
  language = excluded.language, outcome = excluded.outcome, start_us = excluded.start_us, end_us = excluded.end_us,
- steps = excluded.steps, rev = excluded.rev, payload = excluded.payload`
+ steps = excluded.steps, rev = excluded.rev, payload = excluded.payload, bytes = excluded.bytes`
+	sqlReplaceEpisode = `UPDATE episodes SET id = ?1, task_type = ?2, domain = ?3, language = ?4, outcome = ?5, start_us = ?6, end_us = ?7,
+ steps = ?8, rev = ?9, payload = ?10, bytes = ?11 WHERE id = ?1 AND rev = ?12`
 	sqlDeleteEpisode = `DELETE FROM episodes WHERE id = ?`
 
 	bySeq           = `(SELECT seq FROM episodes WHERE id = ?)`
-	sqlInsertRun    = `INSERT INTO runs(episode, first, count, payload) VALUES(` + bySeq + `, ?, ?, ?)`
-	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ?`
-	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) VALUES(` + bySeq + `, ?, ?, ?, ?)`
+	sqlInsertRun    = `INSERT INTO runs(episode, first, count, payload) SELECT seq, ?, ?, ?` + writtenBy
+	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ? AND rev = ?`
+	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, ?, ?, ?, ?` + writtenBy
 
-	sqlGetEpisode = `SELECT ` + episodeColumns + `, rev FROM episodes WHERE id = ?`
+	sqlGetEpisode = `SELECT ` + episodeColumns + ` FROM episodes WHERE id = ?`
 	// As many runs from a step on as fit into so many bytes, and always one.
 	sqlGetRuns = `SELECT first, count, payload FROM (
  SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY first) AS upto
@@ -43,17 +44,17 @@ const (
 
 	// Added where the episode runs, and where the very same append was not stored
 	// before: its answer may have been lost. It returns where it begins, or NULL.
-	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE key=?4)n`
-	sqlWhyNotAppended = `SELECT (SELECT first FROM appends WHERE id = ? AND key = ?), end_us, steps FROM episodes WHERE id = ?`
+	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE key=?4)n`
+	sqlWhyNotAppended = `SELECT (SELECT first FROM appends WHERE id = ? AND key = ?), end_us, steps, bytes FROM episodes WHERE id = ?`
 
-	// What was read is what is completed: the head by its revision, which every
-	// write of it changes, the steps by their count, as they only grow. The later
-	// statements of the batch are guarded by this one's effect.
-	sqlComplete       = `UPDATE episodes SET outcome = ?, end_us = ?, rev = ?, payload = ? WHERE id = ? AND end_us IS NULL AND rev = ? AND steps = ?`
-	completedBy       = ` FROM episodes WHERE id = ? AND rev = ?`
-	sqlCompleteSearch = `UPDATE search SET outcome = ? WHERE rowid = (SELECT seq` + completedBy + `)`
-	sqlCompleteRuns   = `DELETE FROM runs WHERE episode = (SELECT seq` + completedBy + `)`
-	sqlCompleteRun    = `INSERT INTO runs(episode, first, count, payload) SELECT seq, ?, ?, ?` + completedBy
+	// writtenBy guards the later statements of a batch by the effect of the first: they
+	// belong to the write that gave the episode its revision.
+	writtenBy = ` FROM episodes WHERE id = ? AND rev = ?`
+
+	// What was read is what is completed, as its revision tells.
+	sqlComplete       = `UPDATE episodes SET outcome = ?, end_us = ?, rev = ?, payload = ? WHERE id = ? AND end_us IS NULL AND rev = ?`
+	sqlCompleteSearch = `UPDATE search SET outcome = ? WHERE rowid = (SELECT seq` + writtenBy + `)`
+	sqlCompleteRuns   = `DELETE FROM runs WHERE episode = (SELECT seq` + writtenBy + `)`
 )
 
 // episodePayload is what of an Episode is not in columns of its own.
@@ -87,27 +88,20 @@ type episodeRow struct {
 	words   [4]any // columns of the search table
 }
 
-func idsOf(rows []*episodeRow) []ID {
-	ids := make([]ID, len(rows))
-	for i, w := range rows {
-		ids[i] = w.id
-	}
-	return ids
-}
-
-func newEpisodeRow(p *packer, e *Episode) (*episodeRow, error) {
+func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
 	if err := e.prepare(time.Now()); err != nil {
 		return nil, err
 	}
-	payload, err := p.encode(episodePayloads, "episode", &episodePayload{
+	head, err := encodePayload(c, payload.Episodes, "episode", &episodePayload{
 		Description: e.Description, Framework: e.Context.Framework, Complexity: e.Context.Complexity, Outcome: e.Outcome,
 		Reward: e.Reward, Reflection: e.Reflection, AppliedPatterns: e.AppliedPatterns, Metadata: e.Metadata,
 	})
 	if err != nil {
 		return nil, err
 	}
-	w := &episodeRow{id: e.ID, payload: payload, rev: rand.Int64(), steps: len(e.Steps)}
-	if w.runs, err = encodeRuns(p, e.Steps, 1); err != nil {
+	w := &episodeRow{id: e.ID, payload: head, rev: newRevision(), steps: len(e.Steps)}
+	var size int
+	if w.runs, size, err = encodeRuns(c, e.Steps, 1); err != nil {
 		return nil, err
 	}
 	tags := unique(e.Context.Tags)
@@ -122,7 +116,7 @@ func newEpisodeRow(p *packer, e *Episode) (*episodeRow, error) {
 		w.end = micros(e.End)
 	}
 	w.words = [4]any{taskWords(e.Description), tagWords(tags), stepWords(e.Steps), outcomeWords(&e.Outcome)}
-	w.columns = []any{e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), w.rev, payload}
+	w.columns = []any{e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), w.rev, head, int64(size)}
 	return w, nil
 }
 
@@ -137,78 +131,85 @@ func unique(list []string) []string {
 }
 
 // encodeRuns cuts steps into runs that a row can hold, the first step being
-// number first.
-func encodeRuns(p *packer, steps []Step, first int) ([]run, error) {
-	var runs []run
-	total := 0
+// number first. size is what they take before compression, in bytes.
+func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int, err error) {
 	for i, s := range steps {
 		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
 		s.Time = whole(s.Time)
-		step, err := encodePayload(field, &s)
+		step, err := payload.Marshal(&s)
 		if err != nil {
-			return nil, err
+			return nil, 0, encodeFailed(field, err)
 		}
-		if total += len(step); total > maxEpisode {
-			return nil, invalid(field, "brings the steps over %d bytes; append them to a started episode in several calls", maxEpisode)
+		if size += len(step); size > maxEpisode {
+			return nil, 0, invalid(field, "brings the steps of the episode over %d bytes, as many as one may have; begin another episode", maxEpisode)
 		}
 		last := len(runs) - 1
 		if last < 0 || len(runs[last].payload)+len(step) > runTarget {
-			runs = append(runs, run{first: first + i, payload: []byte{formatJSON, '['}})
+			runs = append(runs, run{first: first + i, payload: []byte{'['}})
 			last++
 		} else {
 			runs[last].payload = append(runs[last].payload, ',')
 		}
-		runs[last].payload = append(runs[last].payload, step[1:]...)
+		runs[last].payload = append(runs[last].payload, step...)
 		runs[last].count++
 	}
 	for i := range runs {
-		runs[i].payload = p.pack(episodePayloads, append(runs[i].payload, ']'))
+		runs[i].payload = c.EncodeJSON(payload.Episodes, append(runs[i].payload, ']'))
 	}
-	return runs, nil
+	return runs, size, nil
 }
 
-// head is the row of sqlGetEpisode that w is stored as, but for its seq.
-func (w *episodeRow) head() []any {
-	c := w.columns
-	tags := cmp.Or(w.tags, "[]")
-	return []any{int64(0), c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[9], tags, w.rev}
-}
-
+// insert stores an episode that must not be there yet.
 func (w *episodeRow) insert() []engine.Stmt {
-	return w.children([]engine.Stmt{{SQL: sqlInsertEpisode, Args: w.columns}})
+	return w.children(engine.Stmt{SQL: sqlInsertEpisode, Args: w.columns})
 }
 
+// add stores an episode unless it is there.
+func (w *episodeRow) add() []engine.Stmt {
+	return w.children(engine.Stmt{SQL: sqlAddEpisode, Args: w.columns})
+}
+
+// upsert stores an episode, over one that is there.
 func (w *episodeRow) upsert() []engine.Stmt {
-	return w.children([]engine.Stmt{{SQL: sqlUpsertEpisode, Args: w.columns}})
+	return w.children(engine.Stmt{SQL: sqlUpsertEpisode, Args: w.columns})
 }
 
-func (w *episodeRow) children(stmts []engine.Stmt) []engine.Stmt {
-	for _, r := range w.runs {
-		stmts = append(stmts, engine.Stmt{SQL: sqlInsertRun, Args: []any{w.id.bytes(), int64(r.first), int64(r.count), r.payload}})
-	}
+// replace stores an episode over the one that has the revision.
+func (w *episodeRow) replace(rev int64) []engine.Stmt {
+	return w.children(engine.Stmt{SQL: sqlReplaceEpisode, Args: append(w.columns[:len(w.columns):len(w.columns)], rev)})
+}
+
+// key are the arguments of writtenBy.
+func (w *episodeRow) key() []any { return []any{w.id.bytes(), w.rev} }
+
+func (w *episodeRow) children(head engine.Stmt) []engine.Stmt {
+	stmts := append([]engine.Stmt{head}, w.insertRuns()...)
 	if w.tags != "" {
-		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: []any{w.tags, w.id.bytes()}})
+		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: append([]any{w.tags}, w.key()...)})
 	}
-	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append([]any{w.id.bytes()}, w.words[:]...)})
+	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append(w.words[:], w.key()...)})
+}
+
+func (w *episodeRow) insertRuns() []engine.Stmt {
+	stmts := make([]engine.Stmt, len(w.runs))
+	for i, r := range w.runs {
+		stmts[i] = engine.Stmt{SQL: sqlInsertRun, Args: append([]any{int64(r.first), int64(r.count), r.payload}, w.key()...)}
+	}
+	return stmts
 }
 
 // complete stores w over the running episode of which so much was recorded. Its
 // runs stay as they are if w has none, or no fewer.
 func (w *episodeRow) complete(r recorded) []engine.Stmt {
-	by := []any{w.id.bytes(), w.rev}
 	stmts := []engine.Stmt{
-		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.rev, w.payload, w.id.bytes(), r.rev, int64(r.steps)}},
-		{SQL: sqlCompleteSearch, Args: append([]any{w.words[3]}, by...)},
+		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.rev, w.payload, w.id.bytes(), r.rev}},
+		{SQL: sqlCompleteSearch, Args: append([]any{w.words[3]}, w.key()...)},
 	}
 	if len(w.runs) == 0 || r.rows <= len(w.runs) {
 		return stmts
 	}
-	stmts = append(stmts, engine.Stmt{SQL: sqlCompleteRuns, Args: by})
-	for _, x := range w.runs {
-		stmts = append(stmts, engine.Stmt{SQL: sqlCompleteRun, Args: append([]any{int64(x.first), int64(x.count), x.payload}, by...)})
-	}
-	return stmts
+	return append(append(stmts, engine.Stmt{SQL: sqlCompleteRuns, Args: w.key()}), w.insertRuns()...)
 }
 
 // appendRow is a call of AppendSteps in the form of its rows.
@@ -219,26 +220,27 @@ type appendRow struct {
 	count   int
 	payload []byte
 	words   string
+	size    int // of the payload before compression
 }
 
-func newAppend(p *packer, id ID, steps []Step, now time.Time) (*appendRow, error) {
+func newAppend(c *payload.Codec, id ID, key []byte, steps []Step, now time.Time) (*appendRow, error) {
 	first := steps[0].Number
-	c := &check{}
-	c.notNegative("steps[0].number", int64(first))
+	bad := &check{}
+	bad.notNegative("steps[0].number", int64(first))
 	steps = slices.Clone(steps)
 	for i := range steps {
 		if first == 0 && steps[i].Number != 0 {
-			c.fail(fmt.Sprintf("steps[%d].number", i), "is %d, but the first step has no number; number all steps or none", steps[i].Number)
+			bad.fail(fmt.Sprintf("steps[%d].number", i), "is %d, but the first step has no number; number all steps or none", steps[i].Number)
 		}
 		if steps[i].Time.IsZero() {
 			steps[i].Time = now
 		}
 	}
-	c.steps(steps, first)
-	if c.err != nil {
-		return nil, c.err
+	bad.steps(steps, first)
+	if bad.err != nil {
+		return nil, bad.err
 	}
-	runs, err := encodeRuns(p, steps, first)
+	runs, size, err := encodeRuns(c, steps, first)
 	if err != nil {
 		return nil, err
 	}
@@ -246,13 +248,12 @@ func newAppend(p *packer, id ID, steps []Step, now time.Time) (*appendRow, error
 		return nil, invalid("steps", "take over %d bytes when stored; append them in several calls", runTarget)
 	}
 	return &appendRow{
-		id: id, key: binary.BigEndian.AppendUint64(nil, rand.Uint64()),
-		first: first, count: len(steps), payload: runs[0].payload, words: "\n" + stepWords(steps),
+		id: id, key: key, first: first, count: len(steps), payload: runs[0].payload, words: "\n" + stepWords(steps), size: size,
 	}, nil
 }
 
 func (a *appendRow) insert() engine.Stmt {
-	return engine.Stmt{SQL: sqlAppend, Args: []any{a.id.bytes(), int64(a.first), int64(a.count), a.key, a.payload, a.words}}
+	return engine.Stmt{SQL: sqlAppend, Args: []any{a.id.bytes(), int64(a.first), int64(a.count), a.key, a.payload, a.words, int64(a.size)}}
 }
 
 // load reads an episode with its steps, in one round trip unless the steps are
@@ -267,7 +268,7 @@ func (s *Store) load(ctx context.Context, q querier, id ID) (*Episode, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.packer.addRuns(ctx, e, r[0].Rows, math.MaxInt); err != nil {
+		if err := s.addRuns(ctx, e, r[0].Rows, math.MaxInt); err != nil {
 			return nil, err
 		}
 	}
@@ -281,7 +282,6 @@ func runsFrom(id ID, first int) engine.Stmt {
 // recorded is what was stored of an episode when it was read.
 type recorded struct {
 	rev   int64
-	steps int  // how many
 	rows  int  // that hold the steps that were read
 	whole bool // all steps were read
 }
@@ -296,29 +296,27 @@ func (s *Store) loadSome(ctx context.Context, q querier, id ID, most int) (*Epis
 	if len(r[0].Rows) == 0 {
 		return nil, recorded{}, ErrNotFound
 	}
-	return s.packer.recordedFrom(ctx, r[0].Rows[0], r[1].Rows, most)
+	return s.recordedFrom(ctx, r[0].Rows[0], r[1].Rows, most)
 }
 
 // recordedFrom reads a row of sqlGetEpisode and rows of sqlGetRuns, of these none
 // after so many bytes, not compressed.
-func (p *packer) recordedFrom(ctx context.Context, head []any, runs [][]any, most int) (*Episode, recorded, error) {
-	e, _, err := p.episodeFrom(ctx, head)
+func (s *Store) recordedFrom(ctx context.Context, head []any, runs [][]any, most int) (*Episode, recorded, error) {
+	e, _, err := s.episodeFrom(ctx, head)
 	if err != nil {
 		return nil, recorded{}, err
 	}
 	if e.StepCount > 0 || len(runs) > 0 {
-		if err := p.addRuns(ctx, e, runs, most); err != nil {
+		if err := s.addRuns(ctx, e, runs, most); err != nil {
 			return nil, recorded{}, err
 		}
 	}
-	in := reader{row: head}
-	rec := recorded{rev: in.int(len(head) - 1), steps: e.StepCount, rows: len(runs), whole: len(e.Steps) == e.StepCount}
-	return e, rec, in.err
+	return e, recorded{rev: e.Revision, rows: len(runs), whole: len(e.Steps) == e.StepCount}, nil
 }
 
 // addRuns adds the steps of some rows of runs, which must be the next, until
 // they have so many bytes.
-func (p *packer) addRuns(ctx context.Context, e *Episode, rows [][]any, most int) error {
+func (s *Store) addRuns(ctx context.Context, e *Episode, rows [][]any, most int) error {
 	if len(rows) == 0 {
 		return fmt.Errorf("episode %v: %w: %d of its %d steps are missing", e.ID, ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount)
 	}
@@ -326,7 +324,7 @@ func (p *packer) addRuns(ctx context.Context, e *Episode, rows [][]any, most int
 		if most <= 0 {
 			break
 		}
-		plain, err := p.addRun(ctx, e, row)
+		plain, err := s.addRun(ctx, e, row)
 		if err != nil {
 			return err
 		}
@@ -335,14 +333,14 @@ func (p *packer) addRuns(ctx context.Context, e *Episode, rows [][]any, most int
 	return nil
 }
 
-func (p *packer) addRun(ctx context.Context, e *Episode, row []any) (plain int, err error) {
+func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, err error) {
 	first, err1 := intFrom(row[0])
 	count, err2 := intFrom(row[1])
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
 	}
 	var steps []Step
-	if plain, err = p.decodeSized(ctx, row[2], &steps); err != nil {
+	if plain, err = s.payloads.DecodeSized(ctx, row[2], &steps); err != nil {
 		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
 	}
 	if first != len(e.Steps)+1 || count != len(steps) {
@@ -355,45 +353,42 @@ func (p *packer) addRun(ctx context.Context, e *Episode, row []any) (plain int, 
 	return plain, nil
 }
 
-// episodeFrom reads a row of episodeColumns.
-func (pk *packer) episodeFrom(ctx context.Context, row []any) (*Episode, cursor, error) {
-	var at cursor
+// episodeFrom reads a row of episodeColumns. size is that of its payload, decoded.
+func (s *Store) episodeFrom(ctx context.Context, row []any) (e *Episode, size int, err error) {
 	id, err := idFrom(row[1])
 	if err != nil {
-		return nil, at, fmt.Errorf("episode %v: %w: %w", row[0], ErrCorrupt, err)
+		return nil, 0, fmt.Errorf("episode %v: %w: %w", row[0], ErrCorrupt, err)
 	}
-	damaged := func(err error) (*Episode, cursor, error) {
-		return nil, cursor{}, fmt.Errorf("episode %v: %w", id, err)
+	damaged := func(err error) (*Episode, int, error) {
+		return nil, 0, fmt.Errorf("episode %v: %w", id, err)
 	}
 	var p episodePayload
-	if err := pk.decode(ctx, row[9], &p); err != nil {
+	if size, err = s.payloads.DecodeSized(ctx, row[9], &p); err != nil {
 		return damaged(err)
 	}
-	e := &Episode{
+	e = &Episode{
 		ID: id, Description: p.Description, Outcome: p.Outcome, Reward: p.Reward, Reflection: p.Reflection,
 		AppliedPatterns: p.AppliedPatterns, Metadata: p.Metadata,
 		Context: Context{Framework: p.Framework, Complexity: p.Complexity},
 	}
 	r := reader{row: row}
-	at.seq = r.int(0)
 	e.TaskType, e.Context.Domain, e.Context.Language = TaskType(r.text(2)), r.text(3), r.text(4)
-	at.us = r.int(6)
-	e.Start = time.UnixMicro(at.us).UTC()
+	e.Start = time.UnixMicro(r.int(6)).UTC()
 	if row[7] != nil {
 		e.End = time.UnixMicro(r.int(7)).UTC()
 	}
-	e.StepCount = int(r.int(8))
+	e.StepCount, e.Revision = int(r.int(8)), r.int(11)
 	if tags := r.text(10); tags != "[]" && r.err == nil {
 		r.err = json.Unmarshal([]byte(tags), &e.Context.Tags)
 	}
 	if r.err != nil {
 		return damaged(fmt.Errorf("%w: %w", ErrCorrupt, r.err))
 	}
-	return e, at, nil
+	return e, size, nil
 }
 
 // revisions returns those of the rows' episodes that are stored.
-func (s *Store) revisions(ctx context.Context, rows []*episodeRow) (map[ID]int64, error) {
+func (s *Store) revisions(ctx context.Context, rows ...*episodeRow) (map[ID]int64, error) {
 	ids := make([]string, len(rows))
 	for i, w := range rows {
 		ids[i] = hex.EncodeToString(w.id.bytes())

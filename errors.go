@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/feed"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/schema"
 )
 
@@ -27,13 +29,24 @@ var (
 	// ErrNotFound, if the first one was stored. Before repeating AppendSteps
 	// compare the episode's step count, or number the steps yourself.
 	ErrUnknownOutcome = errors.New("outcome unknown")
-	// ErrUnauthorized: the server refused the auth token, or its lack.
+	// ErrUnauthorized: the server refused the auth token, or requires one.
 	ErrUnauthorized = errors.New("not authorized")
 	// ErrSchema: the file is no database, or the database is of a newer version
 	// or another program's.
 	ErrSchema = errors.New("unsuitable database")
+	// ErrUnknownDatabase: the server has no such database.
+	ErrUnknownDatabase = errors.New("unknown database")
+	// ErrReadOnly: the database cannot be written: its file, folder or token allows
+	// only reading.
+	ErrReadOnly = errors.New("read-only database")
+	// ErrFull: there is no space left for the database.
+	ErrFull = errors.New("disk full")
+	// ErrTooLarge: something exceeds what the database can store or answer at once.
+	ErrTooLarge = errors.New("too large")
+	// ErrHistoryLost: what changed since a number cannot be told; see Store.Changes.
+	ErrHistoryLost = feed.ErrForgotten
 	// ErrCorrupt: something stored cannot be read back; the error says what.
-	ErrCorrupt = errors.New("damaged data")
+	ErrCorrupt = payload.ErrCorrupt
 )
 
 // InvalidError says which field of the input is refused and why. It matches
@@ -86,6 +99,14 @@ func failed(err error, format string, args ...any) error {
 			return ErrSchema
 		case engine.KindCorrupt:
 			return ErrCorrupt
+		case engine.KindNotFound:
+			return ErrUnknownDatabase
+		case engine.KindReadOnly:
+			return ErrReadOnly
+		case engine.KindFull:
+			return ErrFull
+		case engine.KindTooLarge:
+			return ErrTooLarge
 		}
 		if _, ok := errors.AsType[*schema.NewerError](err); ok {
 			return ErrSchema

@@ -60,13 +60,13 @@ func Example() {
 
 // A task that goes on is stored as it goes: what was appended is safe even if
 // the agent dies.
-func ExampleStore_Start() {
+func ExampleStore_StartEpisode() {
 	ctx := context.Background()
 	store, done := openTemporary(ctx)
 	defer done()
 
 	episode := &episodic.Episode{Description: "Upgrade the database driver"}
-	if err := store.Start(ctx, episode); err != nil {
+	if err := store.StartEpisode(ctx, episode); err != nil {
 		log.Fatal(err)
 	}
 	for _, tool := range []string{"go_get", "run_tests"} {
@@ -76,7 +76,7 @@ func ExampleStore_Start() {
 		}
 		fmt.Println("step", number, tool)
 	}
-	err := store.Complete(ctx, episode.ID, episodic.Completion{
+	err := store.CompleteEpisode(ctx, episode.ID, episodic.Completion{
 		Outcome: episodic.Outcome{Kind: episodic.Failure, Reason: "the new driver needs a newer server"},
 		Reward:  &episodic.Reward{Total: 0.2},
 	})
@@ -111,9 +111,10 @@ func ExampleStore_ListEpisodes() {
 			log.Fatal(err)
 		}
 	}
-	filter := &episodic.EpisodeFilter{Domain: "shop", Limit: 2}
+	filter := &episodic.EpisodeFilter{Domain: "shop"}
+	paging := &episodic.Paging{Limit: 2}
 	for {
-		page, err := store.ListEpisodes(ctx, filter)
+		page, err := store.ListEpisodes(ctx, filter, paging)
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -121,7 +122,7 @@ func ExampleStore_ListEpisodes() {
 		for _, e := range page.Items {
 			fmt.Println(e.Description)
 		}
-		if filter.Cursor = page.Next; filter.Cursor == "" {
+		if paging.Cursor = page.Next; paging.Cursor == "" {
 			break
 		}
 	}

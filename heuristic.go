@@ -3,6 +3,7 @@ package episodic
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 )
 
@@ -18,6 +19,8 @@ type Heuristic struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
 	Updated  time.Time         `json:"updated,omitzero"` // storing sets a zero Updated to Created
+
+	Revision int64 `json:"-"` // what was read, as Episode.Revision says
 }
 
 // Evidence is what a heuristic rests on.
@@ -58,25 +61,38 @@ func (h *Heuristic) prepare(now time.Time) error {
 // HeuristicFilter chooses heuristics. Conditions that are set must all hold.
 type HeuristicFilter struct {
 	MinConfidence float64
-	Limit         int    // the most heuristics on a page, up to 1000; 0 means 50
-	Cursor        string // Page.Next of the page before
 }
 
 // PutHeuristic stores a heuristic: it creates it, or replaces the stored one
-// with the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
+// with the same ID, but one that was read only if nobody has written it since, as
+// PutEpisode does. It fills a zero ID, Created and Updated, and sets Revision.
+// Errors: ErrInvalid; ErrConflict.
 func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
-	stmt, err := s.packer.heuristicUpsert(h)
-	if err != nil {
+	if err := s.check(ctx, h != nil, "heuristic"); err != nil {
+		return fmt.Errorf("put heuristic: %w", err)
+	}
+	if err := h.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
 	defer s.changed(oneHeuristic, h.ID)
-	_, err = s.engine.Repeatable(ctx, stmt)
+	err := write(ctx, s, func() (itemWrite, error) { return s.heuristicWrite(h) }, func(w itemWrite) error {
+		err := s.put(ctx, w, h.Revision)
+		if err == nil {
+			h.Revision = w.rev
+		}
+		return err
+	})
 	return failed(err, "put heuristic %v", h.ID)
 }
 
 // Heuristic returns the heuristic. Errors: ErrNotFound.
 func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
-	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, (*Heuristic).clone)
+	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, loader[*Heuristic]{
+		read: func(ctx context.Context, q querier) (*Heuristic, error) {
+			return getOne(ctx, q, sqlGetHeuristic, id, s.heuristicFrom)
+		},
+		clone: (*Heuristic).clone, size: (*Heuristic).size,
+	})
 	return h, failed(err, "get heuristic %v", id)
 }
 
@@ -91,20 +107,27 @@ func (f *HeuristicFilter) where() (w where, err error) {
 
 // ListHeuristics returns the chosen heuristics, newest Created first. Errors:
 // ErrInvalid.
-func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter) (*Page[*Heuristic], error) {
-	if f == nil {
-		f = &HeuristicFilter{}
-	}
-	page, err := cachedPage(ctx, s, heuristicPage, f, (*Heuristic).clone)
+func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Paging) (*Page[*Heuristic], error) {
+	item := loader[*Heuristic]{clone: (*Heuristic).clone, size: (*Heuristic).size}
+	page, err := cachedPage(ctx, s, heuristicPage, f, p, item, s.listHeuristics)
 	return page, failed(err, "list heuristics")
 }
 
-func (s *Store) listHeuristics(ctx context.Context, q querier, f *HeuristicFilter) (*Page[*Heuristic], error) {
-	w, err := f.where()
+// Heuristics returns all chosen heuristics in the order of ListHeuristics. It ends with the
+// first error.
+func (s *Store) Heuristics(ctx context.Context, f *HeuristicFilter) iter.Seq2[*Heuristic, error] {
+	return iterate(func(p *Paging) (*Page[*Heuristic], error) {
+		page, err := s.listHeuristics(ctx, s.engine, &pageRequest[HeuristicFilter]{*orZero(f), *p})
+		return page, failed(err, "list heuristics")
+	})
+}
+
+func (s *Store) listHeuristics(ctx context.Context, q querier, r *pageRequest[HeuristicFilter]) (*Page[*Heuristic], error) {
+	w, err := r.Filter.where()
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(ctx, q, heuristicColumns, "heuristics", "created_us", w, f.Limit, f.Cursor, s.packer.heuristicFrom)
+	return newestFirst(heuristicColumns, "heuristics", "created_us", w, s.heuristicFrom).page(ctx, q, &r.Paging)
 }
 
 // DeleteHeuristic deletes the heuristic and its embeddings. Errors: ErrNotFound.

@@ -5,38 +5,40 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 const (
-	heuristicColumns   = `seq, id, created_us, payload`
-	sqlUpsertHeuristic = `INSERT INTO heuristics(id, confidence, created_us, payload) VALUES(?,?,?,?)
- ON CONFLICT(id) DO UPDATE SET confidence = excluded.confidence, created_us = excluded.created_us, payload = excluded.payload`
-	sqlGetHeuristic    = `SELECT ` + heuristicColumns + ` FROM heuristics WHERE id = ?`
-	sqlDeleteHeuristic = `DELETE FROM heuristics WHERE id = ?`
+	heuristicColumns   = `seq, id, created_us, payload, rev`
+	sqlUpsertHeuristic = `INSERT INTO heuristics(id, confidence, created_us, payload, rev) VALUES(?,?,?,?,?)
+ ON CONFLICT(id) DO UPDATE SET confidence = excluded.confidence, created_us = excluded.created_us, payload = excluded.payload, rev = excluded.rev`
+	sqlReplaceHeuristic  = `UPDATE heuristics SET confidence = ?2, created_us = ?3, payload = ?4, rev = ?5 WHERE id = ?1 AND rev = ?6`
+	sqlHeuristicRevision = `SELECT rev FROM heuristics WHERE id = ?`
+	sqlGetHeuristic      = `SELECT ` + heuristicColumns + ` FROM heuristics WHERE id = ?`
+	sqlDeleteHeuristic   = `DELETE FROM heuristics WHERE id = ?`
 )
 
 // storedHeuristic is a Heuristic without what has a column of its own.
 type storedHeuristic Heuristic
 
-func (pk *packer) heuristicUpsert(h *Heuristic) (engine.Stmt, error) {
-	if err := h.prepare(time.Now()); err != nil {
-		return engine.Stmt{}, err
-	}
+// heuristicWrite is h in the form of its row.
+func (s *Store) heuristicWrite(h *Heuristic) (w itemWrite, err error) {
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(h.Updated)
-	payload, err := pk.encode(patternPayloads, "heuristic", &stored)
-	return engine.Stmt{SQL: sqlUpsertHeuristic, Args: []any{h.ID.bytes(), h.Confidence, micros(h.Created), payload}}, err
+	encoded, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
+	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: newRevision()}
+	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), encoded, w.rev}
+	return w, err
 }
 
 // heuristicFrom reads a row of heuristicColumns.
-func (pk *packer) heuristicFrom(ctx context.Context, row []any) (*Heuristic, cursor, error) {
+func (s *Store) heuristicFrom(ctx context.Context, row []any) (*Heuristic, int, error) {
 	var h storedHeuristic
-	id, at, err := pk.itemFrom(ctx, row, &h)
+	in, err := s.itemFrom(ctx, row, &h)
 	if err != nil {
-		return nil, at, fmt.Errorf("heuristic %w", err)
+		return nil, 0, fmt.Errorf("heuristic %w", err)
 	}
-	h.ID, h.Created = id, time.UnixMicro(at.us).UTC()
-	return (*Heuristic)(&h), at, nil
+	h.ID, h.Created, h.Revision = in.id, time.UnixMicro(in.created).UTC(), in.rev
+	return (*Heuristic)(&h), in.size, nil
 }

@@ -44,9 +44,9 @@ func TestHeuristicsAreListedReplacedAndDeleted(t *testing.T) {
 			ok(t, s.PutHeuristic(t.Context(), h))
 			all = append(all, h)
 		}
-		page, err := s.ListHeuristics(t.Context(), &HeuristicFilter{MinConfidence: 0.3, Limit: 2})
+		page, err := s.ListHeuristics(t.Context(), &HeuristicFilter{MinConfidence: 0.3}, &Paging{Limit: 2})
 		ok(t, err)
-		next, err := s.ListHeuristics(t.Context(), &HeuristicFilter{MinConfidence: 0.3, Limit: 2, Cursor: page.Next})
+		next, err := s.ListHeuristics(t.Context(), &HeuristicFilter{MinConfidence: 0.3}, &Paging{Limit: 2, Cursor: page.Next})
 		ok(t, err)
 		var got string
 		for _, h := range append(page.Items, next.Items...) {

@@ -2,6 +2,8 @@ package episodic
 
 import (
 	"context"
+	"encoding/json"
+	"iter"
 	"time"
 )
 
@@ -11,15 +13,20 @@ type EpisodeFilter struct {
 	Domain   string
 	TaskType TaskType
 	Language string
-	Tags     []string // all of them
+	Tags     []string // all of them; at most 1,000
 	Outcome  OutcomeKind
+	State    State     // running or ended; empty: both
 	From, To time.Time // the start lies at or after From and before To
-
-	// Limit is the most episodes on a page, up to 1000; 0 means 50. A page may be
-	// shorter although more follow, where episodes are very large.
-	Limit  int
-	Cursor string // Page.Next of the page before; empty for the first
 }
+
+// State tells running episodes from those that have ended.
+type State string
+
+// The states of an episode.
+const (
+	StateRunning State = "running"
+	StateEnded   State = "ended"
+)
 
 func (f *EpisodeFilter) where() (w where, err error) {
 	c := &check{}
@@ -27,13 +34,29 @@ func (f *EpisodeFilter) where() (w where, err error) {
 	c.text("task_type", string(f.TaskType))
 	c.text("language", f.Language)
 	c.texts("tags", f.Tags)
+	c.oneOf("state", string(f.State), "", StateRunning, StateEnded)
 	c.oneOf("outcome", string(f.Outcome), "", Success, PartialSuccess, Failure, Abstained)
 	w.andText("domain = ?", f.Domain)
 	w.andText("task_type = ?", string(f.TaskType))
 	w.andText("language = ?", f.Language)
 	w.andText("episodes.outcome = ?", string(f.Outcome))
-	for _, tag := range f.Tags {
-		w.and("episodes.seq IN (SELECT episode FROM tags WHERE tag = ?)", tag)
+	switch f.State {
+	case StateRunning:
+		w.and("end_us IS NULL")
+	case StateEnded:
+		w.and("end_us IS NOT NULL")
+	}
+	switch tags := unique(f.Tags); {
+	case len(tags) > maxTags:
+		c.fail("tags", "are %d, at most %d are allowed", len(tags), maxTags)
+	case len(tags) == 1:
+		w.and("episodes.seq IN (SELECT episode FROM tags WHERE tag = ?)", tags[0])
+	case len(tags) > 1 && c.err == nil:
+		list, err := json.Marshal(tags)
+		if err != nil {
+			return w, err
+		}
+		w.and("episodes.seq IN (SELECT episode FROM tags WHERE tag IN (SELECT value FROM json_each(?)) GROUP BY episode HAVING count(*) = ?)", string(list), int64(len(tags)))
 	}
 	if !f.From.IsZero() {
 		w.and("start_us >= ?", micros(f.From))
@@ -66,20 +89,41 @@ func (f EpisodeFilter) canonical() *EpisodeFilter {
 	return &f
 }
 
-// ListEpisodes returns the chosen episodes, newest start first, without their
-// steps (StepCount is set). Errors: ErrInvalid.
-func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter) (*Page[*Episode], error) {
-	if f == nil {
-		f = &EpisodeFilter{}
-	}
-	page, err := cachedPage(ctx, s, episodePage, f, (*Episode).clone)
+// ListEpisodes returns a page of the chosen episodes, newest start first, without
+// their steps (StepCount is set). Errors: ErrInvalid.
+func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (*Page[*Episode], error) {
+	item := loader[*Episode]{clone: (*Episode).clone, size: (*Episode).size}
+	page, err := cachedPage(ctx, s, episodePage, f, p, item, s.listEpisodes)
 	return page, failed(err, "list episodes")
 }
 
-func (s *Store) listEpisodes(ctx context.Context, q querier, f *EpisodeFilter) (*Page[*Episode], error) {
-	w, err := f.where()
+// Episodes returns all chosen episodes in the order of ListEpisodes, without their
+// steps. It reads them page by page, and ends with the first error.
+func (s *Store) Episodes(ctx context.Context, f *EpisodeFilter) iter.Seq2[*Episode, error] {
+	return iterate(func(p *Paging) (*Page[*Episode], error) {
+		page, err := s.listEpisodes(ctx, s.engine, &pageRequest[EpisodeFilter]{*orZero(f), *p})
+		return page, failed(err, "list episodes")
+	})
+}
+
+func (s *Store) listEpisodes(ctx context.Context, q querier, r *pageRequest[EpisodeFilter]) (*Page[*Episode], error) {
+	w, err := r.Filter.where()
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(ctx, q, episodeColumns, "episodes", "start_us", w, f.Limit, f.Cursor, s.packer.episodeFrom)
+	return newestFirst(episodeColumns, "episodes", "start_us", w, s.episodeFrom).page(ctx, q, &r.Paging)
+}
+
+// pageRequest is what a page is read for.
+type pageRequest[F any] struct {
+	Filter F
+	Paging
+}
+
+// orZero returns p, or a pointer to a zero value for nil.
+func orZero[T any](p *T) *T {
+	if p == nil {
+		return new(T)
+	}
+	return p
 }

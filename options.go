@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/pool"
 )
 
@@ -71,10 +72,10 @@ type Compression struct {
 	Embeddings VectorFormat
 	// Dictionaries switches the use and the training of dictionaries, without
 	// which short payloads gain little. The first one is built in; better ones
-	// are trained of what is stored when there are 20, 60, 200, 600 and 2,000
-	// episodes, in the background, which takes at most a second or two of one
-	// processor each time. They are kept in the database, 115 kB each, and used by
-	// all Stores that are open on it.
+	// are trained of what is stored when there are 60 and 600 items, in the
+	// background, which takes at most a second or two of one processor each time.
+	// They are kept in the database, 112 KiB for episodes and 32 KiB for patterns,
+	// and used by all Stores that are open on it.
 	Dictionaries Switch
 }
 
@@ -117,13 +118,15 @@ const (
 	Off
 )
 
-// codecOptions returns what an encoder without a dictionary is told.
-func (c *Compression) codecOptions() codec.Options {
-	return codec.Options{Codec: codec.Codec(c.Codec), Level: codec.Level(c.Level), Threshold: c.Threshold}
+func (c *Compression) payloadOptions() payload.Options {
+	return payload.Options{
+		Codec: codec.Codec(c.Codec), Level: codec.Level(c.Level), Threshold: c.Threshold,
+		DisableEpisodes: c.Episodes == Off, DisablePatterns: c.Patterns == Off, DisableDictionaries: c.Dictionaries == Off,
+	}
 }
 
 func (c *Compression) validate() error {
-	if bad, ok := errors.AsType[*codec.OptionError](c.codecOptions().Validate()); ok {
+	if bad, ok := errors.AsType[*codec.OptionError](c.payloadOptions().Validate()); ok {
 		return invalid("Compression."+bad.Field, "%s", bad.Problem)
 	}
 	for _, s := range []struct {

@@ -3,6 +3,7 @@ package episodic
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 )
 
@@ -25,6 +26,8 @@ type Pattern struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
 	Updated  time.Time         `json:"updated,omitzero"` // storing sets a zero Updated to Created
+
+	Revision int64 `json:"-"` // what was read, as Episode.Revision says
 }
 
 // ToolSequence is a series of tool calls that works.
@@ -143,25 +146,36 @@ type PatternFilter struct {
 	Kind           PatternKind
 	Domain         string
 	MinSuccessRate float64
-	Limit          int    // the most patterns on a page, up to 1000; 0 means 50
-	Cursor         string // Page.Next of the page before
 }
 
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
 // the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
 func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
-	stmt, err := s.packer.patternUpsert(p)
-	if err != nil {
+	if err := s.check(ctx, p != nil, "pattern"); err != nil {
+		return fmt.Errorf("put pattern: %w", err)
+	}
+	if err := p.prepare(time.Now()); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
 	defer s.changed(onePattern, p.ID)
-	_, err = s.engine.Repeatable(ctx, stmt)
+	err := write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
+		err := s.put(ctx, w, p.Revision)
+		if err == nil {
+			p.Revision = w.rev
+		}
+		return err
+	})
 	return failed(err, "put pattern %v", p.ID)
 }
 
 // Pattern returns the pattern. Errors: ErrNotFound.
 func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
-	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, (*Pattern).clone)
+	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, loader[*Pattern]{
+		read: func(ctx context.Context, q querier) (*Pattern, error) {
+			return getOne(ctx, q, sqlGetPattern, id, s.patternFrom)
+		},
+		clone: (*Pattern).clone, size: (*Pattern).size,
+	})
 	return p, failed(err, "get pattern %v", id)
 }
 
@@ -179,20 +193,27 @@ func (f *PatternFilter) where() (w where, err error) {
 }
 
 // ListPatterns returns the chosen patterns, newest Created first. Errors: ErrInvalid.
-func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter) (*Page[*Pattern], error) {
-	if f == nil {
-		f = &PatternFilter{}
-	}
-	page, err := cachedPage(ctx, s, patternPage, f, (*Pattern).clone)
+func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (*Page[*Pattern], error) {
+	item := loader[*Pattern]{clone: (*Pattern).clone, size: (*Pattern).size}
+	page, err := cachedPage(ctx, s, patternPage, f, p, item, s.listPatterns)
 	return page, failed(err, "list patterns")
 }
 
-func (s *Store) listPatterns(ctx context.Context, q querier, f *PatternFilter) (*Page[*Pattern], error) {
-	w, err := f.where()
+// Patterns returns all chosen patterns in the order of ListPatterns. It ends with the
+// first error.
+func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Pattern, error] {
+	return iterate(func(p *Paging) (*Page[*Pattern], error) {
+		page, err := s.listPatterns(ctx, s.engine, &pageRequest[PatternFilter]{*orZero(f), *p})
+		return page, failed(err, "list patterns")
+	})
+}
+
+func (s *Store) listPatterns(ctx context.Context, q querier, r *pageRequest[PatternFilter]) (*Page[*Pattern], error) {
+	w, err := r.Filter.where()
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(ctx, q, patternColumns, "patterns", "created_us", w, f.Limit, f.Cursor, s.packer.patternFrom)
+	return newestFirst(patternColumns, "patterns", "created_us", w, s.patternFrom).page(ctx, q, &r.Paging)
 }
 
 // DeletePattern deletes the pattern and its embeddings. Errors: ErrNotFound.

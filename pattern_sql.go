@@ -5,42 +5,41 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 const (
-	patternColumns   = `seq, id, created_us, payload`
-	sqlUpsertPattern = `INSERT INTO patterns(id, kind, domain, success_rate, created_us, payload) VALUES(?,?,?,?,?,?)
- ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, domain = excluded.domain, success_rate = excluded.success_rate,
- created_us = excluded.created_us, payload = excluded.payload`
-	sqlGetPattern    = `SELECT ` + patternColumns + ` FROM patterns WHERE id = ?`
-	sqlDeletePattern = `DELETE FROM patterns WHERE id = ?`
+	patternColumns   = `seq, id, created_us, payload, rev`
+	sqlUpsertPattern = `INSERT INTO patterns(id, kind, domain, success_rate, created_us, payload, rev) VALUES(?,?,?,?,?,?,?)
+ ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, domain = excluded.domain, success_rate = excluded.success_rate, created_us = excluded.created_us, payload = excluded.payload, rev = excluded.rev`
+	sqlReplacePattern  = `UPDATE patterns SET kind = ?2, domain = ?3, success_rate = ?4, created_us = ?5, payload = ?6, rev = ?7 WHERE id = ?1 AND rev = ?8`
+	sqlPatternRevision = `SELECT rev FROM patterns WHERE id = ?`
+	sqlGetPattern      = `SELECT ` + patternColumns + ` FROM patterns WHERE id = ?`
+	sqlDeletePattern   = `DELETE FROM patterns WHERE id = ?`
 )
 
 // storedPattern is a Pattern without what has a column of its own.
 type storedPattern Pattern
 
-func (pk *packer) patternUpsert(p *Pattern) (engine.Stmt, error) {
-	if err := p.prepare(time.Now()); err != nil {
-		return engine.Stmt{}, err
-	}
+// patternWrite is p in the form of its row.
+func (s *Store) patternWrite(p *Pattern) (w itemWrite, err error) {
 	stored := storedPattern(*p)
 	stored.ID, stored.Created = ID{}, time.Time{}
 	stored.Updated = whole(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
-	payload, err := pk.encode(patternPayloads, "pattern", &stored)
-	return engine.Stmt{SQL: sqlUpsertPattern, Args: []any{
-		p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), payload,
-	}}, err
+	encoded, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
+	w = itemWrite{upsert: sqlUpsertPattern, replace: sqlReplacePattern, look: sqlPatternRevision, rev: newRevision()}
+	w.columns = []any{p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), encoded, w.rev}
+	return w, err
 }
 
 // patternFrom reads a row of patternColumns.
-func (pk *packer) patternFrom(ctx context.Context, row []any) (*Pattern, cursor, error) {
+func (s *Store) patternFrom(ctx context.Context, row []any) (*Pattern, int, error) {
 	var p storedPattern
-	id, at, err := pk.itemFrom(ctx, row, &p)
+	in, err := s.itemFrom(ctx, row, &p)
 	if err != nil {
-		return nil, at, fmt.Errorf("pattern %w", err)
+		return nil, 0, fmt.Errorf("pattern %w", err)
 	}
-	p.ID, p.Created = id, time.UnixMicro(at.us).UTC()
-	return (*Pattern)(&p), at, nil
+	p.ID, p.Created, p.Revision = in.id, time.UnixMicro(in.created).UTC(), in.rev
+	return (*Pattern)(&p), in.size, nil
 }

@@ -73,13 +73,13 @@ func TestPatternsAreListedReplacedAndDeleted(t *testing.T) {
 			for _, limit := range []int{0, 2} {
 				got := ""
 				f := tt.f
-				for f.Limit = limit; ; {
-					page, err := s.ListPatterns(t.Context(), &f)
+				for p := (Paging{Limit: limit}); ; {
+					page, err := s.ListPatterns(t.Context(), &f, &p)
 					ok(t, err)
 					for _, p := range page.Items {
 						got += p.Description + " "
 					}
-					if f.Cursor = page.Next; f.Cursor == "" {
+					if p.Cursor = page.Next; p.Cursor == "" {
 						break
 					}
 				}
@@ -121,6 +121,6 @@ func TestBadPatternsAreRefusedByField(t *testing.T) {
 	} {
 		wants(t, s.PutPattern(t.Context(), p), ErrInvalid, field)
 	}
-	_, err := s.ListPatterns(t.Context(), &PatternFilter{Kind: "x"})
+	_, err := s.ListPatterns(t.Context(), &PatternFilter{Kind: "x"}, nil)
 	wants(t, err, ErrInvalid, "kind")
 }

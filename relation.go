@@ -3,6 +3,7 @@ package episodic
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -90,11 +91,18 @@ func (r *Relation) String() string { return fmt.Sprintf("relation %v %s %v", r.F
 // if an end is not stored; ErrConflict if it would close a cycle that its type
 // forbids.
 func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
-	stmts, err := s.packer.relationUpsert(r)
-	if err != nil {
+	if err := s.check(ctx, r != nil, "relation"); err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
-	res, err := s.engine.Repeatable(ctx, stmts...)
+	if err := r.prepare(time.Now()); err != nil {
+		return fmt.Errorf("put relation: %w", err)
+	}
+	defer s.hub.Kick()
+	var res []engine.Result
+	err := write(ctx, s, func() ([]engine.Stmt, error) { return s.relationUpsert(r) }, func(stmts []engine.Stmt) (err error) {
+		res, err = s.engine.Repeatable(ctx, stmts...)
+		return err
+	})
 	if err != nil {
 		return failed(err, "put %v", r)
 	}
@@ -116,17 +124,38 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
 	return failed(err, "put %v", r)
 }
 
-// Relations returns the relations of an episode, oldest first; an empty type
-// means all types. Errors: ErrInvalid.
-func (s *Store) Relations(ctx context.Context, episode ID, typ RelationType, dir Direction) ([]*Relation, error) {
+// RelationFilter chooses relations of an episode. Nil and the zero value choose all.
+type RelationFilter struct {
+	Type      RelationType // empty: all types
+	Direction Direction
+}
+
+// ListRelations returns a page of the chosen relations of an episode, oldest first.
+// Errors: ErrInvalid.
+func (s *Store) ListRelations(ctx context.Context, episode ID, f *RelationFilter, p *Paging) (*Page[*Relation], error) {
+	page, err := s.listRelations(ctx, episode, f, p)
+	return page, failed(err, "list relations of %v", episode)
+}
+
+// Relations returns all chosen relations of an episode in the order of ListRelations.
+// It reads them page by page, and ends with the first error.
+func (s *Store) Relations(ctx context.Context, episode ID, f *RelationFilter) iter.Seq2[*Relation, error] {
+	return iterate(func(p *Paging) (*Page[*Relation], error) { return s.ListRelations(ctx, episode, f, p) })
+}
+
+func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter, p *Paging) (*Page[*Relation], error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return nil, err
+	}
+	f = orZero(f)
 	c := &check{}
-	c.oneOf("type", string(typ), "", ParentOf, DependsOn, Follows, Blocks, RelatedTo, Duplicates, References)
-	c.oneOf("direction", string(dir), Both, Outgoing, Incoming)
+	c.oneOf("type", string(f.Type), "", ParentOf, DependsOn, Follows, Blocks, RelatedTo, Duplicates, References)
+	c.oneOf("direction", string(f.Direction), Both, Outgoing, Incoming)
 	if c.err != nil {
-		return nil, failed(c.err, "list relations")
+		return nil, c.err
 	}
 	var w where
-	switch dir {
+	switch f.Direction {
 	case Outgoing:
 		w.and("src = "+bySeq, episode.bytes())
 	case Incoming:
@@ -134,29 +163,25 @@ func (s *Store) Relations(ctx context.Context, episode ID, typ RelationType, dir
 	default:
 		w.and("(src = "+bySeq+" OR dst = "+bySeq+")", episode.bytes(), episode.bytes())
 	}
-	w.andText("type = ?", string(typ))
-	res, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlRelations + w.sql + " ORDER BY created_us, a.id, type, b.id", Args: w.args})
-	if err != nil {
-		return nil, failed(err, "list relations of %v", episode)
+	w.andText("type = ?", string(f.Type))
+	l := &listing[*Relation]{
+		columns: relationColumns, from: relationTables, where: w,
+		keys: []string{"relations.created_us", "src", "type", "dst"}, kinds: "iiti", row: s.relationFrom,
 	}
-	var list []*Relation
-	for _, row := range res[0].Rows {
-		r, err := s.packer.relationFrom(ctx, row)
-		if err != nil {
-			return nil, failed(err, "list relations of %v", episode)
-		}
-		list = append(list, r)
-	}
-	return list, nil
+	return readAgain(func() (*Page[*Relation], error) { return l.page(ctx, s.engine, p) })
 }
 
 // DeleteRelation deletes the relation with these ends and type. Errors:
 // ErrInvalid; ErrNotFound.
 func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, to ID) error {
+	if err := s.check(ctx, true, ""); err != nil {
+		return failed(err, "delete relation")
+	}
 	c := &check{}
 	if c.relationKey(from, typ, to); c.err != nil {
 		return failed(c.err, "delete relation")
 	}
+	defer s.hub.Kick()
 	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteRelation, Args: []any{from.bytes(), to.bytes(), string(typ)}})
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound

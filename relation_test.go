@@ -21,7 +21,7 @@ func TestRelationsRoundTrip(t *testing.T) {
 			if err := s.PutRelation(t.Context(), want); err != nil {
 				rt.Fatal(err)
 			}
-			got, err := s.Relations(t.Context(), a.ID, want.Type, Outgoing)
+			got, err := collect(s.Relations(t.Context(), a.ID, &RelationFilter{want.Type, Outgoing}))
 			if err != nil || len(got) != 1 {
 				rt.Fatalf("%d relations, %v", len(got), err)
 			}
@@ -65,7 +65,7 @@ func TestRelationsRefuseCyclesWhereTheirTypeForbidsThem(t *testing.T) {
 			if tt.dir == Both && tt.typ == "" {
 				want = 4*2 + 3*2
 			}
-			got, err := s.Relations(t.Context(), e[1].ID, tt.typ, tt.dir)
+			got, err := collect(s.Relations(t.Context(), e[1].ID, &RelationFilter{tt.typ, tt.dir}))
 			if err != nil || len(got) != want {
 				t.Errorf("%q %q: %d relations, %v; want %d", tt.typ, tt.dir, len(got), err, want)
 			}
@@ -91,6 +91,6 @@ func TestBadRelationsAreRefused(t *testing.T) {
 	} {
 		wants(t, s.PutRelation(t.Context(), r), ErrInvalid, field)
 	}
-	_, err := s.Relations(t.Context(), a.ID, "", "sideways")
+	_, err := s.ListRelations(t.Context(), a.ID, &RelationFilter{Direction: "sideways"}, nil)
 	wants(t, err, ErrInvalid, "direction")
 }

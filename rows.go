@@ -1,10 +1,15 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
-	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -39,37 +44,206 @@ func intFrom(v any) (int, error) {
 	return int(n), nil
 }
 
+// Paging chooses a page of a list. Nil and the zero value choose the first page of
+// 50 items.
+type Paging struct {
+	// Limit is the most items on a page, from 1 to 1,000; 0 means 50. A page is
+	// shorter although more follow where items are large: it holds at most 16 MiB,
+	// or one item.
+	Limit int
+	// Cursor is Page.Next of the page before; empty for the first page.
+	Cursor string
+}
+
 // Page is one page of a list.
 type Page[T any] struct {
 	Items []T
-	// Next is the cursor of the following page, for the filter's Cursor; empty
-	// if this is the last page.
+	// Next is the cursor of the following page, for Paging.Cursor; empty if this is
+	// the last page.
 	Next string
 }
 
-// cursor is a place in a list that is sorted by time, then by row number.
-type cursor struct {
-	us, seq int64
-}
-
-func (c cursor) String() string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(c.us))
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, uint64(c.seq)))
-}
-
-func parseCursor(s string) (cursor, error) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) != 16 {
-		return cursor{}, invalid("cursor", "%.60q does not come from an earlier page", s)
-	}
-	return cursor{int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))}, nil
-}
-
-// Bounds of a filter's Limit.
+// Bounds of pages.
 const (
 	defaultLimit = 50
 	maxLimit     = 1000
+	maxPage      = 16 << 20 // bytes of the payloads of a page, decoded
+	maxIterated  = 200      // items that an iterator reads at once
 )
+
+// newestKinds are the kinds of the keys of a list that newestFirst returns.
+const newestKinds = "ii"
+
+// place returns the place behind which the page begins, nil for the first page. kinds
+// are those of the list's keys.
+func (p *Paging) place(kinds string) ([]any, error) {
+	switch {
+	case p == nil:
+		return nil, nil
+	case p.Limit < 0 || p.Limit > maxLimit:
+		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", p.Limit, maxLimit, defaultLimit)
+	case p.Cursor == "":
+		return nil, nil
+	}
+	return parseCursor(p.Cursor, kinds)
+}
+
+// listing is a SELECT whose rows are read in pages.
+type listing[T any] struct {
+	columns, from string
+	where         where
+	keys          []string // columns that rows are sorted by, which name a place together
+	kinds         string   // of keys: i for an integer, t for a text
+	descending    bool     // all keys are
+	// narrow says that from is a table with the column seq, and that a page is to be
+	// chosen before its wide columns are read.
+	narrow bool
+	row    func(context.Context, []any) (item T, size int, err error)
+}
+
+// page reads a page. What exceeds the engine's largest answer is asked for again
+// in halves: here, for all lists.
+func (l *listing[T]) page(ctx context.Context, q querier, p *Paging) (*Page[T], error) {
+	at, err := p.place(l.kinds)
+	if err != nil {
+		return nil, err
+	}
+	w := l.where
+	if at != nil {
+		w = l.after(at)
+	}
+	limit := cmp.Or(orZero(p).Limit, defaultLimit)
+	ask := limit + 1 // one row more tells whether there is a next page
+	for {
+		r, err := q.Query(ctx, engine.Stmt{SQL: l.sql(w), Args: append(w.args[:len(w.args):len(w.args)], int64(ask))})
+		if engine.KindOf(err) == engine.KindTooLarge && ask > 1 {
+			ask /= 2
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return l.read(ctx, r[0].Rows, min(limit, ask), ask)
+	}
+}
+
+// read makes a page of at most limit of the rows; as many as were asked for mean
+// that there may be more.
+func (l *listing[T]) read(ctx context.Context, rows [][]any, limit, asked int) (*Page[T], error) {
+	page, size := &Page[T]{}, 0
+	for i, row := range rows {
+		if i >= limit || size >= maxPage {
+			break
+		}
+		item, n, err := l.row(ctx, row)
+		if err != nil {
+			return nil, err
+		}
+		page.Items = append(page.Items, item)
+		size += n
+	}
+	if n := len(page.Items); n > 0 && (n < len(rows) || len(rows) == asked) {
+		last := rows[n-1]
+		page.Next = cursorOf(last[len(last)-len(l.keys):])
+	}
+	return page, nil
+}
+
+// after adds the condition for rows behind a place.
+func (l *listing[T]) after(at []any) where {
+	w := where{sql: l.where.sql, args: slices.Clone(l.where.args)}
+	compare := ">"
+	if l.descending {
+		compare = "<"
+	}
+	marks := strings.TrimSuffix(strings.Repeat("?, ", len(at)), ", ")
+	w.and(fmt.Sprintf("(%s) %s (%s)", strings.Join(l.keys, ", "), compare, marks), at...)
+	return w
+}
+
+func (l *listing[T]) sql(w where) string {
+	keys := strings.Join(l.keys, ", ")
+	order := keys
+	if l.descending {
+		order = strings.Join(l.keys, " DESC, ") + " DESC"
+	}
+	if !l.narrow {
+		return fmt.Sprintf("SELECT %s, %s FROM %s WHERE 1%s ORDER BY %s LIMIT ?", l.columns, keys, l.from, w.sql, order)
+	}
+	return fmt.Sprintf("SELECT %s, %s FROM %[3]s WHERE %[3]s.seq IN (SELECT %[3]s.seq FROM %[3]s WHERE 1%[4]s ORDER BY %[5]s LIMIT ?) ORDER BY %[5]s",
+		l.columns, keys, l.from, w.sql, order)
+}
+
+// newestFirst lists a table with the columns seq and timeCol.
+func newestFirst[T any](columns, table, timeCol string, w where, row func(context.Context, []any) (T, int, error)) *listing[T] {
+	return &listing[T]{
+		columns: columns, from: table, where: w, keys: []string{timeCol, table + ".seq"}, kinds: newestKinds, descending: true, narrow: true, row: row,
+	}
+}
+
+// cursorOf names a place in a list by the values of its keys.
+func cursorOf(keys []any) string {
+	text, err := json.Marshal(keys)
+	if err != nil {
+		return "" // numbers, texts and blobs always have JSON
+	}
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func parseCursor(s, kinds string) ([]any, error) {
+	bad := invalid("cursor", "%.60q does not come from an earlier page of this list", s)
+	text, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return nil, bad
+	}
+	var raw []json.RawMessage
+	if err := json.Unmarshal(text, &raw); err != nil || len(raw) != len(kinds) {
+		return nil, bad
+	}
+	keys := make([]any, len(raw))
+	for i := range raw {
+		var err error
+		switch kinds[i] {
+		case 'i':
+			var n int64
+			err = json.Unmarshal(raw[i], &n)
+			keys[i] = n
+		default:
+			var t string
+			err = json.Unmarshal(raw[i], &t)
+			keys[i] = t
+		}
+		if err != nil || string(raw[i]) == "null" {
+			return nil, bad
+		}
+	}
+	return keys, nil
+}
+
+// iterate returns the items of all pages in turn. It reads a page when the one
+// before is used up, and ends with the first error.
+func iterate[T any](page func(*Paging) (*Page[T], error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for p := (&Paging{Limit: defaultLimit}); ; {
+			got, err := readAgain(func() (*Page[T], error) { return page(p) })
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, item := range got.Items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if got.Next == "" {
+				return
+			}
+			// Where items are large, pages have proved to be short.
+			p.Cursor, p.Limit = got.Next, min(maxIterated, 2*len(got.Items))
+		}
+	}
+}
 
 // where collects the conditions of a SELECT.
 type where struct {
@@ -89,56 +263,11 @@ func (w *where) andText(cond, value string) {
 	}
 }
 
-// newestFirst runs a paged SELECT over a table with the columns seq and timeCol,
-// and reads each row with from.
-func newestFirst[T any](ctx context.Context, q querier, columns, table, timeCol string, w where, limit int, after string,
-	from func(context.Context, []any) (T, cursor, error)) (*Page[T], error) {
-	if limit < 0 || limit > maxLimit {
-		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", limit, maxLimit, defaultLimit)
-	}
-	if limit == 0 {
-		limit = defaultLimit
-	}
-	if after != "" {
-		at, err := parseCursor(after)
-		if err != nil {
-			return nil, err
-		}
-		w.and(fmt.Sprintf("(%s, %s.seq) < (?, ?)", timeCol, table), at.us, at.seq)
-	}
-	for {
-		// The page is chosen by the narrow columns alone, so that payloads are read
-		// for its rows only. One row more tells whether there is a next page.
-		order := fmt.Sprintf("ORDER BY %s DESC, %s.seq DESC", timeCol, table)
-		sql := fmt.Sprintf("SELECT %s FROM %[2]s WHERE %[2]s.seq IN (SELECT %[2]s.seq FROM %[2]s WHERE 1%s %s LIMIT ?) %[4]s", columns, table, w.sql, order)
-		r, err := q.Query(ctx, engine.Stmt{SQL: sql, Args: append(w.args[:len(w.args):len(w.args)], int64(limit)+1)})
-		if engine.KindOf(err) == engine.KindTooLarge && limit > 1 {
-			limit /= 2 // a shorter page fits into the server's answer
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		page := &Page[T]{}
-		for i, row := range r[0].Rows {
-			if i == limit {
-				break
-			}
-			item, at, err := from(ctx, row)
-			if err != nil {
-				return nil, err
-			}
-			page.Items = append(page.Items, item)
-			if i == limit-1 && len(r[0].Rows) > limit {
-				page.Next = at.String()
-			}
-		}
-		return page, nil
-	}
-}
-
 // delete runs a DELETE by id that must hit one row.
 func (s *Store) delete(ctx context.Context, n noun, name, sql string, id ID) error {
+	if err := s.check(ctx, true, ""); err != nil {
+		return fmt.Errorf("delete %s %v: %w", name, id, err)
+	}
 	defer s.changed(n, id)
 	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
 	if err == nil && r[0].Affected == 0 {
@@ -147,26 +276,33 @@ func (s *Store) delete(ctx context.Context, n noun, name, sql string, id ID) err
 	return failed(err, "delete %s %v", name, id)
 }
 
-// itemFrom reads a row of the columns seq, id, created_us, payload; the payload
-// goes into v. Its error begins with the item's id.
-func (p *packer) itemFrom(ctx context.Context, row []any, v any) (ID, cursor, error) {
-	id, err := idFrom(row[1])
-	if err != nil {
-		return id, cursor{}, fmt.Errorf("%v: %w: %w", row[0], ErrCorrupt, err)
-	}
-	in := reader{row: row}
-	at := cursor{us: in.int(2), seq: in.int(0)}
-	if in.err != nil {
-		return id, at, fmt.Errorf("%v: %w: %w", id, ErrCorrupt, in.err)
-	}
-	if err := p.decode(ctx, row[3], v); err != nil {
-		return id, at, fmt.Errorf("%v: %w", id, err)
-	}
-	return id, at, nil
+// stored is what the rows of patterns and heuristics have in common.
+type stored struct {
+	id      ID
+	created int64 // microseconds
+	rev     int64
+	size    int // of the payload, decoded
 }
 
-// getOne runs a SELECT by id and reads its row with from.
-func getOne[T any](ctx context.Context, q querier, sql string, id ID, from func(context.Context, []any) (T, cursor, error)) (item T, err error) {
+// itemFrom reads a row of the columns seq, id, created_us, payload, rev; the
+// payload goes into v. Its error begins with the item's id.
+func (s *Store) itemFrom(ctx context.Context, row []any, v any) (at stored, err error) {
+	if at.id, err = idFrom(row[1]); err != nil {
+		return at, fmt.Errorf("%v: %w: %w", row[0], ErrCorrupt, err)
+	}
+	in := reader{row: row}
+	at.created, at.rev = in.int(2), in.int(4)
+	if in.err != nil {
+		return at, fmt.Errorf("%v: %w: %w", at.id, ErrCorrupt, in.err)
+	}
+	if at.size, err = s.payloads.DecodeSized(ctx, row[3], v); err != nil {
+		return at, fmt.Errorf("%v: %w", at.id, err)
+	}
+	return at, nil
+}
+
+// getOne runs a SELECT by id and reads its row.
+func getOne[T any](ctx context.Context, q querier, sql string, id ID, row func(context.Context, []any) (T, int, error)) (item T, err error) {
 	r, err := q.Query(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
 	if err != nil {
 		return item, err
@@ -174,6 +310,38 @@ func getOne[T any](ctx context.Context, q querier, sql string, id ID, from func(
 	if len(r[0].Rows) == 0 {
 		return item, ErrNotFound
 	}
-	item, _, err = from(ctx, r[0].Rows[0])
+	item, _, err = row(ctx, r[0].Rows[0])
 	return item, err
 }
+
+// itemWrite is a pattern or a heuristic in the form of its row.
+type itemWrite struct {
+	upsert, replace, look string // SQL
+	columns               []any  // of upsert; replace has the revision behind them
+	rev                   int64
+}
+
+// put stores an item, over the one that has the revision if that is not 0.
+func (s *Store) put(ctx context.Context, w itemWrite, revision int64) error {
+	if revision == 0 {
+		_, err := s.engine.Repeatable(ctx, engine.Stmt{SQL: w.upsert, Args: w.columns})
+		return err
+	}
+	// The look behind the write tells a write that was sent twice from one that came
+	// too late.
+	r, err := s.engine.Repeatable(ctx,
+		engine.Stmt{SQL: w.replace, Args: append(w.columns[:len(w.columns):len(w.columns)], revision)},
+		engine.Stmt{SQL: w.look, Args: w.columns[:1:1]})
+	switch {
+	case err != nil || r[0].Affected == 1:
+		return err
+	case len(r[1].Rows) == 0:
+		return fmt.Errorf("%w: it was deleted after it was read", ErrConflict)
+	case r[1].Rows[0][0] != w.rev:
+		return fmt.Errorf("%w: it was changed after it was read; read it again", ErrConflict)
+	}
+	return nil
+}
+
+// newRevision returns a random number, which names a write. It is not 0.
+func newRevision() int64 { return 1 + rand.Int64N(math.MaxInt64) }

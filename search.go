@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -10,10 +11,15 @@ import (
 
 // SearchOptions narrows a search. Nil and the zero value search everything.
 type SearchOptions struct {
-	// Filter chooses the episodes searched. Its Limit is the most hits, 0 means
-	// 10; its Cursor is not used and must be empty.
+	// Filter chooses the episodes searched.
 	Filter EpisodeFilter
+	// Limit is the most hits, from 1 to 1,000; 0 means 10. There are fewer where
+	// episodes are very large: all hits together hold at most 64 MiB, or one episode.
+	Limit int
 }
+
+// maxHits bounds the payloads of all hits of a search, decoded, in bytes.
+const maxHits = 64 << 20
 
 const defaultHits = 10
 
@@ -33,33 +39,32 @@ type Hit struct {
 // the words (English words in any inflection), and ranks higher the more of them
 // and the rarer they are. A query without a word finds nothing. Errors: ErrInvalid.
 func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) ([]Hit, error) {
-	if opts == nil {
-		opts = &SearchOptions{}
-	}
-	f := opts.Filter
-	switch {
-	case f.Limit < 0 || f.Limit > maxLimit:
-		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", f.Limit, maxLimit, defaultHits), "search")
-	case f.Cursor != "":
-		return nil, failed(invalid("cursor", "is set; hits have no pages, raise the limit instead"), "search")
-	case f.Limit == 0:
-		f.Limit = defaultHits
-	}
-	if _, err := f.where(); err != nil {
+	if err := s.check(ctx, true, ""); err != nil {
 		return nil, failed(err, "search")
 	}
-	match := matchQuery(query)
-	if match == "" {
+	r := &searchRequest{Match: matchQuery(query), SearchOptions: *orZero(opts)}
+	if r.Limit < 0 || r.Limit > maxLimit {
+		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", r.Limit, maxLimit, defaultHits), "search")
+	}
+	r.Limit = cmp.Or(r.Limit, defaultHits)
+	if _, err := r.Filter.where(); err != nil {
+		return nil, failed(err, "search")
+	}
+	if r.Match == "" {
 		return nil, nil
 	}
-	hits, err := cachedRequest(ctx, s, hitList, &searchRequest{match, f}, func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) })
+	hits, err := cachedRequest(ctx, s, hitList, r, loader[[]Hit]{
+		read:  func(ctx context.Context, q querier) ([]Hit, error) { return s.search(ctx, q, r) },
+		clone: func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) },
+		size:  func(hits []Hit) int { return interfaceSlice + sliceSize(hits) + sizeOfAll(hits, Hit.size) },
+	})
 	return hits, failed(err, "search")
 }
 
 // searchRequest is a search that has been checked.
 type searchRequest struct {
-	Match  string // an FTS5 query
-	Filter EpisodeFilter
+	Match string // an FTS5 query
+	SearchOptions
 }
 
 func (s *Store) search(ctx context.Context, q querier, request *searchRequest) ([]Hit, error) {
@@ -67,7 +72,7 @@ func (s *Store) search(ctx context.Context, q querier, request *searchRequest) (
 	if err != nil {
 		return nil, err
 	}
-	limit := request.Filter.Limit
+	limit, size := request.Limit, 0
 	var hits []Hit
 	for atOnce := limit; len(hits) < limit; {
 		rows := min(atOnce, limit-len(hits))
@@ -84,9 +89,12 @@ func (s *Store) search(ctx context.Context, q querier, request *searchRequest) (
 			return nil, err
 		}
 		for _, row := range r[0].Rows {
-			hit, err := s.packer.hitFrom(ctx, row)
+			hit, n, err := s.hitFrom(ctx, row)
 			if err != nil {
 				return nil, err
+			}
+			if size += n; size > maxHits && len(hits) > 0 {
+				return hits, nil
 			}
 			hits = append(hits, hit)
 		}
@@ -97,18 +105,18 @@ func (s *Store) search(ctx context.Context, q querier, request *searchRequest) (
 	return hits, nil
 }
 
-func (p *packer) hitFrom(ctx context.Context, row []any) (Hit, error) {
-	e, _, err := p.episodeFrom(ctx, row)
+func (s *Store) hitFrom(ctx context.Context, row []any) (hit Hit, size int, err error) {
+	e, size, err := s.episodeFrom(ctx, row)
 	if err != nil {
-		return Hit{}, err
+		return Hit{}, 0, err
 	}
 	n := len(row) - 2
 	in := reader{row: row}
-	hit := Hit{Episode: e, Score: -in.float(n), Snippet: oneLine(in.text(n + 1))}
+	hit = Hit{Episode: e, Score: -in.float(n), Snippet: oneLine(in.text(n + 1))}
 	if in.err != nil {
-		return Hit{}, fmt.Errorf("episode %v: %w", e.ID, in.err)
+		return Hit{}, 0, fmt.Errorf("episode %v: %w", e.ID, in.err)
 	}
-	return hit, nil
+	return hit, size, nil
 }
 
 func oneLine(snippet string) string {

@@ -7,144 +7,142 @@ import (
 	"github.com/episodic-memory/episodic/internal/pool"
 )
 
-// ServerStats is what happened on the way to a libSQL server since the Store was
-// opened. Numbers only grow, except those of Pool that describe a moment.
+// ServerStats describes the traffic with a libSQL server since the Store was opened.
+// All numbers are counters that only grow, except the gauges in Pool.
 type ServerStats struct {
-	// Protocol is what the server answered last, such as "Hrana 3 protobuf".
-	Protocol string    `json:"protocol"`
-	Pool     PoolStats `json:"pool"`
+	// Protocol is the protocol of the server's last answer, such as
+	// "Hrana 3 protobuf".
+	Protocol string `json:"protocol"`
+	// Pool describes the connection pool.
+	Pool PoolStats `json:"pool"`
 
-	// A stream is a connection to the database inside the server. While calls
-	// follow one another it is kept for the next (StreamsReused counts those);
-	// otherwise each call opens one and closes it in the same request. Streams
-	// that were lost were ended by the server or the network.
-	StreamsOpened uint64 `json:"streams_opened"`
-	StreamsReused uint64 `json:"streams_reused"`
-	StreamsClosed uint64 `json:"streams_closed"`
-	StreamsLost   uint64 `json:"streams_lost"`
+	// A stream is a database connection inside the server. During a series of calls
+	// it is kept open and reused; otherwise each request opens and closes one.
+	StreamsOpened uint64 `json:"streams_opened"` // streams opened
+	StreamsReused uint64 `json:"streams_reused"` // requests sent on a stream that was already open
+	StreamsClosed uint64 `json:"streams_closed"` // streams closed by the Store
+	StreamsLost   uint64 `json:"streams_lost"`   // streams ended by the server or the network
 
-	// RetriesDenied are retries not made because there had been too many: at most
-	// one request in ten, and one a second on top, is sent again.
-	RetriesDenied uint64 `json:"retries_denied"`
-	// Withheld are requests not sent because the server had been failing.
-	Withheld uint64 `json:"withheld"`
+	// RetryBudgetExhausted counts retries that were not made because the retry budget
+	// was used up. It allows one retry per ten requests plus one a second.
+	RetryBudgetExhausted uint64 `json:"retry_budget_exhausted"`
+	// BreakerRejected counts requests that were not sent because the circuit breaker
+	// was open.
+	BreakerRejected uint64 `json:"breaker_rejected"`
 
-	// Bytes on the sockets, with all that HTTP and TLS add: of calls that read, of
-	// calls that write, and of what carries no call, such as handshakes, pings and
-	// the closing of streams.
-	ReadBytes   Traffic `json:"read_bytes"`
-	WriteBytes  Traffic `json:"write_bytes"`
-	UpkeepBytes Traffic `json:"upkeep_bytes"`
+	// Bytes on the sockets, including HTTP and TLS.
+	ReadBytes   Traffic `json:"read_bytes"`   // of calls that read
+	WriteBytes  Traffic `json:"write_bytes"`  // of calls that write
+	UpkeepBytes Traffic `json:"upkeep_bytes"` // of handshakes, pings and requests that only close streams
 }
 
 // Traffic is a number of bytes in each direction.
 type Traffic struct {
-	Sent     uint64 `json:"sent"`
-	Received uint64 `json:"received"`
+	Sent     uint64 `json:"sent"`     // bytes from the Store to the server
+	Received uint64 `json:"received"` // bytes from the server to the Store
 }
 
-// PoolStats is what the pool of connections counted, as of one moment:
+// PoolStats is a snapshot of the gauges and counters of the connection pool. In every
+// snapshot
 //
 //	opened     == closed + open
 //	dials      == opened + dial_failures + dialing
 //	open       == idle + in_use + pinging
-//	calls      == acquired + timeouts + cancelled + rejected + dial_errors + refused + waiting
-//	acquired   == returned + abandoned + reclaimed + aborted + in_use
-//	pings_sent == ping_times.count + pings_failed + pings_cut + pinging
+//	calls      == acquired + timeouts + cancelled + queue_full + dial_errors + pool_closed + waiting
+//	acquired   == returned + released_unused + leaked + force_closed + in_use
+//	pings_sent == ping_times.count + pings_failed + pings_cancelled + pinging
 //
-// A call here is a request that needs a connection. Durations are nanoseconds in
-// JSON.
+// A call is a request that needs a connection. Durations are nanoseconds in JSON.
 type PoolStats struct {
-	// The state of this moment.
+	// Gauges.
 
 	Open        int           `json:"open"`         // connections
-	Idle        int           `json:"idle"`         // of these, unused
-	InUse       int           `json:"in_use"`       // of these, with a request
-	Pinging     int           `json:"pinging"`      // of these, out for a ping
-	Dialing     int           `json:"dialing"`      // dials under way
-	Waiting     int           `json:"waiting"`      // calls that wait for a connection
-	OldestWait  time.Duration `json:"oldest_wait"`  // how long the first of them has waited
-	Target      int           `json:"target"`       // the size the pool steers at
-	Peak        int           `json:"peak"`         // the largest Open so far
+	Idle        int           `json:"idle"`         // of Open, not in use
+	InUse       int           `json:"in_use"`       // of Open, in use by a call
+	Pinging     int           `json:"pinging"`      // of Open, being pinged
+	Dialing     int           `json:"dialing"`      // dials in flight
+	Waiting     int           `json:"waiting"`      // calls waiting for a connection
+	OldestWait  time.Duration `json:"oldest_wait"`  // how long the first waiting call has waited
+	Target      int           `json:"target"`       // desired number of connections
+	Peak        int           `json:"peak"`         // maximum of Open since the Store was opened
 	Asleep      bool          `json:"asleep"`       // after KeepAlive.IdleShutdown, until the next call
-	Utilisation float64       `json:"utilisation"`  // connections in use / open during the last second, 0 to 1
-	BusyMax     float64       `json:"busy_max"`     // connections in use during the busiest second of the last 30
-	ServiceTime time.Duration `json:"service_time"` // how long a connection is in use, on average over the last ones
-	DialTime    time.Duration `json:"dial_time"`    // how long a dial takes, on average over the last ones
-	PingTime    time.Duration `json:"ping_time"`    // how long a ping takes, on average over the last ones
+	Utilisation float64       `json:"utilisation"`  // connections in use / open over the last second, 0 to 1
+	BusyMax     float64       `json:"busy_max"`     // mean of connections in use in the busiest of the last 30 seconds
+	ServiceTime time.Duration `json:"service_time"` // moving average of the time that a call uses a connection
+	DialTime    time.Duration `json:"dial_time"`    // moving average of successful dials
+	PingTime    time.Duration `json:"ping_time"`    // moving average of successful pings
 
-	// What calls got.
+	// Counters of calls.
 
-	Calls      uint64    `json:"calls"`
-	Acquired   uint64    `json:"acquired"`    // connections given to calls
-	Waits      uint64    `json:"waits"`       // calls that had to wait, whatever their end
-	WaitTimes  Histogram `json:"wait_times"`  // of calls that had to wait, whatever their end
-	Timeouts   uint64    `json:"timeouts"`    // calls that waited to their deadline
-	Cancelled  uint64    `json:"cancelled"`   // calls that were cancelled while they waited
-	Rejected   uint64    `json:"rejected"`    // calls refused because Pool.MaxWaiters waited
-	DialErrors uint64    `json:"dial_errors"` // calls ended by a failed dial
-	Refused    uint64    `json:"refused"`     // calls ended by Close
-	Returned   uint64    `json:"returned"`    // connections that came back used
-	Abandoned  uint64    `json:"abandoned"`   // connections that came back unused
-	Reclaimed  uint64    `json:"reclaimed"`   // connections that were dropped instead of returned: a defect
-	Aborted    uint64    `json:"aborted"`     // connections that Close did not wait for
+	Calls          uint64    `json:"calls"`           // calls that needed a connection
+	Acquired       uint64    `json:"acquired"`        // connections acquired by calls
+	Waits          uint64    `json:"waits"`           // calls that had to wait, whatever their result
+	WaitTimes      Histogram `json:"wait_times"`      // duration of waits that have ended, whatever their result
+	Timeouts       uint64    `json:"timeouts"`        // calls whose deadline passed while they waited
+	Cancelled      uint64    `json:"cancelled"`       // calls whose context was cancelled while they waited
+	QueueFull      uint64    `json:"queue_full"`      // calls that failed because Pool.MaxWaiters calls were waiting
+	DialErrors     uint64    `json:"dial_errors"`     // calls that failed because a dial failed
+	PoolClosed     uint64    `json:"pool_closed"`     // calls that failed because the Store was closed
+	Returned       uint64    `json:"returned"`        // connections released after use
+	ReleasedUnused uint64    `json:"released_unused"` // connections released without having been used
+	Leaked         uint64    `json:"leaked"`          // connections that a call never released: a bug in episodic
+	ForceClosed    uint64    `json:"force_closed"`    // connections that Close closed while they were in use
 
-	// FirstUseFailures counts calls that failed on a connection which had been
-	// idle and was called healthy: what keep-alive is there to prevent.
+	// FirstUseFailures counts calls that failed on a connection that had been idle and
+	// was considered healthy. Keep-alive exists to prevent these.
 	FirstUseFailures uint64 `json:"first_use_failures"`
 
-	// What was done with connections.
+	// Counters of connections.
 
-	Dials         uint64            `json:"dials"`
-	DialFailures  uint64            `json:"dial_failures"`
-	DialTimes     Histogram         `json:"dial_times"` // of dials that have ended, failed ones included
-	Opened        uint64            `json:"opened"`
-	Closed        uint64            `json:"closed"`
-	ClosedBy      map[string]uint64 `json:"closed_by"`      // by reason; all reasons are there
-	CloseFailures uint64            `json:"close_failures"` // connections whose closing gave an error
+	Dials        uint64            `json:"dials"`         // dials started
+	DialFailures uint64            `json:"dial_failures"` // dials that failed
+	DialTimes    Histogram         `json:"dial_times"`    // duration of dials, including failed ones
+	Opened       uint64            `json:"opened"`        // connections opened
+	Closed       uint64            `json:"closed"`        // connections closed
+	ClosedBy     map[string]uint64 `json:"closed_by"`     // connections closed, by reason; has all reasons
 
-	PingsSent    uint64    `json:"pings_sent"`
-	PingsFailed  uint64    `json:"pings_failed"`  // answered with an error or not in time
-	PingTimeouts uint64    `json:"ping_timeouts"` // of these, not in time
-	PingsCut     uint64    `json:"pings_cut"`     // given up because of Close or calls that waited
-	PingTimes    Histogram `json:"ping_times"`    // of pings that succeeded
+	PingsSent      uint64    `json:"pings_sent"`      // pings sent
+	PingsFailed    uint64    `json:"pings_failed"`    // pings that failed or timed out
+	PingTimeouts   uint64    `json:"ping_timeouts"`   // pings that timed out
+	PingsCancelled uint64    `json:"pings_cancelled"` // pings cancelled by Close or because a call waited
+	PingTimes      Histogram `json:"ping_times"`      // duration of successful pings
 
-	Stale           map[string]uint64 `json:"stale"`            // connections found stale, by reason; all reasons are there
-	Refreshes       uint64            `json:"refreshes"`        // connections replaced by a new one
-	RefreshFailures uint64            `json:"refresh_failures"` // of such dials, failed
-	Resets          uint64            `json:"resets"`           // times the whole network was taken to have failed
+	Stale     map[string]uint64 `json:"stale"`     // connections found stale, by reason; has all reasons
+	Refreshes uint64            `json:"refreshes"` // connections dialled to replace one that expired or was lost
+	Resets    uint64            `json:"resets"`    // network resets: two connection failures within a second
 
-	// What was decided about the size.
+	// Counters of sizing decisions.
 
-	GrownOnDemand uint64 `json:"grown_on_demand"` // dials because the queue would have outlasted them
-	GrownAhead    uint64 `json:"grown_ahead"`     // dials because utilisation reached Pool.ScaleUpAt
-	Shrunk        uint64 `json:"shrunk"`          // connections closed because utilisation stayed under Pool.ScaleDownAt
-	Overloads     uint64 `json:"overloads"`       // times the server called itself overloaded
-	Elided        uint64 `json:"elided"`          // calls for which no dial was started because the queue moved sooner
+	GrownOnDemand      uint64 `json:"grown_on_demand"`      // dials started because the queue would outlast a dial
+	GrownOnUtilisation uint64 `json:"grown_on_utilisation"` // dials started because utilisation reached Pool.ScaleUpAt
+	Shrunk             uint64 `json:"shrunk"`               // connections closed because utilisation stayed under Pool.ScaleDownAt
+	Overloads          uint64 `json:"overloads"`            // requests that the server refused because of overload
 
-	ConnTime time.Duration `json:"conn_time"` // sum over all connections of the time they were open
-	BusyTime time.Duration `json:"busy_time"` // of the time they were in use
+	ConnTime time.Duration `json:"conn_time"` // sum of the time that connections were open
+	BusyTime time.Duration `json:"busy_time"` // sum of the time that connections were in use
 
-	Events []SizeEvent `json:"events"` // the last changes of the size, at most 64, the oldest first
+	Events []SizeEvent `json:"events"` // the last changes of the number of connections, at most 64, oldest first
 }
 
 // SizeEvent is a change of the number of connections.
 type SizeEvent struct {
-	At     time.Time `json:"at"`
-	Reason string    `json:"reason"` // demand, ahead, shrunk, overload, refilled or asleep
-	From   int       `json:"from"`
-	To     int       `json:"to"`
-	Detail string    `json:"detail"` // what the decision was made on, for people
+	At time.Time `json:"at"`
+	// Reason is demand, utilisation, low_utilisation, overload, below_min or
+	// idle_shutdown.
+	Reason string `json:"reason"`
+	From   int    `json:"from"`   // connections and dials in flight before
+	To     int    `json:"to"`     // and after, without those to be closed when released
+	Detail string `json:"detail"` // the event and the state that led to it, as text
 }
 
-// Histogram counts durations.
+// Histogram is a histogram of durations.
 type Histogram struct {
-	// Bounds are the upper bounds, inclusive, of all buckets but the last, which
-	// has none.
+	// Bounds are the inclusive upper bounds of all buckets but the last, which has
+	// none.
 	Bounds  []time.Duration `json:"bounds"`
-	Buckets []uint64        `json:"buckets"` // not cumulative, one more than Bounds
-	Count   uint64          `json:"count"`
-	Sum     time.Duration   `json:"sum"`
+	Buckets []uint64        `json:"buckets"` // counts, not cumulative; one more than Bounds
+	Count   uint64          `json:"count"`   // number of durations
+	Sum     time.Duration   `json:"sum"`     // sum of durations
 }
 
 func newServerStats(s remote.ServerStats) *ServerStats {
@@ -153,7 +151,7 @@ func newServerStats(s remote.ServerStats) *ServerStats {
 		Pool:          newPoolStats(s.Pool),
 		StreamsOpened: s.StreamsOpened, StreamsReused: s.StreamsReused,
 		StreamsClosed: s.StreamsClosed, StreamsLost: s.StreamsLost,
-		RetriesDenied: s.RetryBudgetExhausted, Withheld: s.BreakerRejected,
+		RetryBudgetExhausted: s.RetryBudgetExhausted, BreakerRejected: s.BreakerRejected,
 		ReadBytes: Traffic(s.Reads), WriteBytes: Traffic(s.Writes), UpkeepBytes: Traffic(s.Upkeep),
 	}
 	for _, e := range s.SizeEvents {
@@ -164,23 +162,23 @@ func newServerStats(s remote.ServerStats) *ServerStats {
 
 func newPoolStats(s pool.Stats) PoolStats {
 	out := PoolStats{
-		Open: s.Open, Idle: s.Idle, InUse: s.InUse, Pinging: s.Away, Dialing: s.Dialing,
+		Open: s.Open, Idle: s.Idle, InUse: s.InUse, Pinging: s.Pinging, Dialing: s.Dialing,
 		Waiting: s.Waiting, OldestWait: s.OldestWait, Target: s.Target, Peak: s.Peak, Asleep: s.Asleep,
 		Utilisation: s.Utilisation, BusyMax: s.BusyMax,
-		ServiceTime: s.Service, DialTime: s.DialTime, PingTime: s.PingTime,
+		ServiceTime: s.ServiceTime, DialTime: s.DialTime, PingTime: s.PingTime,
 
 		Calls: s.Calls, Acquired: s.Acquired, Waits: s.Waits, WaitTimes: newHistogram(s.WaitTimes),
-		Timeouts: s.Timeouts, Cancelled: s.Cancelled, Rejected: s.Rejected, DialErrors: s.DialErrors, Refused: s.Refused,
-		Returned: s.Returned, Abandoned: s.Abandoned, Reclaimed: s.Reclaimed, Aborted: s.Aborted,
+		Timeouts: s.Timeouts, Cancelled: s.Cancelled, QueueFull: s.QueueFull, DialErrors: s.DialErrors, PoolClosed: s.PoolClosed,
+		Returned: s.Returned, ReleasedUnused: s.ReleasedUnused, Leaked: s.Leaked, ForceClosed: s.ForceClosed,
 		FirstUseFailures: s.FirstUseFailures,
 
 		Dials: s.Dials, DialFailures: s.DialFailures, DialTimes: newHistogram(s.DialTimes),
-		Opened: s.Opened, Closed: s.Closed, ClosedBy: map[string]uint64{}, CloseFailures: s.CloseFailures,
-		PingsSent: s.PingsSent, PingsFailed: s.PingsFailed, PingTimeouts: s.PingTimeouts, PingsCut: s.PingsCut,
+		Opened: s.Opened, Closed: s.Closed, ClosedBy: map[string]uint64{},
+		PingsSent: s.PingsSent, PingsFailed: s.PingsFailed, PingTimeouts: s.PingTimeouts, PingsCancelled: s.PingsCancelled,
 		PingTimes: newHistogram(s.PingTimes),
-		Stale:     map[string]uint64{}, Refreshes: s.Refreshes, RefreshFailures: s.RefreshFailures, Resets: s.Resets,
+		Stale:     map[string]uint64{}, Refreshes: s.Refreshes, Resets: s.Resets,
 
-		GrownOnDemand: s.UpsDemand, GrownAhead: s.UpsAhead, Shrunk: s.Downs, Overloads: s.Overloads, Elided: s.Elided,
+		GrownOnDemand: s.GrownOnDemand, GrownOnUtilisation: s.GrownOnUtilisation, Shrunk: s.Shrunk, Overloads: s.Overloads,
 		ConnTime: s.ConnTime, BusyTime: s.BusyTime,
 	}
 	for reason, n := range s.ClosedBy {

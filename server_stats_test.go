@@ -22,7 +22,7 @@ func TestServerStatsLoseNothing(t *testing.T) {
 	var in remote.ServerStats
 	next := int64(1000)
 	numbered(reflect.ValueOf(&in).Elem(), &next)
-	in.SizeEvents = []pool.SizeEvent{{At: time.Unix(5, 0), Reason: pool.SizeAhead, From: 77001, To: 77002}}
+	in.SizeEvents = []pool.SizeEvent{{At: time.Unix(5, 0), Reason: pool.SizeUtilisation, From: 77001, To: 77002}}
 	in.Protocol, in.Pool.Asleep = "Hrana", true
 
 	text, err := json.Marshal(newServerStats(in))
@@ -32,7 +32,7 @@ func TestServerStatsLoseNothing(t *testing.T) {
 			t.Errorf("%d comes out %d times", n, c)
 		}
 	}
-	for _, part := range []string{`"protocol":"Hrana"`, `"asleep":true`, `"reason":"ahead","from":77001,"to":77002`, `"slow_ping":`, `"generation":`} {
+	for _, part := range []string{`"protocol":"Hrana"`, `"asleep":true`, `"reason":"utilisation","from":77001,"to":77002`, `"slow_ping":`, `"network_reset":`} {
 		if !strings.Contains(string(text), part) {
 			t.Errorf("no %s in %s", part, text)
 		}

@@ -3,11 +3,10 @@ package episodic
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 )
 
 // Counts is how much a database holds.
@@ -23,6 +22,9 @@ type Counts struct {
 
 // Counts counts what the database holds, all at one moment.
 func (s *Store) Counts(ctx context.Context) (Counts, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return Counts{}, failed(err, "count")
+	}
 	r, err := s.engine.Query(ctx, engine.Stmt{SQL: `SELECT (SELECT count(*) FROM episodes), (SELECT coalesce(sum(steps), 0) FROM episodes),
  (SELECT count(*) FROM patterns), (SELECT count(*) FROM heuristics), (SELECT count(*) FROM embeddings),
  (SELECT count(*) FROM relations), (SELECT count(DISTINCT tag) FROM tags)`})
@@ -93,6 +95,9 @@ type PayloadStats struct {
 
 // Stats returns what the Store has done since it was opened.
 func (s *Store) Stats() Stats {
+	if s == nil || s.engine == nil {
+		return Stats{}
+	}
 	e := s.engine.Stats()
 	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests}
 	if s.server != nil {
@@ -101,25 +106,17 @@ func (s *Store) Stats() Stats {
 	if s.cache != nil {
 		stats.Cache = newCacheStats(s.cache.Stats())
 	}
-	stats.Compression = s.dictionaries.stats()
-	stats.Compression.Episodes = s.packer.kinds[episodePayloads].stats()
-	stats.Compression.Patterns = s.packer.kinds[patternPayloads].stats()
+	p := s.payloads.Stats()
+	stats.Compression = CompressionStats{
+		Episodes: PayloadStats(p.Kinds[payload.Episodes]), Patterns: PayloadStats(p.Kinds[payload.Patterns]),
+		Trainings: p.Trainings, Failures: p.Failures, LastFailure: p.LastFailure,
+	}
 	return stats
 }
 
-func (p *packing) stats() PayloadStats {
-	s := PayloadStats{
-		Payloads: p.payloads.Load(), PlainBytes: p.plain.Load(), StoredBytes: p.stored.Load(), Skipped: p.skipped.Load(),
-		Time: time.Duration(p.time.Load()),
-	}
-	if use := p.use.Load(); use != nil {
-		s.Dictionary, s.Ratio = use.dictionary, use.ratio
-	}
-	return s
-}
-
-// Savings is how small what the database holds is. See Store.Savings.
-type Savings struct {
+// StorageStats are the sizes of the payloads in a database, as they are stored and
+// before compression.
+type StorageStats struct {
 	Payloads    int64 `json:"payloads"`
 	StoredBytes int64 `json:"stored_bytes"`
 	// The last payloads in the order of their keys, at most 1,000 of each table, and how long they are
@@ -132,48 +129,12 @@ type Savings struct {
 	DictionaryBytes int64 `json:"dictionary_bytes"`
 }
 
-// Savings says how many bytes the payloads of the database take, whoever wrote
-// them, and how many they would take without compression, as far as a sample of
-// them tells.
-func (s *Store) Savings(ctx context.Context) (Savings, error) {
-	const head = 20 // bytes: what a frame says about itself
-	stmts := []engine.Stmt{{SQL: "SELECT count(*), coalesce(sum(length(content)), 0) FROM dictionaries WHERE length(content) > 0"}}
-	for _, t := range payloadTables {
-		order := strings.Join(t.keys, " DESC, ") + " DESC"
-		stmts = append(stmts,
-			engine.Stmt{SQL: "SELECT count(*), coalesce(sum(length(payload)), 0) FROM " + t.table},
-			engine.Stmt{SQL: fmt.Sprintf("SELECT length(payload), substr(payload, 1, %d) FROM %s ORDER BY %s LIMIT 1000", head, t.table, order)})
+// StorageStats returns the sizes of all payloads in the database, whoever wrote
+// them. Errors: ErrCorrupt, Retryable ones.
+func (s *Store) StorageStats(ctx context.Context) (StorageStats, error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return StorageStats{}, failed(err, "count storage")
 	}
-	r, err := s.engine.Query(ctx, stmts...)
-	if err != nil {
-		return Savings{}, failed(err, "count savings")
-	}
-	dictionaries := reader{row: r[0].Rows[0]}
-	v := Savings{Dictionaries: dictionaries.int(0), DictionaryBytes: dictionaries.int(1)}
-	if dictionaries.err != nil {
-		return Savings{}, fmt.Errorf("count savings: %w: %w", ErrCorrupt, dictionaries.err)
-	}
-	for i := range payloadTables {
-		in := reader{row: r[1+2*i].Rows[0]}
-		v.Payloads += in.int(0)
-		v.StoredBytes += in.int(1)
-		for _, row := range r[2+2*i].Rows {
-			in := reader{row: row, err: in.err}
-			size, begin := in.int(0), column[[]byte](&in, 1)
-			if in.err != nil {
-				return Savings{}, fmt.Errorf("count savings: %w: %w", ErrCorrupt, in.err)
-			}
-			plain := size
-			if len(begin) > 0 && begin[0] == formatFrame {
-				// A damaged frame saves nothing.
-				if h, err := codec.Inspect(begin); err == nil {
-					plain = h.PlainSize + 1
-				}
-			}
-			v.SamplePayloads++
-			v.SampleStored += size
-			v.SamplePlain += plain
-		}
-	}
-	return v, nil
+	v, err := s.payloads.StorageStats(ctx)
+	return StorageStats(v), failed(err, "storage stats")
 }

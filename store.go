@@ -11,6 +11,8 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/engine/remote"
+	"github.com/episodic-memory/episodic/internal/feed"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/schema"
 )
 
@@ -20,11 +22,11 @@ type Store struct {
 	engine engine.Engine
 	server *remote.Engine // the same as engine; nil if that is a local file
 
-	packer       *packer
-	dictionaries *dictionaries
-	drafts       drafts
-	cache        *cache.Cache[cacheKey, any] // nil: none
-	vectors      VectorFormat                // of those written
+	payloads *payload.Codec
+	hub      *feed.Hub                   // of those who watch changes
+	cache    *cache.Cache[cacheKey, any] // nil: none
+	unpolled bool                        // Cache.DisablePolling
+	vectors  VectorFormat                // of those written
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -65,8 +67,9 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 // been checked.
 func newStore(e engine.Engine, o Compression) *Store {
 	server, _ := e.(*remote.Engine)
-	p := newPacker(o)
-	return &Store{engine: e, server: server, packer: p, dictionaries: newDictionaries(e, p, server == nil), vectors: o.Embeddings}
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, o.payloadOptions()), vectors: o.Embeddings}
+	s.hub = s.newHub()
+	return s
 }
 
 func openFailed(t target, err error) error {
@@ -91,6 +94,9 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 // needs them, and returns when they are open. For a local file it does nothing.
 // Errors: ErrClosed; Retryable errors if the server cannot be reached.
 func (s *Store) Warm(ctx context.Context) error {
+	if err := s.check(ctx, true, ""); err != nil {
+		return failed(err, "warm")
+	}
 	if s.server == nil {
 		return nil
 	}
@@ -100,12 +106,30 @@ func (s *Store) Warm(ctx context.Context) error {
 // Close waits for writes under way, and frees everything the Store holds. Reads
 // under way and later calls return ErrClosed. Closing twice is harmless.
 func (s *Store) Close() error {
-	s.dictionaries.close()
+	if s == nil || s.engine == nil {
+		return nil
+	}
+	s.hub.Close(ErrClosed)
+	s.payloads.Close()
 	if s.cache != nil {
 		s.cache.Close()
 	}
 	if err := s.engine.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}
+
+// check refuses what no call can work with: a Store that Open did not return, no
+// context, or no item, which name names.
+func (s *Store) check(ctx context.Context, item bool, name string) error {
+	switch {
+	case s == nil || s.engine == nil:
+		return fmt.Errorf("%w: the Store was not returned by Open", ErrClosed)
+	case ctx == nil:
+		return invalid("ctx", "is nil; pass context.Background() if there is no other")
+	case !item:
+		return invalid(name, "is nil")
 	}
 	return nil
 }

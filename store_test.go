@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if crashWriter() || crashTrainer() {
+	if crashWriter() {
 		return
 	}
 	goleak.VerifyTestMain(m)
@@ -175,10 +175,10 @@ func TestClosedStore(t *testing.T) {
 		e := &Episode{Description: "x"}
 		_, appendErr := s.AppendSteps(t.Context(), NewID(), Step{Tool: "x"})
 		_, getErr := s.Episode(t.Context(), NewID())
-		_, listErr := s.ListEpisodes(t.Context(), nil)
+		_, listErr := s.ListEpisodes(t.Context(), nil, nil)
 		_, searchErr := s.Search(t.Context(), "x", nil)
 		_, countErr := s.Counts(t.Context())
-		for i, err := range []error{s.PutEpisode(t.Context(), e), s.Start(t.Context(), e), appendErr, getErr, listErr, searchErr, countErr, s.DeleteEpisode(t.Context(), e.ID)} {
+		for i, err := range []error{s.PutEpisode(t.Context(), e), s.StartEpisode(t.Context(), e), appendErr, getErr, listErr, searchErr, countErr, s.DeleteEpisode(t.Context(), e.ID)} {
 			if !errors.Is(err, ErrClosed) {
 				t.Errorf("call %d: %v", i, err)
 			}

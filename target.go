@@ -27,6 +27,8 @@ func parseTarget(s string, allowPlaintext bool) (target, error) {
 	switch {
 	case s == "":
 		return target{}, invalid("target", "is empty; give a file path or a libsql://, https:// or http:// URL")
+	case strings.ContainsRune(s, 0):
+		return target{}, invalid("target", "holds a NUL byte, at which the system would cut the name off")
 	case s == ":memory:" || s == "file::memory:":
 		return target{}, invalid("target", "in-memory databases are not supported; use a file in a temporary folder")
 	case !strings.Contains(s, "://") && (strings.Contains(lower, "authtoken=") || strings.Contains(lower, ".turso.io") || hostPort.MatchString(s)):
@@ -62,6 +64,9 @@ func parseFileURL(rest string) (target, error) {
 	}
 	if windowsDrive.MatchString(path) {
 		path = path[1:]
+	}
+	if strings.ContainsRune(path, 0) {
+		return target{}, invalid("target", "holds a NUL byte (%%00), at which the system would cut the name off")
 	}
 	if path == "" {
 		return target{}, invalid("target", "has no path; write file:PATH")

@@ -421,7 +421,7 @@ func appender(ctx context.Context, s *episodic.Store, pool []*episodic.Episode) 
 	var ids []episodic.ID
 	for _, e := range pool[:min(putsPool, len(pool))] {
 		running := begun(e)
-		if err := s.Start(ctx, &running); err != nil {
+		if err := s.StartEpisode(ctx, &running); err != nil {
 			return nil, err
 		}
 		ids = append(ids, running.ID)

@@ -146,7 +146,7 @@ func getter(s *episodic.Store, ids []episodic.ID) op {
 
 func lister(s *episodic.Store) op {
 	return func(ctx context.Context, _ int) error {
-		page, err := s.ListEpisodes(ctx, &episodic.EpisodeFilter{Domain: domains[rand.IntN(len(domains))], Limit: 50})
+		page, err := s.ListEpisodes(ctx, &episodic.EpisodeFilter{Domain: domains[rand.IntN(len(domains))]}, nil)
 		if err == nil && len(page.Items) == 0 {
 			err = errors.New("the list is empty")
 		}

@@ -206,7 +206,7 @@ func putWhole(ctx context.Context, store *episodic.Store, e *episodic.Episode) (
 // looked at.
 func appendEach(ctx context.Context, store *episodic.Store, e *episodic.Episode) (episodic.ID, episodic.PayloadStats, error) {
 	running := begun(e)
-	if err := store.Start(ctx, &running); err != nil {
+	if err := store.StartEpisode(ctx, &running); err != nil {
 		return running.ID, episodic.PayloadStats{}, err
 	}
 	s, err := compressing(store, func() error {

@@ -396,7 +396,7 @@ func (m *model) state(tick bool) pool.SizeState {
 	s := pool.SizeState{
 		Min: m.min, Max: m.max, ScaleUpAt: scaleUpAt, ScaleDownAt: scaleDownAt,
 		Open: m.open, Dialing: m.dialing, Waiting: len(m.waiting), MaxDials: maxDials,
-		Service: m.service, DialTime: dialTime,
+		ServiceTime: m.service, DialTime: dialTime,
 		SinceGrowth: m.now - m.lastGrowth, SinceOverload: longAgo, Tick: tick,
 	}
 	if len(m.waiting) > 0 {

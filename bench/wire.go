@@ -342,7 +342,7 @@ func pauseFor(ctx context.Context, d time.Duration) error {
 // live is the whole life of an episode.
 func (p *pair) live(ctx context.Context, e *episodic.Episode) (episodic.ID, error) {
 	running := begun(e)
-	if err := p.server.write(func() error { return p.agent.Start(ctx, &running) }); err != nil {
+	if err := p.server.write(func() error { return p.agent.StartEpisode(ctx, &running) }); err != nil {
 		return running.ID, err
 	}
 	for _, step := range e.Steps {
@@ -357,7 +357,7 @@ func (p *pair) live(ctx context.Context, e *episodic.Episode) (episodic.ID, erro
 		return running.ID, err
 	}
 	done := episodic.Completion{Outcome: e.Outcome, End: e.End, Reward: e.Reward, Reflection: e.Reflection}
-	if err := p.server.write(func() error { return p.agent.Complete(ctx, running.ID, done) }); err != nil {
+	if err := p.server.write(func() error { return p.agent.CompleteEpisode(ctx, running.ID, done) }); err != nil {
 		return running.ID, err
 	}
 	return running.ID, p.fetch(ctx, running.ID, e)
@@ -429,7 +429,7 @@ func (g *wireGroup) appendTen(ctx context.Context, s *wireServer) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
 	running := begun(e)
-	if err := p.agent.Start(ctx, &running); err != nil {
+	if err := p.agent.StartEpisode(ctx, &running); err != nil {
 		return err
 	}
 	if err := pauseFor(ctx, wireQuiet); err != nil {

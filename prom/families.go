@@ -2,13 +2,13 @@ package prom
 
 import "github.com/episodic-memory/episodic"
 
-// families is the table of all metrics: those that a Store with these Stats has.
+// families returns the metrics of a Store with these Stats.
 func families(s episodic.Stats) []family {
 	all := []family{
-		one("reads_total", "Calls that read from the database and succeeded.", s.Reads),
-		one("writes_total", "Calls that wrote to the database and succeeded.", s.Writes),
-		one("commits_total", "Transactions that carried the writes.", s.Commits),
-		one("retries_total", "Transactions begun again and requests sent again.", s.Retries),
+		one("reads_total", "Successful calls that read from the database.", s.Reads),
+		one("writes_total", "Successful calls that wrote to the database.", s.Writes),
+		one("commits_total", "Transactions committed for writes.", s.Commits),
+		one("retries_total", "Transactions and requests retried.", s.Retries),
 		one("compression_trainings_total", "Trainings of a dictionary that came to an end.", s.Compression.Trainings),
 		one("compression_failures_total", "Looks for a dictionary and trainings in the background that failed.", s.Compression.Failures),
 	}
@@ -21,17 +21,17 @@ func families(s episodic.Stats) []family {
 		return all
 	}
 	all = append(all,
-		one("requests_total", "HTTP requests sent to the server, pings not among them.", s.Requests),
-		one("requests_withheld_total", "Requests not sent because the server had been failing.", s.Server.Withheld),
-		one("retries_denied_total", "Retries not made because there had been too many.", s.Server.RetriesDenied),
-		traffic("read_bytes_total", "Bytes on sockets of calls that read.", s.Server.ReadBytes),
-		traffic("write_bytes_total", "Bytes on sockets of calls that write.", s.Server.WriteBytes),
-		traffic("upkeep_bytes_total", "Bytes on sockets of handshakes, pings and the closing of streams.", s.Server.UpkeepBytes),
-		by("server_info", "The protocol that the server answered last.", "protocol", map[string]uint64{s.Server.Protocol: 1}),
-		one("streams_opened_total", "Streams of the server that were opened.", s.Server.StreamsOpened),
-		one("streams_reused_total", "Requests that went on with a kept stream.", s.Server.StreamsReused),
-		one("streams_closed_total", "Streams of the server that were closed.", s.Server.StreamsClosed),
-		one("streams_lost_total", "Streams that the server or the network ended.", s.Server.StreamsLost),
+		one("requests_total", "HTTP requests sent to the server, without pings.", s.Requests),
+		one("breaker_rejected_total", "Requests not sent because the circuit breaker was open.", s.Server.BreakerRejected),
+		one("retry_budget_exhausted_total", "Retries not made because the retry budget was used up.", s.Server.RetryBudgetExhausted),
+		traffic("read_bytes_total", "Bytes on the sockets of calls that read.", s.Server.ReadBytes),
+		traffic("write_bytes_total", "Bytes on the sockets of calls that write.", s.Server.WriteBytes),
+		traffic("upkeep_bytes_total", "Bytes on the sockets of handshakes, pings and requests that only close streams.", s.Server.UpkeepBytes),
+		by("server_info", "The protocol of the server's last answer.", "protocol", map[string]uint64{s.Server.Protocol: 1}),
+		one("streams_opened_total", "Streams opened.", s.Server.StreamsOpened),
+		one("streams_reused_total", "Requests sent on a stream that was already open.", s.Server.StreamsReused),
+		one("streams_closed_total", "Streams closed by the store.", s.Server.StreamsClosed),
+		one("streams_lost_total", "Streams ended by the server or the network.", s.Server.StreamsLost),
 	)
 	return append(all, poolFamilies(&s.Server.Pool)...)
 }
@@ -73,58 +73,55 @@ func payloadFamilies(prefix, what string, p *episodic.PayloadStats) []family {
 
 func poolFamilies(p *episodic.PoolStats) []family {
 	return []family{
-		by("pool_connections", "Open connections by what they do.", "state", map[string]uint64{
+		by("pool_connections", "Open connections by state.", "state", map[string]uint64{
 			"idle": uint64(p.Idle), "in_use": uint64(p.InUse), "pinging": uint64(p.Pinging),
 		}),
-		one("pool_connections_target", "The number of connections that the pool steers at.", p.Target),
-		one("pool_connections_peak", "The largest number of open connections so far.", p.Peak),
-		one("pool_connections_busy_max", "Connections in use during the busiest second of the last 30.", p.BusyMax),
-		one("pool_dials_in_flight", "Dials under way.", p.Dialing),
-		one("pool_calls_waiting", "Calls that wait for a connection.", p.Waiting),
-		one("pool_oldest_wait_seconds", "How long the first of the waiting calls has waited.", p.OldestWait.Seconds()),
-		one("pool_asleep", "1 after a long time without a call, until the next.", oneIf(p.Asleep)),
+		one("pool_connections_target", "Desired number of connections.", p.Target),
+		one("pool_connections_peak", "Maximum number of open connections so far.", p.Peak),
+		one("pool_connections_busy_max", "Mean of connections in use in the busiest of the last 30 seconds.", p.BusyMax),
+		one("pool_dials_in_flight", "Dials in flight.", p.Dialing),
+		one("pool_calls_waiting", "Calls waiting for a connection.", p.Waiting),
+		one("pool_oldest_wait_seconds", "How long the first waiting call has waited.", p.OldestWait.Seconds()),
+		one("pool_asleep", "1 after the idle shutdown, until the next call; otherwise 0.", oneIf(p.Asleep)),
 
-		one("pool_calls_total", "Requests that needed a connection.", p.Calls),
-		one("pool_acquired_total", "Connections given to calls.", p.Acquired),
-		one("pool_waits_total", "Calls that had to wait, whatever their end.", p.Waits),
-		times("pool_wait_seconds", "How long calls waited that had to wait, whatever their end.", &p.WaitTimes),
-		one("pool_timeouts_total", "Calls that waited to their deadline.", p.Timeouts),
-		one("pool_cancelled_total", "Calls that were cancelled while they waited.", p.Cancelled),
-		one("pool_rejected_total", "Calls refused because too many waited.", p.Rejected),
-		one("pool_dial_errors_total", "Calls ended by a failed dial.", p.DialErrors),
-		one("pool_refused_total", "Calls ended because the store was closed.", p.Refused),
-		one("pool_returned_total", "Connections that came back used.", p.Returned),
-		one("pool_abandoned_total", "Connections that came back unused.", p.Abandoned),
-		one("pool_reclaimed_total", "Connections that were dropped instead of returned: a defect.", p.Reclaimed),
-		one("pool_aborted_total", "Connections that closing the store did not wait for.", p.Aborted),
-		one("pool_first_use_failures_total", "Calls that failed on an idle connection that was called healthy.", p.FirstUseFailures),
+		one("pool_calls_total", "Calls that needed a connection.", p.Calls),
+		one("pool_acquired_total", "Connections acquired by calls.", p.Acquired),
+		one("pool_waits_total", "Calls that had to wait, whatever their result.", p.Waits),
+		times("pool_wait_seconds", "Duration of waits that have ended, whatever their result.", &p.WaitTimes),
+		one("pool_timeouts_total", "Calls whose deadline passed while they waited.", p.Timeouts),
+		one("pool_cancelled_total", "Calls whose context was cancelled while they waited.", p.Cancelled),
+		one("pool_queue_full_total", "Calls that failed because the queue of waiting calls was full.", p.QueueFull),
+		one("pool_dial_errors_total", "Calls that failed because a dial failed.", p.DialErrors),
+		one("pool_pool_closed_total", "Calls that failed because the store was closed.", p.PoolClosed),
+		one("pool_returned_total", "Connections released after use.", p.Returned),
+		one("pool_released_unused_total", "Connections released without having been used.", p.ReleasedUnused),
+		one("pool_leaked_total", "Connections that a call never released: a bug in episodic.", p.Leaked),
+		one("pool_force_closed_total", "Connections that closing the store closed while they were in use.", p.ForceClosed),
+		one("pool_first_use_failures_total", "Calls that failed on an idle connection that was considered healthy.", p.FirstUseFailures),
 
-		one("pool_dials_total", "Dials begun.", p.Dials),
+		one("pool_dials_total", "Dials started.", p.Dials),
 		one("pool_dial_failures_total", "Dials that failed.", p.DialFailures),
-		times("pool_dial_seconds", "How long dials took, failed ones included.", &p.DialTimes),
+		times("pool_dial_seconds", "Duration of dials, including failed ones.", &p.DialTimes),
 		one("pool_connections_opened_total", "Connections opened.", p.Opened),
 		by("pool_connections_closed_total", "Connections closed by reason.", "reason", p.ClosedBy),
-		one("pool_close_failures_total", "Connections whose closing gave an error.", p.CloseFailures),
 
 		one("pool_pings_sent_total", "Pings sent.", p.PingsSent),
-		one("pool_pings_failed_total", "Pings answered with an error or not in time.", p.PingsFailed),
-		one("pool_ping_timeouts_total", "Pings not answered in time.", p.PingTimeouts),
-		one("pool_pings_cut_total", "Pings given up for waiting calls or because the store was closed.", p.PingsCut),
-		times("pool_ping_seconds", "How long pings took that succeeded.", &p.PingTimes),
+		one("pool_pings_failed_total", "Pings that failed or timed out.", p.PingsFailed),
+		one("pool_ping_timeouts_total", "Pings that timed out.", p.PingTimeouts),
+		one("pool_pings_cancelled_total", "Pings cancelled because a call waited or the store was closed.", p.PingsCancelled),
+		times("pool_ping_seconds", "Duration of successful pings.", &p.PingTimes),
 
 		by("pool_connections_stale_total", "Connections found stale by reason.", "reason", p.Stale),
-		one("pool_refreshes_total", "Connections replaced by a new one.", p.Refreshes),
-		one("pool_refresh_failures_total", "Failed dials for replacing a connection.", p.RefreshFailures),
-		one("pool_resets_total", "Times the whole network was taken to have failed.", p.Resets),
+		one("pool_refreshes_total", "Connections dialled to replace one that expired or was lost.", p.Refreshes),
+		one("pool_resets_total", "Network resets: two connection failures within a second.", p.Resets),
 
-		one("pool_grown_on_demand_total", "Dials because the queue would have outlasted them.", p.GrownOnDemand),
-		one("pool_grown_ahead_total", "Dials because of high utilisation.", p.GrownAhead),
+		one("pool_grown_on_demand_total", "Dials started because the queue would outlast a dial.", p.GrownOnDemand),
+		one("pool_grown_on_utilisation_total", "Dials started because of high utilisation.", p.GrownOnUtilisation),
 		one("pool_shrunk_total", "Connections closed because of low utilisation.", p.Shrunk),
-		one("pool_overloads_total", "Times the server called itself overloaded.", p.Overloads),
-		one("pool_elided_total", "Calls for which no dial was started because the queue moved sooner.", p.Elided),
+		one("pool_overloads_total", "Requests that the server refused because of overload.", p.Overloads),
 
-		one("pool_connections_open_seconds_total", "Time that connections were open, summed over all.", p.ConnTime.Seconds()),
-		one("pool_connections_in_use_seconds_total", "Time that connections were in use, summed over all.", p.BusyTime.Seconds()),
+		one("pool_connections_open_seconds_total", "Sum of the time that connections were open.", p.ConnTime.Seconds()),
+		one("pool_connections_in_use_seconds_total", "Sum of the time that connections were in use.", p.BusyTime.Seconds()),
 	}
 }
 

@@ -1,17 +1,16 @@
-// Package prom exports to Prometheus what an [episodic.Store] has done.
+// Package prom exports the statistics of an [episodic.Store] to Prometheus.
 //
 //	registry.MustRegister(prom.NewCollector(store, nil))
 //	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 //
-// All names begin with episodic_, those of the pool of connections to a server
-// with episodic_pool_, those of compression with episodic_compression_, those of
-// the cache with episodic_cache_. Each is a field of [episodic.Stats],
+// All names begin with episodic_: episodic_pool_ for the connection pool,
+// episodic_compression_ for compression, episodic_cache_ for the cache. Each is a field of [episodic.Stats],
 // [episodic.ServerStats], [episodic.PoolStats], [episodic.CompressionStats] or
 // [episodic.CacheStats], where it is described; times are in seconds. A Store on a
 // local file has reads, writes, commits, retries, compression and the cache.
 //
-// Fields of PoolStats that Prometheus can work out are left out, and Events and
-// LastFailure, which it cannot hold:
+// Events and LastFailure are not exported, nor are fields of PoolStats that Prometheus
+// can compute:
 //
 //	Open         sum without (state) (episodic_pool_connections)
 //	Closed       sum without (reason) (episodic_pool_connections_closed_total)
@@ -34,18 +33,18 @@ import (
 )
 
 // NewCollector returns a collector of store's metrics; each scrape calls
-// [episodic.Store.Stats] once. The labels are put on every metric, to tell several
-// Stores of a registry apart: give each the same label names and values of its
-// own. Nil is none. Labels that are not allowed are an error of Register; the
-// names state, reason, protocol, direction and mode are taken. A closed Store keeps its last
-// numbers until its collector is unregistered.
+// [episodic.Store.Stats] once. The labels, which may be nil, are added to every metric.
+// Several Stores in one registry need the same label names with different values.
+// Register returns an error for invalid labels; the names state, reason, protocol,
+// direction and mode are reserved. The collector of a closed Store exports its last
+// values until it is unregistered.
 func NewCollector(store *episodic.Store, labels prometheus.Labels) prometheus.Collector {
 	return newCollector(store.Stats, labels)
 }
 
 type collector struct {
 	stats func() episodic.Stats
-	descs map[string]*prometheus.Desc // by the family's name
+	descs map[string]*prometheus.Desc // by family name
 }
 
 func newCollector(stats func() episodic.Stats, labels prometheus.Labels) *collector {
@@ -74,8 +73,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// family is a metric at one moment: a number, a number for each value of a label,
-// or a histogram.
+// family is a metric with its current value: a number, a number for each value of a
+// label, or a histogram.
 type family struct {
 	name, help string // the name without episodic_
 	number     float64

@@ -41,7 +41,7 @@ func targets(t *testing.T) map[string]string {
 	return map[string]string{"file": filepath.Join(t.TempDir(), "m.db"), "server": hranatest.Start(t).URL()}
 }
 
-// gathered is what one scrape gives, by name and label.
+// gathered returns the values of one scrape by name and label.
 func gathered(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -67,15 +67,14 @@ func gathered(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	return got
 }
 
-// leftOut are the fields of the package's doc, named as metrics would be.
+// leftOut are the fields that the package doc names as not exported, as metric names.
 var leftOut = []string{"pool_open", "pool_closed_total", "pool_utilisation", "pool_service_time_seconds", "pool_dial_time_seconds", "pool_ping_time_seconds"}
 
-// renamed are the metrics that are not called as their field is in JSON.
+// renamed are the metrics whose name differs from the JSON name of their field.
 var renamed = map[string]string{
 	"compression_episodes_time_seconds": "compression_episodes_seconds_total",
 	"compression_patterns_time_seconds": "compression_patterns_seconds_total",
 	"cache_ttls":                        "cache_ttl_seconds",
-	"withheld_total":                    "requests_withheld_total",
 	"pool_idle":                         `pool_connections{state="idle"}`,
 	"pool_in_use":                       `pool_connections{state="in_use"}`,
 	"pool_pinging":                      `pool_connections{state="pinging"}`,
@@ -94,7 +93,7 @@ var renamed = map[string]string{
 	"pool_busy_time_seconds":            "pool_connections_in_use_seconds_total",
 }
 
-// wanted is what a scrape must give for the struct v: a metric for every field.
+// wanted adds to want the expected metrics of the struct v, one for every field.
 func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float64) {
 	t.Helper()
 	for i := range v.NumField() {
@@ -172,7 +171,7 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 	}
 }
 
-// check compares a scrape with the Stats that it was made of.
+// check compares a scrape with its Stats.
 func check(t *testing.T, got map[string]float64, stats episodic.Stats) {
 	t.Helper()
 	want := map[string]float64{}
@@ -189,7 +188,7 @@ func check(t *testing.T, got map[string]float64, stats episodic.Stats) {
 	}
 }
 
-// fill gives every number within v a value of its own.
+// fill sets every number in v to a different value.
 func fill(v reflect.Value, next *int64) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -227,7 +226,7 @@ func fill(v reflect.Value, next *int64) {
 	}
 }
 
-func TestNoFieldIsForgottenOrMistaken(t *testing.T) {
+func TestEveryFieldIsExportedOnce(t *testing.T) {
 	var stats episodic.Stats
 	next := int64(0)
 	fill(reflect.ValueOf(&stats).Elem(), &next)
@@ -242,7 +241,7 @@ func TestHistogramsAreCumulativeAndInSeconds(t *testing.T) {
 		Buckets: []uint64{4, 0, 2, 1}, Count: 7, Sum: 3250 * time.Millisecond,
 	}}}}
 	err := testutil.CollectAndCompare(newCollector(func() episodic.Stats { return stats }, prometheus.Labels{"store": "a"}), strings.NewReader(`
-# HELP episodic_pool_dial_seconds How long dials took, failed ones included.
+# HELP episodic_pool_dial_seconds Duration of dials, including failed ones.
 # TYPE episodic_pool_dial_seconds histogram
 episodic_pool_dial_seconds_bucket{store="a",le="0.0001"} 4
 episodic_pool_dial_seconds_bucket{store="a",le="0.0025"} 4
@@ -254,8 +253,8 @@ episodic_pool_dial_seconds_count{store="a"} 7
 	ok(t, err)
 }
 
-// Scrapes see one moment each, while the store is used and when it is closed.
-func TestScrapesEqualTheStatsOfTheirMoment(t *testing.T) {
+// Each scrape is one snapshot, while the store is used and when it is closed.
+func TestScrapesEqualStats(t *testing.T) {
 	for name, target := range targets(t) {
 		t.Run(name, func(t *testing.T) {
 			store := open(t, target)
@@ -336,7 +335,7 @@ func TestMetricsPassLint(t *testing.T) {
 	}
 }
 
-func TestLabelsTellStoresApart(t *testing.T) {
+func TestLabelsDistinguishStores(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	stores := map[string]*episodic.Store{}
 	for name, target := range targets(t) {

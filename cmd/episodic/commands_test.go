@@ -214,7 +214,7 @@ func TestStats(t *testing.T) {
 	c := newCLI(t)
 	c.put(rich(), sample(1, "Another"))
 	out := c.ok("stats", "--json")
-	if !strings.HasPrefix(out, `{"episodes":2,"steps":2,"patterns":0,"heuristics":0,"embeddings":0,"relations":0,"tags":2,"savings":{"payloads":3,"stored_bytes":`) {
+	if !strings.HasPrefix(out, `{"episodes":2,"steps":2,"patterns":0,"heuristics":0,"embeddings":0,"relations":0,"tags":2,"storage":{"payloads":3,"stored_bytes":`) {
 		t.Errorf("JSON is %s", out)
 	}
 	// Times are of now, and compress a little differently each time.
@@ -255,7 +255,7 @@ $`)
 	var out bytes.Buffer
 	a := newApp(system{stdout: &out})
 	a.printServer(episodic.Stats{Requests: 12345, Retries: 6, Server: &episodic.ServerStats{
-		RetriesDenied: 2, ReadBytes: episodic.Traffic{Sent: 500, Received: 3000}, UpkeepBytes: episodic.Traffic{Sent: 20, Received: 1},
+		RetryBudgetExhausted: 2, ReadBytes: episodic.Traffic{Sent: 500, Received: 3000}, UpkeepBytes: episodic.Traffic{Sent: 20, Received: 1},
 		Pool: episodic.PoolStats{Opened: 4, Open: 3, PingsSent: 70, PingsFailed: 1},
 	}})
 	a.out.Flush()
@@ -265,7 +265,7 @@ requests    12345
 bytes       520 bytes sent, 3 kB received
 connections 4 opened, 3 open
 pings       70, 1 failed
-retries     6, 2 more denied
+retries     6, 2 not made: retry budget exhausted
 `; got != want {
 		t.Errorf("printed %q, want %q", got, want)
 	}

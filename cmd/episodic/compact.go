@@ -14,7 +14,7 @@ type compactCmd struct {
 
 // Help is shown by compact --help.
 func (*compactCmd) Help() string {
-	return `Trains dictionaries if it is time to, compresses again what was stored without the newest one, and gives up those that nothing needs. Others may use the database meanwhile. It can be interrupted at any moment, and goes on when it is run again.
+	return `Trains dictionaries if it is time to, recompresses what was stored without the newest one, and deletes all others. After that no dictionary holds text of what was deleted before. Others may use the database meanwhile. It can be interrupted at any moment, and goes on when it is run again.
 
 A file does not get shorter: the freed space is used for what is stored next.`
 }
@@ -46,8 +46,8 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 				100*float64(done.Before-done.After)/float64(done.Before))
 		}
 		a.printf("\n")
-		if done.Retired+done.Forgotten > 0 {
-			a.printf("%s retired, %d forgotten\n", dictionaries(done.Retired), done.Forgotten)
+		if done.Deleted > 0 {
+			a.printf("%s deleted\n", dictionaries(done.Deleted))
 		}
 		if done.Damaged > 0 {
 			a.complain("%s could not be read; the first: %s", count(int(done.Damaged), "payload"), done.Damage)

@@ -13,19 +13,21 @@ type filterFlags struct {
 	TaskType string   `help:"Only tasks of this type, such as debugging."`
 	Language string   `help:"Only episodes in this language, such as go."`
 	Tag      []string `sep:"none" help:"Only episodes with this tag; repeatable, then with all of them."`
-	Outcome  string   `help:"Only episodes with this outcome: success, partial_success, failure or abstained."`
+	Outcome  string   `help:"Only episodes with this outcome: success, partial_success, failure, abstained, or running for none yet."`
 	Since    moment   `placeholder:"TIME" help:"Only episodes begun at this time or later: 2026-01-31, or 2026-01-31T09:30:00Z. Dates are UTC."`
 	Until    moment   `placeholder:"TIME" help:"Only episodes begun before this time."`
 }
 
-// filter returns the filter for at most limit episodes, as -n gives it: a limit
-// of 0 would mean the Store's default.
-func (f *filterFlags) filter(limit int) (episodic.EpisodeFilter, error) {
-	if limit < 1 {
-		return episodic.EpisodeFilter{}, invalid("-n", "is %d; it must be 1 or more", limit)
+// checkLimit checks a limit as -n gives it: 0 would mean the Store's default.
+func checkLimit(n int) error {
+	if n < 1 {
+		return invalid("-n", "is %d; it must be 1 or more", n)
 	}
-	return episodic.EpisodeFilter{
-		Limit:    limit,
+	return nil
+}
+
+func (f *filterFlags) filter() *episodic.EpisodeFilter {
+	filter := &episodic.EpisodeFilter{
 		Domain:   f.Domain,
 		TaskType: episodic.TaskType(f.TaskType),
 		Language: f.Language,
@@ -33,7 +35,11 @@ func (f *filterFlags) filter(limit int) (episodic.EpisodeFilter, error) {
 		Outcome:  episodic.OutcomeKind(f.Outcome),
 		From:     time.Time(f.Since),
 		To:       time.Time(f.Until),
-	}, nil
+	}
+	if f.Outcome == string(episodic.StateRunning) {
+		filter.Outcome, filter.State = "", episodic.StateRunning
+	}
+	return filter
 }
 
 // moment is a time on the command line.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
@@ -168,14 +169,14 @@ func TestImportFormatCanBeForced(t *testing.T) {
 func TestImportOfAHugeLine(t *testing.T) {
 	c := newCLI(t)
 	// Steps of 1 MB each: a value that a server could store, too.
-	steps := make([]string, 20)
+	steps := make([]string, effort.Of(6, 20, 20))
 	for i := range steps {
 		steps[i] = fmt.Sprintf(`{"tool":"read","result":{"kind":"output","text":"%d %s"}}`, i, strings.Repeat("x", 1<<20))
 	}
 	huge := `{"description":"huge","steps":[` + strings.Join(steps, ",") + `]}`
 	tooLarge := `{"description":"` + strings.Repeat("y", 5<<20) + `"}`
 	got := c.run("import", c.file("huge.jsonl", lineOne+"\n"+huge+"\n"+tooLarge+"\n"+`{"description":"after"}`))
-	if got.code != exitFailure || got.stdout != "imported 3 episodes, 21 steps; 0 were already there; 1 bad line\n" || !strings.Contains(got.stderr, "huge.jsonl:3: ") {
+	if got.code != exitFailure || got.stdout != fmt.Sprintf("imported 3 episodes, %d steps; 0 were already there; 1 bad line\n", 1+len(steps)) || !strings.Contains(got.stderr, "huge.jsonl:3: ") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
 	}
 }

@@ -17,12 +17,10 @@ type listCmd struct {
 
 func (c *listCmd) Run(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
-		f, err := c.filter(c.N)
-		if err != nil {
+		if err := checkLimit(c.N); err != nil {
 			return err
 		}
-		f.Cursor = c.Cursor
-		page, err := store.ListEpisodes(ctx, &f)
+		page, err := store.ListEpisodes(ctx, c.filter(), &episodic.Paging{Limit: c.N, Cursor: c.Cursor})
 		if err != nil {
 			return err
 		}

@@ -231,7 +231,7 @@ func TestDatabaseIsChosenInOrder(t *testing.T) {
 			args := append(flags, "stats", "--json")
 			got := decode[struct {
 				episodic.Counts
-				Savings  episodic.Savings
+				Storage  episodic.StorageStats
 				Store    episodic.Stats
 				Database string
 			}](t, c.ok(args...))

@@ -21,11 +21,10 @@ func (c *searchCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) error {
-	f, err := c.filter(c.N)
-	if err != nil {
+	if err := checkLimit(c.N); err != nil {
 		return err
 	}
-	hits, err := store.Search(ctx, strings.Join(c.Query, " "), &episodic.SearchOptions{Filter: f})
+	hits, err := store.Search(ctx, strings.Join(c.Query, " "), &episodic.SearchOptions{Filter: *c.filter(), Limit: c.N})
 	if err != nil {
 		return err
 	}

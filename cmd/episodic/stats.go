@@ -21,17 +21,17 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		saved, err := store.Savings(ctx)
+		storage, err := store.StorageStats(ctx)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
 			return a.printJSON(struct {
 				episodic.Counts
-				Savings  episodic.Savings `json:"savings"`
-				Store    episodic.Stats   `json:"store"`
-				Database string           `json:"database"`
-			}{n, saved, store.Stats(), shownTarget(target)})
+				Storage  episodic.StorageStats `json:"storage"`
+				Store    episodic.Stats        `json:"store"`
+				Database string                `json:"database"`
+			}{n, storage, store.Stats(), shownTarget(target)})
 		}
 		a.printf("database    %s\n", plain(shownTarget(target)))
 		for _, row := range []struct {
@@ -43,15 +43,15 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 		} {
 			a.printf("%-11s %d\n", row.name, row.n)
 		}
-		a.printSavings(saved)
+		a.printStorageStats(storage)
 		a.printServer(store.Stats())
 		return nil
 	})
 }
 
-// printSavings prints how small the payloads are. Their plain length is known of
+// printStorageStats prints how small the payloads are. Their plain length is known of
 // those that were sampled.
-func (a *app) printSavings(s episodic.Savings) {
+func (a *app) printStorageStats(s episodic.StorageStats) {
 	if s.SamplePlain == 0 {
 		return
 	}
@@ -78,7 +78,7 @@ func (a *app) printServer(s episodic.Stats) {
 	a.printf("bytes       %s sent, %s received\n", size(int64(read.Sent+write.Sent+upkeep.Sent)), size(int64(read.Received+write.Received+upkeep.Received)))
 	a.printf("connections %d opened, %d open\n", p.Opened, p.Open)
 	a.printf("pings       %d%s\n", p.PingsSent, also(p.PingsFailed, "failed"))
-	a.printf("retries     %d%s\n", s.Retries, also(s.Server.RetriesDenied, "more denied"))
+	a.printf("retries     %d%s\n", s.Retries, also(s.Server.RetryBudgetExhausted, "not made: retry budget exhausted"))
 }
 
 // also is ", 2 failed", or empty for 0.

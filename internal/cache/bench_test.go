@@ -4,24 +4,24 @@ import (
 	"context"
 	"strconv"
 	"testing"
-	"time"
 )
 
 // BenchmarkHit is what a hit costs; poll_each with a poll that costs nothing.
 func BenchmarkHit(b *testing.B) {
 	for _, test := range []struct {
-		name     string
-		poll     bool
-		interval time.Duration
-	}{{"clock", true, 0}, {"ttl_only", false, 0}, {"poll_each", true, -1}} {
+		name string
+		poll bool
+		each bool
+	}{{"polling", true, false}, {"ttl_only", false, false}, {"poll_each", true, true}} {
 		b.Run(test.name, func(b *testing.B) {
-			source := Source[string, *int]{Load: func(context.Context, string, int64) (Loaded[*int], error) {
-				return Loaded[*int]{Value: new(int), Cost: 8, Look: Look{Seq: 1}}, nil
-			}}
-			if test.poll {
-				source.Poll = func(context.Context, int64) (Look, error) { return Look{Seq: 1}, nil }
+			load := func(context.Context, int64) (Loaded[string, *int], error) {
+				return Loaded[string, *int]{Value: new(int), Size: 8, Feed: Feed[string]{Seq: 1}}, nil
 			}
-			c, err := New(source, Options{PollInterval: test.interval})
+			var poll Poll[string]
+			if test.poll {
+				poll = func(context.Context, int64) (Feed[string], error) { return Feed[string]{Seq: 1}, nil }
+			}
+			c, err := New[string, *int](poll, Options{PollEveryHit: test.each})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -29,7 +29,7 @@ func BenchmarkHit(b *testing.B) {
 			keys := make([]string, 2000)
 			for i := range keys {
 				keys[i] = strconv.Itoa(i)
-				c.Get(b.Context(), keys[i])
+				c.Get(b.Context(), keys[i], load)
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -37,7 +37,7 @@ func BenchmarkHit(b *testing.B) {
 				ctx, i := context.Background(), 0
 				for pb.Next() {
 					i = (i + 7) % len(keys)
-					if _, err := c.Get(ctx, keys[i]); err != nil {
+					if _, err := c.Get(ctx, keys[i], load); err != nil {
 						b.Error(err)
 					}
 				}

@@ -12,12 +12,8 @@ import (
 
 const rtt = 40 * time.Millisecond
 
-func TestNewChecksItsArguments(t *testing.T) {
-	if _, err := New(Source[string, int]{}, Options{}); err == nil || err.Error() != "cache source lacks Load" {
-		t.Error(err)
-	}
-	load := func(context.Context, string, int64) (Loaded[int], error) { return Loaded[int]{}, nil }
-	_, err := New(Source[string, int]{Load: load}, Options{MinTTL: 1})
+func TestNewChecksItsOptions(t *testing.T) {
+	_, err := New[string, int](nil, Options{MinTTL: 1})
 	if bad := (*OptionError)(nil); !errors.As(err, &bad) || bad.Field != "MinTTL" {
 		t.Error(err)
 	}
@@ -27,7 +23,7 @@ func TestHitsAndMisses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		for _, want := range []time.Duration{rtt, 0, 0} {
 			begin := time.Now()
 			get(t, c, "a", 1)
@@ -40,7 +36,7 @@ func TestHitsAndMisses(t *testing.T) {
 		expect(t, "misses", s.Misses, 1)
 		expect(t, "stored", s.Stored, 1)
 		expect(t, "bytes", s.Bytes, 100+overhead)
-		if s.MeanTTL != 5*time.Minute || s.Mode.String() != "clock" {
+		if s.MeanTTL != 5*time.Minute || s.Mode.String() != "polling" {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -50,23 +46,27 @@ func TestStampedeIsOneLoad(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a")
-		c := open(t, w.source(), Options{})
-		stampede := func() {
+		c := open(t, w.load, w.poll, Options{})
+		stampede := func(want int64) {
 			var wg sync.WaitGroup
 			for range 64 {
-				wg.Go(func() { get(t, c, "a", 1) })
+				wg.Go(func() { get(t, c, "a", want) })
 			}
 			wg.Wait()
 		}
-		stampede()
+		stampede(1)
 		expect(t, "loads", w.loads, 1)
 		expect(t, "shared", c.Stats().Shared, 63)
-		w.write("b") // of the same group
+		w.write("b") // another key does not matter
 		time.Sleep(6 * time.Second)
-		stampede()
-		expect(t, "polls", w.polls, 1)
+		stampede(1)
+		expect(t, "loads", w.loads, 1)
+		w.write("a")
+		time.Sleep(6 * time.Second)
+		stampede(3)
+		expect(t, "polls", w.polls, 2)
 		expect(t, "loads", w.loads, 2)
-		expect(t, "foreign", c.Stats().InvalidatedForeign, 1)
+		expect(t, "remote", c.Stats().InvalidatedRemote, 1)
 		c.drop("a", &entry[int64]{}) // one that has been replaced meanwhile
 		expect(t, "entries", c.Stats().Entries, 1)
 	})
@@ -76,7 +76,7 @@ func TestWaitersFollowTheirOwnContexts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -105,7 +105,7 @@ func TestWaitersFollowTheirOwnContexts(t *testing.T) {
 		get(t, c, "c", 2)
 		expect(t, "loads", w.loads, 3)
 		expect(t, "ended", w.ended, 1)
-		expect(t, "abandoned", c.Stats().Abandoned, 1)
+		expect(t, "cancelled", c.Stats().Cancelled, 1)
 
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -123,11 +123,11 @@ type stubborn struct {
 
 type stubbornLoad struct {
 	ctx context.Context
-	end chan Loaded[int64]
+	end chan Loaded[string, int64]
 }
 
-func (s stubborn) load(ctx context.Context, _ string, _ int64) (Loaded[int64], error) {
-	l := &stubbornLoad{ctx, make(chan Loaded[int64])}
+func (s stubborn) load(ctx context.Context, _ string, _ int64) (Loaded[string, int64], error) {
+	l := &stubbornLoad{ctx, make(chan Loaded[string, int64])}
 	s.begun <- l
 	return <-l.end, nil
 }
@@ -135,7 +135,7 @@ func (s stubborn) load(ctx context.Context, _ string, _ int64) (Loaded[int64], e
 func TestAbandonedLoadIsNotKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
+		c := open(t, s.load, nil, Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
 		go func() {
@@ -147,12 +147,12 @@ func TestAbandonedLoadIsNotKept(t *testing.T) {
 		if err := <-gone; err != context.Canceled || old.ctx.Err() == nil {
 			t.Fatal(err, old.ctx.Err())
 		}
-		go func() { (<-s.begun).end <- Loaded[int64]{Value: 2} }()
+		go func() { (<-s.begun).end <- Loaded[string, int64]{Value: 2} }()
 		get(t, c, "a", 2)
-		old.end <- Loaded[int64]{Value: 1}
+		old.end <- Loaded[string, int64]{Value: 1}
 		synctest.Wait()
 		get(t, c, "a", 2)
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "superseded", c.Stats().Superseded, 1)
 	})
 }
 
@@ -162,7 +162,7 @@ func TestAbandonedLoadIsNotKept(t *testing.T) {
 func TestLoadBegunBeforeInvalidateIsNotKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
+		c := open(t, s.load, nil, Options{})
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) })
 		old := <-s.begun
@@ -172,31 +172,31 @@ func TestLoadBegunBeforeInvalidateIsNotKept(t *testing.T) {
 		c.Invalidate("a")
 		wg.Go(func() { get(t, c, "a", 2) }) // it does not join the old load
 		young := <-s.begun
-		old.end <- Loaded[int64]{Value: 1}
+		old.end <- Loaded[string, int64]{Value: 1}
 		synctest.Wait()
 		wg.Go(func() { get(t, c, "a", 2) })
 		synctest.Wait()
-		young.end <- Loaded[int64]{Value: 2}
+		young.end <- Loaded[string, int64]{Value: 2}
 		wg.Wait()
 		get(t, c, "a", 2)
 		st := c.Stats()
-		expect(t, "discarded", st.Discarded, 1)
+		expect(t, "superseded", st.Superseded, 1)
 		expect(t, "stored", st.Stored, 1)
 		expect(t, "hits", st.Hits, 1)
 
 		c.Invalidate("a", "z")
-		expect(t, "own", c.Stats().InvalidatedOwn, 1)
+		expect(t, "local", c.Stats().InvalidatedLocal, 1)
 		expect(t, "entries", c.Stats().Entries, 0)
 	})
 }
 
-// The result of a search is made wrong by any write of this process, and one who
-// calls after the write does not get what was found before it.
-func TestInvalidateEndsWhatDependsOnEverything(t *testing.T) {
+// Any write of this process invalidates a search result, and a call after the
+// write does not get what was found before it.
+func TestInvalidateEndsListsAndSearches(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
-		result := func(v int64) Loaded[int64] { return Loaded[int64]{Value: v, Group: Everything} }
+		c := open(t, s.load, nil, Options{})
+		result := func(v int64) Loaded[string, int64] { return Loaded[string, int64]{Value: v, AnyChange: true} }
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "search", 1) })
 		old := <-s.begun
@@ -213,14 +213,14 @@ func TestInvalidateEndsWhatDependsOnEverything(t *testing.T) {
 		wg.Go(func() { get(t, c, "search", 3) })
 		(<-s.begun).end <- result(3)
 		wg.Wait()
-		expect(t, "own", c.Stats().InvalidatedOwn, 1)
+		expect(t, "local", c.Stats().InvalidatedLocal, 1)
 	})
 }
 
 func TestMissingIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		get(t, c, "a", 0)
 		time.Sleep(29 * time.Second)
 		get(t, c, "a", 0)
@@ -228,98 +228,11 @@ func TestMissingIsRemembered(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		get(t, c, "a", 0)
 		expect(t, "loads", w.loads, 2)
-		w.write("b") // the clock tells of what comes into being, too
+		w.write("b")
 		time.Sleep(6 * time.Second)
 		w.write("a")
 		get(t, c, "a", 2)
 		expect(t, "loads", w.loads, 3)
-	})
-}
-
-func TestHotLivesLongerColdShorter(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(0)
-		w.write("a", "c", "e")
-		c := open(t, w.source(), Options{})
-		// Never read again: BaseTTL, then half of it.
-		for _, ttl := range []time.Duration{5 * time.Minute, 150 * time.Second} {
-			get(t, c, "a", 1)
-			expired := c.Stats().Expired
-			time.Sleep(ttl - time.Second)
-			expect(t, "expired", c.Stats().Expired, expired)
-			time.Sleep(3 * time.Second)
-			expect(t, "expired", c.Stats().Expired, expired+1)
-		}
-		// Read every 20 s for two hours: loaded in the background as long as it was
-		// known for a short time only, then once in 48 minutes, and no caller waits.
-		get(t, c, "c", 2)
-		loads := w.loads
-		for range 360 {
-			time.Sleep(20 * time.Second)
-			get(t, c, "c", 2)
-		}
-		s := c.Stats()
-		expect(t, "misses", s.Misses, 3)
-		expect(t, "loads", w.loads, loads+int(s.Refreshes))
-		if s.Refreshes < 4 || s.Refreshes > 8 {
-			t.Errorf("%d refreshes", s.Refreshes)
-		}
-		// The last read got it 100 s more.
-		time.Sleep(98 * time.Second)
-		expect(t, "entries", c.Stats().Entries, 1)
-		time.Sleep(4 * time.Second)
-		s = c.Stats()
-		expect(t, "entries", s.Entries, 0)
-		expect(t, "gone", s.TTLs.Count, s.Stored)
-		if mean := s.TTLs.Sum / time.Duration(s.TTLs.Count); mean != s.MeanTTL || mean < 10*time.Minute {
-			t.Errorf("mean TTL %v, of those gone %v", s.MeanTTL, mean)
-		}
-	})
-}
-
-func TestRefreshThatFailsLeavesTheEntry(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(0)
-		w.write("a")
-		c := open(t, Source[string, int64]{Load: w.load}, Options{}) // TTLs up to a minute
-		get(t, c, "a", 1)
-		w.set(func() { w.err = errDown })
-		for range 58 {
-			time.Sleep(time.Second)
-			get(t, c, "a", 1)
-		}
-		s := c.Stats()
-		expect(t, "refreshes", s.Refreshes, 1)
-		expect(t, "failures", s.LoadFailures, 1)
-		time.Sleep(3 * time.Second)
-		if _, err := c.Get(t.Context(), "a"); err != errDown {
-			t.Error(err)
-		}
-	})
-}
-
-func TestRefreshIsNotWaitedFor(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(time.Second)
-		w.write("a")
-		c := open(t, Source[string, int64]{Load: w.load}, Options{})
-		get(t, c, "a", 1)
-		w.write("a")
-		begin := time.Now()
-		for time.Since(begin) < 44*time.Second {
-			time.Sleep(time.Second)
-			get(t, c, "a", 1)
-		}
-		for time.Since(begin) < 50*time.Second { // refreshed in these seconds
-			time.Sleep(time.Second)
-			now := time.Now()
-			if _, err := c.Get(t.Context(), "a"); err != nil || time.Since(now) > 0 {
-				t.Fatal(err, time.Since(now))
-			}
-		}
-		get(t, c, "a", 2)
-		expect(t, "misses", c.Stats().Misses, 1)
-		expect(t, "replaced", c.Stats().Replaced, 1)
 	})
 }
 
@@ -328,7 +241,7 @@ func TestLoadFailures(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a")
 		w.err = errDown
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
@@ -349,8 +262,8 @@ func TestLoadFailures(t *testing.T) {
 func TestSlowLoad(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(10 * time.Second)
-		c := open(t, Source[string, int64]{Load: w.load}, Options{})
-		begin := c.watch.now()
+		c := open(t, w.load, nil, Options{})
+		begin := c.clock.now()
 		get(t, c, "a", 0)
 		e, _ := c.store.GetEntryQuietly("a")
 		if e.Value.loaded != begin || e.ExpiresAfter() != 10*time.Second {
@@ -372,76 +285,32 @@ func TestSlowLoad(t *testing.T) {
 	})
 }
 
-func TestReadOfAReplacedEntryIsNotNoted(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		_, c := loaded(t, 0, Options{}, "a")
-		old, _ := c.store.GetEntryQuietly("a")
-		time.Sleep(time.Minute)
-		c.Invalidate("a")
-		get(t, c, "a", 1)
-		time.Sleep(time.Minute)
-		before := old.Value.state.State
-		c.touch(old.Value, c.watch.now())
-		if after := old.Value.state.State; after != before {
-			t.Errorf("%+v, not %+v", after, before)
-		}
-	})
-}
-
 // Whoever missed before another's load came back finds what that has brought.
 func TestMissLooksAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, c := loaded(t, rtt/2, Options{}, "a")
 		late := func(want int64) {
 			t.Helper()
-			if r, err := c.load(t.Context(), "a", c.watch.now()); err != nil || r.Value != want {
+			r, err := c.load(t.Context(), read[string, int64]{key: "a", load: c.from("a"), begun: c.clock.now(), maxAge: c.maxAge()})
+			if err != nil || r.Value != want {
 				t.Error(r, err)
 			}
 		}
 		late(1)
 		expect(t, "loads", w.loads, 1)
 		w.write("a")
-		begun := c.begin()
-		observe(c, begun, w.look(begun.since))
+		begun := begin(c)
+		apply(c, begun, w.feed(begun.since))
 		late(2)
 		expect(t, "loads", w.loads, 2)
 	})
-}
-
-func TestOneLoadAtATime(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := stubborn{make(chan *stubbornLoad, 2)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
-		var wg sync.WaitGroup
-		wg.Go(func() { get(t, c, "a", 1) })
-		l := <-s.begun
-		c.refresh("a")
-		synctest.Wait()
-		expect(t, "loads", c.Stats().Loads, 1)
-		l.end <- Loaded[int64]{Value: 1}
-		wg.Wait()
-	})
-}
-
-func TestGroupThatDoesNotExist(t *testing.T) {
-	for _, group := range []int{-2, 1024} {
-		bubble(t, func(t *testing.T) {
-			c := open(t, Source[string, int64]{Load: func(context.Context, string, int64) (Loaded[int64], error) {
-				return Loaded[int64]{Group: group}, nil
-			}}, Options{})
-			want := fmt.Sprintf("load into cache: there is no group %d, they are 1024", group)
-			if _, err := c.Get(t.Context(), "a"); err == nil || err.Error() != want {
-				t.Error(err)
-			}
-		})
-	}
 }
 
 func TestMemoryIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
 		w.cost = 1000
-		c := open(t, w.source(), Options{MaxBytes: 100_000})
+		c := open(t, w.load, w.poll, Options{MaxBytes: 100_000})
 		const fit = 100_000 / (1000 + overhead)
 		for i := range 20_000 {
 			get(t, c, fmt.Sprintf("k%d", i), 0)
@@ -452,9 +321,6 @@ func TestMemoryIsBounded(t *testing.T) {
 		s := c.Stats()
 		if s.Entries < fit-1 || s.Entries > fit || s.Bytes != int64(s.Entries*(1000+overhead)) {
 			t.Errorf("%+v", s)
-		}
-		if n := len(c.memory.young) + len(c.memory.old); n > 2*minRemembered || n < minRemembered {
-			t.Errorf("%d keys remembered", n)
 		}
 		checkLaws(t, c)
 		w.set(func() { w.cost = 1 << 40 })
@@ -468,7 +334,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestJitter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(0)
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		for _, test := range []struct{ random, ttl float64 }{{0, 27}, {0.5, 30}, {1, 33}} {
 			c.rand = func() float64 { return test.random }
 			key := fmt.Sprintf("k%v", test.random)
@@ -494,10 +360,10 @@ func TestClose(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		begin := time.Now()
+		start := time.Now()
 		c.Close()
 		wg.Wait()
-		if time.Since(begin) > 0 {
+		if time.Since(start) > 0 {
 			t.Error("Close waited")
 		}
 		for _, key := range []string{"a", "b"} {
@@ -506,7 +372,7 @@ func TestClose(t *testing.T) {
 			}
 		}
 		c.Invalidate("a")
-		observe(c, c.begin(), Look{})
+		apply(c, begin(c), Feed[string]{})
 		c.Close()
 	})
 }
@@ -514,7 +380,7 @@ func TestClose(t *testing.T) {
 func TestCloseWaitsForLoads(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := stubborn{make(chan *stubbornLoad)}
-		c := open(t, Source[string, int64]{Load: s.load}, Options{})
+		c := open(t, s.load, nil, Options{})
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := c.Get(t.Context(), "a"); err != ErrClosed {
@@ -531,31 +397,30 @@ func TestCloseWaitsForLoads(t *testing.T) {
 		if closed || l.ctx.Err() == nil {
 			t.Error(closed, l.ctx.Err())
 		}
-		l.end <- Loaded[int64]{Value: 1}
+		l.end <- Loaded[string, int64]{Value: 1}
 		wg.Wait()
 		expect(t, "entries", c.Stats().Entries, 0)
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "superseded", c.Stats().Superseded, 1)
 	})
 }
 
 func TestHitsAllocateNothing(t *testing.T) {
 	type key struct{ kind, text string }
-	for name, poll := range map[string]func(context.Context, int64) (Look, error){
-		"clock": func(context.Context, int64) (Look, error) { return Look{}, nil }, "ttl-only": nil,
+	for name, poll := range map[string]Poll[key]{
+		"polling": func(context.Context, int64) (Feed[key], error) { return Feed[key]{}, nil }, "ttl-only": nil,
 	} {
-		c, err := New(Source[key, any]{Poll: poll, Load: func(_ context.Context, k key, _ int64) (Loaded[any], error) {
-			return Loaded[any]{Value: &k}, nil
-		}}, Options{})
+		c, err := New[key, any](poll, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		ctx, k := context.WithoutCancel(t.Context()), key{"episode", "1"}
-		if _, err := c.Get(ctx, k); err != nil {
+		load := func(context.Context, int64) (Loaded[key, any], error) { return Loaded[key, any]{Value: &k}, nil }
+		if _, err := c.Get(ctx, k, load); err != nil {
 			t.Fatal(err)
 		}
 		if n := testing.AllocsPerRun(1000, func() {
-			if _, err := c.Get(ctx, k); err != nil {
+			if _, err := c.Get(ctx, k, load); err != nil {
 				t.Error(err)
 			}
 		}); n != 0 {
@@ -565,4 +430,130 @@ func TestHitsAllocateNothing(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
+}
+
+func TestHotEntriesLiveLonger(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(0)
+		w.write("a", "c")
+		c := open(t, w.load, w.poll, Options{})
+		get(t, c, "a", 1) // never read again: BaseTTL
+		time.Sleep(5*time.Minute - time.Second)
+		expect(t, "expired", c.Stats().Expired, 0)
+		time.Sleep(3 * time.Second)
+		expect(t, "expired", c.Stats().Expired, 1)
+		// Read every 20 s for two hours: MaxTTL ends it once an hour.
+		for range 360 {
+			get(t, c, "c", 2)
+			time.Sleep(20 * time.Second)
+		}
+		expect(t, "misses", c.Stats().Misses, 3)
+		time.Sleep(4 * time.Minute) // of the third entry
+		expect(t, "entries", c.Stats().Entries, 0)
+		if mean := c.Stats().MeanTTL; mean < 40*time.Minute {
+			t.Errorf("mean TTL %v", mean)
+		}
+	})
+}
+
+type tokenKey struct{}
+
+// Loads and polls see the values of the context of the caller who began them, and
+// not its end.
+func TestContextValuesReachLoadsAndPolls(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a")
+		var seen []any
+		note := func(ctx context.Context) {
+			if _, limited := ctx.Deadline(); limited {
+				seen = append(seen, "deadline")
+			}
+			seen = append(seen, ctx.Value(tokenKey{}))
+		}
+		c := open(t, func(ctx context.Context, key string, since int64) (Loaded[string, int64], error) {
+			note(ctx)
+			return w.load(ctx, key, since)
+		}, func(ctx context.Context, since int64) (Feed[string], error) {
+			note(ctx) // with PollTimeout
+			return w.poll(ctx, since)
+		}, Options{})
+		for _, token := range []string{"one", "two"} {
+			ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), tokenKey{}, token), time.Second)
+			if _, err := c.Get(ctx, "a"); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			time.Sleep(6 * time.Second)
+		}
+		if got := fmt.Sprint(seen); got != "[one deadline two]" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestGetFresh(t *testing.T) {
+	for _, polling := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(rtt / 2)
+			w.write("a")
+			poll := w.poll
+			if !polling {
+				poll = nil
+			}
+			c := open(t, w.load, poll, Options{})
+			fresh := func(least int64, cached bool) {
+				t.Helper()
+				r, err := c.GetFresh(t.Context(), "a", c.from("a"))
+				if err != nil || r.Value < least || r.Cached != cached || r.Age > rtt || r.Stale != nil {
+					t.Errorf("%+v, %v", r, err)
+				}
+			}
+			get(t, c, "a", 1)
+			fresh(1, polling)
+			w.write("a")
+			get(t, c, "a", 1)
+			var wg sync.WaitGroup
+			wg.Go(func() { fresh(2, false) })
+			time.Sleep(rtt * 3 / 4) // too late for that one's request
+			w.write("a")
+			wg.Go(func() { fresh(3, false) })
+			wg.Wait()
+			get(t, c, "a", 3)
+
+			// It is not served what may be outdated.
+			w.set(func() { w.err = errDown })
+			time.Sleep(6 * time.Second)
+			for range 2 {
+				if _, err := c.GetFresh(t.Context(), "a", c.from("a")); err != errDown {
+					t.Error(err)
+				}
+			}
+			if r := get(t, c, "a", 3); polling != errors.Is(r.Stale, errDown) {
+				t.Error(r.Stale)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := c.GetFresh(ctx, "a", c.from("a")); err != context.Canceled {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestResultTellsItsAge(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(rtt / 2)
+		w.write("a")
+		for _, poll := range []Poll[string]{w.poll, nil} {
+			c := open(t, w.load, poll, Options{})
+			if r := get(t, c, "a", 1); r.Cached || r.Age != rtt {
+				t.Errorf("%+v", r)
+			}
+			time.Sleep(2 * time.Second)
+			if r := get(t, c, "a", 1); !r.Cached || r.Age != 2*time.Second+rtt {
+				t.Errorf("%+v", r)
+			}
+		}
+	})
 }

@@ -1,208 +1,54 @@
 package cache
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"math"
-	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Everything is the group of values that any change may make wrong, such as the
-// result of a search.
-const Everything = -1
+// sleepStep is the shortest sleep of the machine that is noticed.
+const sleepStep = time.Second
 
-// Change is the last change that happened in a group of keys.
-type Change struct {
-	Group int   // 0 to Options.Groups-1; changes of others show in Everything alone
-	Seq   int64 // the number that the clock gave it
-}
-
-// Look is what a look at the clock showed.
-type Look struct {
-	// Seq is the number of the last change of all, 0 if there was none. If it is
-	// less than what the look was to begin at, another database has taken the
-	// place of this one (it was restored), and everything is forgotten.
-	Seq int64
-	// Changes are the groups in which something has changed since the number that
-	// the look was to begin at. If that is 0 they need not be told: what
-	// was loaded before this look is then taken to have changed.
-	Changes []Change
-}
-
-// moment is when a round trip that looks at the clock began.
-type moment struct {
-	since int64 // the look is for changes after this number
-	at    time.Duration
-	epoch uint64
-}
-
-// clock is what is known of the database's clock. It is read without a lock and
-// changed under that of the cache.
+// clock tells the time since it was made. Unlike the monotonic clock it goes on
+// while the machine sleeps, and unlike the wall clock it never goes back: an entry
+// must not seem fresh because a laptop was closed.
 type clock struct {
-	used     bool          // false: there is none
-	interval time.Duration // for which a look is good
-
-	known  []atomic.Int64 // by group, the number of its last change
-	seq    atomic.Int64   // the number of the last change of all
-	epoch  atomic.Uint64  // how often all was forgotten
-	looked atomic.Int64   // when the latest look began
+	started time.Time
+	ahead   atomic.Int64 // wall clock ahead of the monotonic one, when last compared
+	slept   atomic.Int64 // to be added to the monotonic clock
+	mu      sync.Mutex   // for writing both
+	ticker  *time.Ticker // of the store
 }
 
-// never is a moment that stays in the past of all others without overflowing
-// when durations are taken from it.
-const never = time.Duration(math.MinInt64 / 4)
+func newClock() *clock { return &clock{started: time.Now()} }
 
-func (k *clock) init(o Options, used bool) {
-	k.used = used
-	k.interval = max(0, o.PollInterval)
-	k.known = make([]atomic.Int64, o.Groups)
-	k.looked.Store(int64(never))
-}
+func (c *clock) now() time.Duration { return time.Duration(c.NowNano()) }
 
-// lookedSince reports that a look began at t or later, or that none is needed.
-func (k *clock) lookedSince(t time.Duration) bool {
-	return time.Duration(k.looked.Load()) >= t || !k.used
-}
-
-// unchanged reports that no change of group after seq is known.
-func (k *clock) unchanged(group int, epoch uint64, seq int64) bool {
-	last := &k.seq
-	if group != Everything {
-		last = &k.known[group]
+// NowNano implements otter.Clock.
+func (c *clock) NowNano() int64 {
+	t := time.Now()
+	mono := int64(t.Sub(c.started))
+	ahead := int64(t.Round(0).Sub(c.started.Round(0))) - mono // Round strips the monotonic clock
+	if d := ahead - c.ahead.Load(); d >= int64(sleepStep) || d <= -int64(sleepStep) {
+		c.jump(ahead)
 	}
-	return seq >= last.Load() && epoch == k.epoch.Load()
+	return mono + c.slept.Load()
 }
 
-// forget makes everything that was loaded before this moment wrong.
-func (k *clock) forget() {
-	k.epoch.Add(1)
-	k.looked.Store(int64(never))
-	k.seq.Store(0)
-	for i := range k.known {
-		k.known[i].Store(0)
-	}
-}
-
-// observe notes what a look showed; looked comes last, because whoever reads it
-// relies on the rest.
-func (k *clock) observe(b moment, l Look) {
-	if b.since == 0 { // nobody says what has changed between the first looks
-		for i := range k.known {
-			raise(&k.known[i], l.Seq)
-		}
-	}
-	for _, change := range l.Changes {
-		if change.Group >= 0 && change.Group < len(k.known) {
-			raise(&k.known[change.Group], change.Seq)
-		}
-	}
-	raise(&k.seq, l.Seq)
-	raise(&k.looked, int64(b.at))
-}
-
-func raise(a *atomic.Int64, to int64) {
-	if a.Load() < to {
-		a.Store(to)
-	}
-}
-
-// begin must be called before a round trip that looks at the clock.
-func (c *Cache[K, V]) begin() moment {
-	at := c.watch.now()
-	epoch := c.clock.epoch.Load() // before the number: a look that mixes two is ignored
-	return moment{since: c.clock.seq.Load(), at: at, epoch: epoch}
-}
-
-// observe notes what a round trip saw of the clock. The lock is held.
-func (c *Cache[K, V]) observe(b moment, l Look) {
-	if !c.clock.used || b.epoch != c.clock.epoch.Load() || c.closed {
-		return
-	}
-	if l.Seq < b.since {
-		c.clock.forget()
-		c.store.InvalidateAll()
-	}
-	c.clock.observe(b, l)
-}
-
-// look returns when the clock was looked at within PollInterval before start. If
-// that fails, failed says why. err is that of ctx, or ErrClosed.
-func (c *Cache[K, V]) look(ctx context.Context, start time.Duration) (failed, err error) {
+// jump notes that the wall clock has moved against the monotonic one: forward
+// because the machine slept, or because it was set.
+func (c *clock) jump(ahead int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		switch {
-		case c.closed:
-			return nil, ErrClosed
-		case c.clock.lookedSince(start - c.clock.interval):
-			return nil, nil
-		case c.watch.now() < c.pollAt:
-			return c.pollErr, nil
-		case c.clock.interval == 0:
-			return c.pollAlone(ctx)
-		}
-		f := c.poll
-		if f != nil {
-			f.waiters++
-		} else {
-			c.count.Polls++
-			f = c.launch(*new(K), c.runPoll)
-			c.poll = f
-		}
-		c.mu.Unlock()
-		err = c.wait(ctx, f)
-		c.mu.Lock()
-		if err != nil {
-			return nil, err
-		}
-		if f.err != nil && !c.closed {
-			return f.err, nil
-		}
-		// A poll that others began may have begun too early for this caller.
-	}
+	c.slept.Add(max(0, ahead-c.ahead.Load()))
+	c.ahead.Store(ahead)
 }
 
-func (c *Cache[K, V]) runPoll(ctx context.Context, f *flight[K, V]) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.PollTimeout)
-	l, err := c.source.Poll(ctx, f.begun.since)
-	cancel()
-	if errors.Is(err, context.DeadlineExceeded) {
-		// Not that of a caller, who would take it for the end of its own.
-		err = fmt.Errorf("%s: %w", err, os.ErrDeadlineExceeded)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil || f.waiters > 0 && !c.closed { // else it was ended
-		f.err = c.polled(f.begun, l, err)
-	}
-	c.land(f)
+// Tick implements otter.Clock.
+func (c *clock) Tick(d time.Duration) <-chan time.Time {
+	c.ticker = time.NewTicker(d)
+	return c.ticker.C
 }
 
-// pollAlone polls on the caller's goroutine. It gives up the lock meanwhile.
-func (c *Cache[K, V]) pollAlone(ctx context.Context) (failed, err error) {
-	c.count.Polls++
-	c.owned.Add(1)
-	begun := c.begin()
-	c.mu.Unlock()
-	l, err := c.source.Poll(ctx, begun.since)
-	c.mu.Lock()
-	c.owned.Done()
-	if err != nil && ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return c.polled(begun, l, err), nil
-}
-
-// polled notes what became of a poll.
-func (c *Cache[K, V]) polled(b moment, l Look, err error) error {
-	if err == nil {
-		c.observe(b, l)
-		return nil
-	}
-	c.count.PollFailures++
-	c.pollErr, c.pollAt = fmt.Errorf("look whether the cache is up to date: %w", err), c.watch.now()+pollPause
-	return c.pollErr
-}
+// stop must be called when the store has stopped.
+func (c *clock) stop() { c.ticker.Stop() }

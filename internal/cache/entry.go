@@ -9,78 +9,55 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// overhead is what an entry costs beside its value: itself, its node in the
-// store and its share of the memory of keys, which outnumber the entries.
-const overhead = 768
+// overhead is the memory that an entry takes beside its value, in bytes: itself,
+// its node in the store and its share of the store's table.
+const overhead = 400
 
-// maxJitter is the most that a TTL is lengthened or shortened by, in parts of it,
+// maxJitter is the most that a TTL is lengthened or shortened by, as a fraction,
 // so that entries loaded together do not expire together.
 const maxJitter = 0.1
 
-// entry is a loaded value. What it is does not change, only how long it may stay.
+// entry is a loaded value.
 type entry[V any] struct {
-	value   V
-	missing bool
-	group   int
-	seq     int64  // of the clock when it was loaded
-	epoch   uint64 // of the clock when its load began
-	writes  uint64 // Cache.writes when its load began
-	weight  uint32
-	jitter  float64 // -maxJitter to maxJitter
-	loaded  time.Duration
-	state   *keyState
+	// fixed
+	value     V
+	missing   bool
+	anyChange bool
+	seq       int64  // the last change that value includes
+	epoch     uint64 // feedState.epoch when its load began
+	writes    uint64 // Cache.writes when its load began
+	weight    uint32
+	jitter    float64 // -maxJitter to maxJitter
+	loaded    time.Duration
 
-	deadline  atomic.Int64
-	refreshAt atomic.Int64 // 0 is never
-	refreshed atomic.Bool  // that was tried; an entry is refreshed once
-	touched   atomic.Int64 // a read before readStep has gone by since is not noted
+	// superseded is set when a change of the key after seq becomes known, and when the
+	// entry leaves the store: who still holds it would not be told of changes.
+	superseded atomic.Bool
+
+	mu       sync.Mutex // guards state; no other lock is taken with it held
+	state    State
+	deadline atomic.Int64
+	touched  atomic.Int64 // a read within readStep after it is not noted
 }
 
-// keyState is what is remembered of a key, with an entry or without.
-type keyState struct {
-	mu sync.Mutex // guards State; it is held for no other lock
-	State
-}
-
-// entryOf returns what l has brought, an entry but for its state and its times.
-func (c *Cache[K, V]) entryOf(f *flight[K, V], l Loaded[V]) *entry[V] {
-	return &entry[V]{
-		value: l.Value, missing: l.Missing, group: l.Group, seq: l.Look.Seq, epoch: f.begun.epoch, writes: f.writes,
-		weight: uint32(min(math.MaxUint32, overhead+max(0, l.Cost))),
+// entryOf returns what a load has brought, as an entry that has no TTL yet.
+func (c *Cache[K, V]) entryOf(f *flight[K, V], l Loaded[K, V]) *entry[V] {
+	e := &entry[V]{
+		value: l.Value, missing: l.Missing, anyChange: l.AnyChange, seq: l.Feed.Seq, epoch: f.begun.epoch, writes: f.writes,
+		weight: uint32(min(math.MaxUint32, overhead+max(0, l.Size))),
 		jitter: (2*c.rand() - 1) * maxJitter, loaded: f.begun.at,
 	}
+	e.superseded.Store(f.changed > e.seq)
+	return e
 }
 
-func (e *entry[V]) result(stale error) Result[V] {
-	return Result[V]{Value: e.value, Found: !e.missing, Stale: stale}
+func (e *entry[V]) result(cached bool, stale error, age time.Duration) Result[V] {
+	return Result[V]{Value: e.value, Found: !e.missing, Cached: cached, Stale: stale, Age: age}
 }
 
-// settle takes over what the rule says of s, by a load or a read at now.
-func (e *entry[V]) settle(rule *Options, s State, now time.Duration) {
-	e.touched.Store(int64(now))
-	e.deadline.Store(int64(e.loaded + e.jittered(rule, s.TTL)))
-	refreshAt := int64(0)
-	if after := RefreshAfter(*rule, s, now); after > 0 {
-		refreshAt = int64(e.loaded + e.jittered(rule, after))
-	}
-	e.refreshAt.Store(refreshAt)
-}
-
-// jittered never exceeds MaxTTL, and grows with ttl.
-func (e *entry[V]) jittered(rule *Options, ttl time.Duration) time.Duration {
-	return min(ttl+part(ttl, e.jitter), rule.MaxTTL-part(rule.MaxTTL, math.Abs(e.jitter)))
-}
-
-// ttl returns how long the entry has been allowed to live.
-func (e *entry[V]) ttl() time.Duration { return time.Duration(e.deadline.Load()) - e.loaded }
-
-// keep stores e, which a load of key has just brought.
-func (c *Cache[K, V]) keep(key K, e *entry[V], version uint64) {
-	e.state = c.memory.of(c.hash(key), max(minRemembered, remembered*c.store.EstimatedSize()))
-	e.state.mu.Lock()
-	e.state.State = e.state.Load(c.opts, e.loaded, version, e.missing)
-	e.settle(&c.opts, e.state.State, e.loaded)
-	e.state.mu.Unlock()
+// keep stores e, which a load of key has just brought. The lock is held.
+func (c *Cache[K, V]) keep(key K, e *entry[V]) {
+	e.setState(&c.opts, State{}.Load(c.opts, e.loaded, e.missing), e.loaded)
 	c.granted.Add(int64(e.ttl()))
 	c.count.Stored++
 	c.bytes.Add(int64(e.weight))
@@ -89,19 +66,31 @@ func (c *Cache[K, V]) keep(key K, e *entry[V], version uint64) {
 
 // touch notes a read of e.
 func (c *Cache[K, V]) touch(e *entry[V], now time.Duration) {
-	s := e.state
-	if !s.mu.TryLock() {
+	if !e.mu.TryLock() {
 		return // another read is being noted
 	}
-	defer s.mu.Unlock()
-	if s.Loaded != e.loaded {
-		return // there is a newer entry
-	}
+	defer e.mu.Unlock()
 	before := e.ttl()
-	s.State = s.Touch(c.opts, now)
-	e.settle(&c.opts, s.State, now)
+	e.setState(&c.opts, e.state.Touch(c.opts, now), now)
 	c.granted.Add(int64(e.ttl() - before))
 }
+
+// setState sets the state after a load or a read at now.
+func (e *entry[V]) setState(o *Options, s State, now time.Duration) {
+	e.state = s
+	e.touched.Store(int64(now))
+	e.deadline.Store(int64(e.loaded + e.jittered(o, s.TTL)))
+}
+
+// jittered never exceeds MaxTTL, and grows with ttl.
+func (e *entry[V]) jittered(o *Options, ttl time.Duration) time.Duration {
+	return min(ttl+scale(ttl, e.jitter), o.MaxTTL-scale(o.MaxTTL, math.Abs(e.jitter)))
+}
+
+func scale(d time.Duration, by float64) time.Duration { return time.Duration(float64(d) * by) }
+
+// ttl returns how long the entry may live.
+func (e *entry[V]) ttl() time.Duration { return time.Duration(e.deadline.Load()) - e.loaded }
 
 // expiry tells the store how long entries are to live. It must not call the
 // store.
@@ -121,37 +110,4 @@ func (x expiry[K, V]) ExpireAfterRead(s otter.Entry[K, *entry[V]]) time.Duration
 		x.c.touch(s.Value, time.Duration(s.SnapshotAtNano))
 	}
 	return time.Duration(s.Value.deadline.Load() - s.SnapshotAtNano)
-}
-
-// A generation of memory holds remembered times as many keys as there are
-// entries, about 100 bytes each, and at least minRemembered. With half as many,
-// keys that come back after long are taken for new ones.
-const (
-	remembered    = 4
-	minRemembered = 1024
-)
-
-// memory holds what is known of the keys that were loaded last: two generations,
-// of which the older is forgotten when the younger is full. Keys are told apart
-// by a hash of 64 bits: should two ever have the same, their TTLs are mixed up,
-// and nothing else.
-type memory struct {
-	young, old map[uint64]*keyState
-}
-
-// of returns the state of a key, which is now the youngest, of limit in a
-// generation.
-func (m *memory) of(hash uint64, limit int) *keyState {
-	if s := m.young[hash]; s != nil {
-		return s
-	}
-	s := m.old[hash]
-	if s == nil {
-		s = &keyState{}
-	}
-	if m.young == nil || len(m.young) >= limit {
-		m.old, m.young = m.young, map[uint64]*keyState{}
-	}
-	m.young[hash] = s
-	return s
 }

@@ -2,35 +2,48 @@ package cache
 
 import (
 	"context"
-	"fmt"
-	"time"
 )
 
 // flight is a load or a poll under way. The cache's lock guards it but for what
 // never changes, and for entry and err, which may be read once done is closed.
 type flight[K comparable, V any] struct {
 	key    K // of a load
-	begun  moment
+	begun  feedRead
 	writes uint64 // Cache.writes when it began
 	done   chan struct{}
 	cancel context.CancelFunc
 
-	waiters  int  // callers; a refresh has one for ever
-	outdated bool // what it loads must not be kept
+	waiters  int   // callers
+	outdated bool  // what it loads must not be kept
+	changed  int64 // the last change of key that was observed since it began
 
 	entry *entry[V]
 	err   error
 }
 
-// launch starts a flight that one waits for.
-func (c *Cache[K, V]) launch(key K, run func(context.Context, *flight[K, V])) *flight[K, V] {
-	ctx, cancel := context.WithCancel(c.ctx)
+// flightContext ends with the cache's context, and has the values of a caller's.
+type flightContext struct {
+	context.Context
+	values context.Context
+}
+
+func (c flightContext) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.values.Value(key)
+}
+
+// launch starts a flight that one caller waits for, the one of ctx.
+func (c *Cache[K, V]) launch(ctx context.Context, key K, run func(context.Context, *flight[K, V])) *flight[K, V] {
+	own, cancel := context.WithCancel(flightContext{c.ctx, context.WithoutCancel(ctx)})
 	f := &flight[K, V]{key: key, begun: c.begin(), writes: c.writes.Load(), done: make(chan struct{}), cancel: cancel, waiters: 1}
-	c.owned.Go(func() { run(ctx, f) })
+	c.owned.Go(func() { run(own, f) })
 	return f
 }
 
-// wait returns when f is done, or with ctx's error. The last one who goes ends f.
+// wait returns when f is done, or with ctx's error. The last caller who gives up
+// cancels f.
 func (c *Cache[K, V]) wait(ctx context.Context, f *flight[K, V]) error {
 	select {
 	case <-f.done:
@@ -50,8 +63,8 @@ func (c *Cache[K, V]) wait(ctx context.Context, f *flight[K, V]) error {
 
 // detach keeps further callers from joining f.
 func (c *Cache[K, V]) detach(f *flight[K, V]) {
-	if c.poll == f {
-		c.poll = nil
+	if c.polling == f {
+		c.polling = nil
 	} else if c.flights[f.key] == f {
 		delete(c.flights, f.key)
 	}
@@ -67,24 +80,22 @@ func (c *Cache[K, V]) land(f *flight[K, V]) {
 	close(f.done)
 }
 
-// load is Get for a key that had no valid entry. start is when the call began.
-func (c *Cache[K, V]) load(ctx context.Context, key K, start time.Duration) (Result[V], error) {
-	oldest := start - c.clock.interval
+// load is Get for a key that has no entry that may be served.
+func (c *Cache[K, V]) load(ctx context.Context, r read[K, V]) (Result[V], error) {
 	for again := false; ; again = true {
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()
 			return Result[V]{}, ErrClosed
 		}
-		f := c.flights[key]
+		f := c.flights[r.key]
 		joined := f != nil
 		if !joined {
-			if found, ok := c.store.GetEntryQuietly(key); ok && c.clock.lookedSince(oldest) && c.valid(found.Value) {
+			if found, ok := c.store.GetEntryQuietly(r.key); ok && c.current(r, found.Value) {
 				c.mu.Unlock()
-				return c.hit(key, found.Value, start, nil), nil // it has just come
+				return c.hit(found.Value, c.clock.now(), c.feed.lastPolled(), nil), nil // another call has just loaded it
 			}
-			deadline, _ := ctx.Deadline()
-			f = c.startLoad(key, deadline)
+			f = c.startLoad(ctx, r)
 		} else {
 			c.count.Shared++
 			f.waiters++
@@ -100,67 +111,52 @@ func (c *Cache[K, V]) load(ctx context.Context, key K, start time.Duration) (Res
 		}
 		// A load that others began may have begun too early for this caller. One that it
 		// finds after that has begun since the call.
-		late := joined && !again && f.err == nil && (f.begun.at < oldest || !c.valid(f.entry))
+		late := joined && !again && f.err == nil && (f.begun.at < r.oldest() || !c.valid(f.entry))
 		if !late {
 			if f.err != nil {
 				return Result[V]{}, f.err
 			}
-			return f.entry.result(nil), nil
+			return f.entry.result(false, nil, max(0, c.clock.now()-f.begun.at)), nil
 		}
 	}
 }
 
-// refresh loads key in the background.
-func (c *Cache[K, V]) refresh(key K) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed && c.flights[key] == nil {
-		c.count.Refreshes++
-		c.startLoad(key, time.Time{})
+// current reports that e can be served to r as it is.
+func (c *Cache[K, V]) current(r read[K, V], e *entry[V]) bool {
+	switch {
+	case c.poll != nil:
+		return c.feed.lastPolled() >= r.oldest() && c.valid(e)
+	case r.fresh:
+		return e.loaded >= r.begun && c.valid(e)
 	}
+	return c.valid(e)
 }
 
-// deadlineKey is the context key of when who began a load gives up.
-type deadlineKey struct{}
-
-// Deadline returns when the caller gives up who began the load with this context;
-// the zero time if that is never. The load goes on if others wait for it, so it is
-// no deadline of the context, but a source may divide its time by it.
-func Deadline(ctx context.Context) time.Time {
-	deadline, _ := ctx.Value(deadlineKey{}).(time.Time)
-	return deadline
-}
-
-func (c *Cache[K, V]) startLoad(key K, deadline time.Time) *flight[K, V] {
+func (c *Cache[K, V]) startLoad(ctx context.Context, r read[K, V]) *flight[K, V] {
 	c.count.Loads++
 	c.count.Loading++
-	f := c.launch(key, func(ctx context.Context, f *flight[K, V]) {
-		c.runLoad(context.WithValue(ctx, deadlineKey{}, deadline), f)
-	})
-	c.flights[key] = f
+	f := c.launch(ctx, r.key, func(ctx context.Context, f *flight[K, V]) { c.runLoad(ctx, f, r.load) })
+	c.flights[r.key] = f
 	return f
 }
 
-func (c *Cache[K, V]) runLoad(ctx context.Context, f *flight[K, V]) {
-	l, err := c.source.Load(ctx, f.key, f.begun.since)
-	if err == nil && (l.Group < Everything || l.Group >= c.opts.Groups) {
-		err = fmt.Errorf("load into cache: there is no group %d, they are %d", l.Group, c.opts.Groups)
-	}
+func (c *Cache[K, V]) runLoad(ctx context.Context, f *flight[K, V], load Load[K, V]) {
+	l, err := load(ctx, f.begun.since)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count.Loading--
 	f.err = err
 	switch {
 	case err == nil:
-		c.observe(f.begun, l.Look)
+		c.apply(f.begun, l.Feed)
 		f.entry = c.entryOf(f, l)
 		if f.outdated || c.closed || !c.valid(f.entry) {
-			c.count.Discarded++
+			c.count.Superseded++
 		} else {
-			c.keep(f.key, f.entry, l.Version)
+			c.keep(f.key, f.entry)
 		}
 	case f.waiters == 0 || c.closed:
-		c.count.Abandoned++
+		c.count.Cancelled++
 	default:
 		c.count.LoadFailures++
 	}

@@ -6,36 +6,38 @@ import (
 	"time"
 )
 
-// Options say how a cache behaves. The zero value of every field means its
-// default.
+// Options configure a cache. The zero value of every field means its default.
 type Options struct {
-	// MaxBytes bounds what the entries cost, as their loads say, with what the
-	// cache needs to keep them: about 750 bytes each. At least 64 KiB, default
-	// 64 MiB.
+	// MaxBytes bounds the memory that entries take: the sum of Loaded.Size and about
+	// 400 bytes for each. In bytes, at least 64 KiB, default 64 MiB.
 	MaxBytes int64
-	// BaseTTL is how long a new entry is kept. Default 5 min, within MinTTL and
-	// MaxTTL.
+	// BaseTTL is how long a new entry is kept. Within MinTTL and MaxTTL, default
+	// 5 min.
 	BaseTTL time.Duration
-	// MinTTL and MaxTTL bound how long any entry is kept, but for jitter of up to
-	// 10 %, which exceeds no MaxTTL. MinTTL is at least 1 s, default 1 min; MaxTTL
-	// at least BaseTTL, default 1 h.
+	// MinTTL is the least that a read keeps an entry for. At least 1 s, default
+	// 1 min. MaxTTL is the longest that any entry is kept. At least BaseTTL, default
+	// 1 h. Jitter of up to 10 % is added, but never exceeds MaxTTL.
 	MinTTL, MaxTTL time.Duration
 	// NegativeTTL is how long it is remembered that a key has no value. Default
 	// 30 s.
 	NegativeTTL time.Duration
-	// PollInterval is how long a look at the clock is good for: a hit later than
-	// that waits for a new one. Default 5 s. Negative means that every hit polls
-	// for itself, on its goroutine and with its context: where that costs next to
-	// nothing.
+	// PollInterval is how long hits rely on a read of the feed; a later one polls
+	// first. Default 5 s.
 	PollInterval time.Duration
+	// PollEveryHit makes every hit poll for itself, on its own goroutine and with its
+	// own context: for a feed that costs next to nothing. PollInterval is then 0.
+	PollEveryHit bool
 	// PollTimeout bounds a poll that is shared. Default 2 s.
 	PollTimeout time.Duration
-	// StaleIfError is how much longer than PollInterval an entry is served after
-	// the last look if polls fail, flagged by Result.Stale. Default 5 min;
-	// negative means not at all.
+	// StaleIfError is how long beyond PollInterval entries are served while the
+	// server cannot be reached, flagged by Result.Stale. Default 5 min.
 	StaleIfError time.Duration
-	// Groups is the number of groups of the clock. Default 1024.
-	Groups int
+	// DisableStale serves no entries while polls fail.
+	DisableStale bool
+	// Unreachable reports whether the error of a poll means that the server cannot
+	// be reached, so that StaleIfError applies. A PollTimeout always does. Nil: no
+	// other error does.
+	Unreachable func(error) bool
 }
 
 const (
@@ -47,12 +49,11 @@ const (
 	defaultPollInterval = 5 * time.Second
 	defaultPollTimeout  = 2 * time.Second
 	defaultStaleIfError = 5 * time.Minute
-	defaultGroups       = 1024
 
 	minMaxBytes = 64 << 10
 
-	// clocklessTTL bounds every TTL where there is no clock.
-	clocklessTTL = time.Minute
+	// feedlessTTL bounds every TTL of a cache without a feed.
+	feedlessTTL = time.Minute
 )
 
 // WithDefaults returns o with every zero field set.
@@ -65,20 +66,19 @@ func (o Options) WithDefaults() Options {
 	o.PollInterval = cmp.Or(o.PollInterval, defaultPollInterval)
 	o.PollTimeout = cmp.Or(o.PollTimeout, defaultPollTimeout)
 	o.StaleIfError = cmp.Or(o.StaleIfError, defaultStaleIfError)
-	o.Groups = cmp.Or(o.Groups, defaultGroups)
 	return o
 }
 
-// Clockless returns o with every TTL bounded to 60 s: what a cache goes by that
-// cannot look at the clock.
-func (o Options) Clockless() Options {
+// WithoutFeed returns o with every TTL bounded to 60 s: what a cache without a
+// feed goes by.
+func (o Options) WithoutFeed() Options {
 	for _, ttl := range []*time.Duration{&o.BaseTTL, &o.MinTTL, &o.MaxTTL, &o.NegativeTTL} {
-		*ttl = min(*ttl, clocklessTTL)
+		*ttl = min(*ttl, feedlessTTL)
 	}
 	return o
 }
 
-// OptionError names an option that makes no sense.
+// OptionError names an option that is out of bounds.
 type OptionError struct {
 	Field   string // such as MinTTL
 	Problem string // what is wrong and what would be right
@@ -86,27 +86,30 @@ type OptionError struct {
 
 func (e *OptionError) Error() string { return "cache option " + e.Field + " " + e.Problem }
 
-// Validate returns an *OptionError for the first field that makes no sense.
+// Validate returns an *OptionError for the first field that is out of bounds.
 func (o Options) Validate() error {
 	o = o.WithDefaults()
 	bad := func(field, format string, args ...any) error {
 		return &OptionError{Field: field, Problem: fmt.Sprintf(format, args...)}
 	}
-	switch {
-	case o.MaxBytes < minMaxBytes:
+	if o.MaxBytes < minMaxBytes {
 		return bad("MaxBytes", "is %d, must be at least %d", o.MaxBytes, minMaxBytes)
+	}
+	switch {
 	case o.MinTTL < readStep:
 		return bad("MinTTL", "is %v, must be at least %v", o.MinTTL, readStep)
 	case o.BaseTTL < o.MinTTL:
 		return bad("BaseTTL", "is %v, must be at least MinTTL (%v)", o.BaseTTL, o.MinTTL)
 	case o.MaxTTL < o.BaseTTL:
 		return bad("MaxTTL", "is %v, must be at least BaseTTL (%v)", o.MaxTTL, o.BaseTTL)
-	case o.NegativeTTL < 0:
-		return bad("NegativeTTL", "is %v, must be positive", o.NegativeTTL)
-	case o.PollTimeout < 0:
-		return bad("PollTimeout", "is %v, must be positive", o.PollTimeout)
-	case o.Groups < 0:
-		return bad("Groups", "is %d, must be at least 1", o.Groups)
+	}
+	for _, field := range []struct {
+		name  string
+		value time.Duration
+	}{{"NegativeTTL", o.NegativeTTL}, {"PollInterval", o.PollInterval}, {"PollTimeout", o.PollTimeout}, {"StaleIfError", o.StaleIfError}} {
+		if field.value < 0 {
+			return bad(field.name, "is %v, must be positive, or 0 for the default", field.value)
+		}
 	}
 	return nil
 }

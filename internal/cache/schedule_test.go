@@ -20,10 +20,11 @@ var (
 )
 
 // TestRandomSchedules lets callers read, this and other processes write, requests
-// fail and the clock begin anew, and asks an oracle that knows all versions:
+// fail and the database be replaced, and asks an oracle that knows all versions:
 //
 //   - a value was right at a moment not earlier than PollInterval before the call;
-//     PollInterval + StaleIfError if it is flagged, 60 s without the clock
+//     PollInterval + StaleIfError if it is flagged, 60 s without a feed
+//   - Result.Age is no less than how long the value has been wrong
 //   - who calls after a write of this process is not given what was before it
 //   - the laws of Stats hold, and memory is bounded
 //   - nothing runs after Close
@@ -42,9 +43,9 @@ func TestRandomSchedules(t *testing.T) {
 	}
 	t.Logf("%+v", sum)
 	for what, n := range map[string]uint64{
-		"hits": sum.Hits, "stale": sum.StaleServed, "shared": sum.Shared, "late": sum.Late, "refreshes": sum.Refreshes,
-		"discarded": sum.Discarded, "failures": sum.LoadFailures, "abandoned": sum.Abandoned, "poll failures": sum.PollFailures,
-		"evicted": sum.Evicted, "expired": sum.Expired, "own": sum.InvalidatedOwn, "foreign": sum.InvalidatedForeign,
+		"hits": sum.Hits, "stale": sum.StaleServed, "shared": sum.Shared, "late": sum.Late,
+		"superseded": sum.Superseded, "failures": sum.LoadFailures, "cancelled": sum.Cancelled, "poll failures": sum.PollFailures,
+		"evicted": sum.Evicted, "expired": sum.Expired, "local": sum.InvalidatedLocal, "remote": sum.InvalidatedRemote,
 		"replaced": sum.Replaced, "cleared": sum.Cleared,
 	} {
 		if n == 0 && *schedules >= quickSchedules {
@@ -57,7 +58,7 @@ type schedule struct {
 	t    *testing.T
 	r    *rand.Rand
 	w    *world
-	c    *Cache[string, int64]
+	c    *testCache
 	opts Options
 	keys []string
 	wg   sync.WaitGroup
@@ -72,12 +73,12 @@ func newSchedule(t *testing.T, n uint64) *schedule {
 	s.opts = Options{MaxBytes: minMaxBytes}
 	switch r.IntN(4) {
 	case 0:
-		s.opts.PollInterval = -1
+		s.opts.PollEveryHit = true
 	case 1:
 		s.opts.PollInterval = time.Duration(1 + r.IntN(int(20*time.Second)))
 	}
 	if r.IntN(3) == 0 {
-		s.opts.StaleIfError = -1
+		s.opts.DisableStale = true
 	}
 	s.opts.PollTimeout = time.Duration(1 + r.IntN(int(5*time.Second)))
 	if r.IntN(2) == 0 { // otherwise nothing may live for longer than 5 min
@@ -94,11 +95,11 @@ func newSchedule(t *testing.T, n uint64) *schedule {
 		return time.Duration(ways.IntN(int(100 * time.Millisecond)))
 	}
 	s.w.cost = 1 + r.IntN(minMaxBytes/4)
-	source := s.w.source()
+	poll := s.w.poll
 	if r.IntN(8) == 0 {
-		source.Poll = nil
+		poll = nil
 	}
-	s.c = open(t, source, s.opts)
+	s.c = open(t, s.w.load, poll, s.opts)
 	jitters := rand.New(rand.NewPCG(n, 9))
 	s.c.rand = jitters.Float64 // only called with the cache's lock held
 	s.opts = s.c.opts
@@ -147,9 +148,11 @@ func (s *schedule) step() {
 		s.w.set(func() { s.w.hang = true })
 	case k < 74:
 		s.w.set(func() { s.w.err, s.w.hang = nil, false })
-	case k < 75: // as if the database had been another one for a moment
-		if begun := s.c.begin(); begun.since > 0 {
-			observe(s.c, begun, Look{})
+	case k < 75:
+		s.w.set(func() { s.w.all = !s.w.all })
+	case k < 76: // as if the database had been another one for a moment
+		if begun := begin(s.c); begun.since > 0 {
+			apply(s.c, begun, Feed[string]{})
 		}
 	case k < 90:
 		time.Sleep(time.Duration(r.IntN(int(200 * time.Millisecond))))
@@ -170,28 +173,42 @@ func (s *schedule) read(key string) {
 	if s.r.IntN(3) == 0 {
 		ctx, cancel = context.WithTimeout(s.t.Context(), time.Duration(s.r.IntN(int(300*time.Millisecond))))
 	}
+	fresh := s.r.IntN(6) == 0
 	s.wg.Go(func() {
 		defer cancel()
 		s.mu.Lock()
 		own, begin := s.own[key], time.Now()
 		s.mu.Unlock()
-		got, err := s.c.Get(ctx, key)
+		get := s.c.Cache.Get
+		if fresh {
+			get = s.c.GetFresh
+		}
+		got, err := get(ctx, key, s.c.from(key))
 		if err != nil {
 			if !errors.Is(err, errDown) && err != ctx.Err() {
 				s.t.Errorf("%s: %v", key, err)
 			}
 			return
 		}
-		bound := max(0, s.opts.PollInterval)
+		bound := s.c.maxAge()
 		switch {
-		case got.Stale != nil && s.opts.StaleIfError < 0:
+		case fresh:
+			bound = 0
+			if got.Stale != nil || got.Age > time.Since(begin) {
+				s.t.Errorf("%s: %+v is not fresh", key, got)
+			}
+		case got.Stale != nil && s.opts.DisableStale:
 			s.t.Errorf("%s: %v", key, got.Stale)
 		case got.Stale != nil:
 			bound += s.opts.StaleIfError
 		case s.c.Stats().Mode == ModeTTLOnly:
-			bound = clocklessTTL
+			bound = feedlessTTL
 		}
-		if until, over := s.w.rightUntil(key, got.Value); over && begin.Sub(until) > bound {
+		until, over := s.w.rightUntil(key, got.Value)
+		if age := time.Since(until); over && age > got.Age {
+			s.t.Errorf("%s: %d has been wrong for %v: %+v", key, got.Value, age, got)
+		}
+		if over && begin.Sub(until) > bound {
 			s.t.Errorf("%s: %d had been wrong for %v (at most %v, stale: %v)", key, got.Value, begin.Sub(until), bound, got.Stale)
 		}
 		if got.Value < own {
@@ -227,10 +244,10 @@ func (s *schedule) observe() {
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 		defer cancel()
-		begun := s.c.begin()
-		var l Look
-		if s.w.request(ctx, func() { l = s.w.look(begun.since) }) == nil {
-			observe(s.c, begun, l)
+		begun := begin(s.c)
+		var f Feed[string]
+		if s.w.request(ctx, func() { f = s.w.feed(begun.since) }) == nil {
+			apply(s.c, begun, f)
 		}
 	})
 }
@@ -242,10 +259,10 @@ func (s *Stats) add(o Stats) {
 		n   uint64
 	}{
 		{&s.Hits, o.Hits}, {&s.StaleServed, o.StaleServed}, {&s.Misses, o.Misses}, {&s.Shared, o.Shared}, {&s.Late, o.Late},
-		{&s.Loads, o.Loads}, {&s.Refreshes, o.Refreshes}, {&s.Stored, o.Stored}, {&s.Discarded, o.Discarded},
-		{&s.LoadFailures, o.LoadFailures}, {&s.Abandoned, o.Abandoned}, {&s.Polls, o.Polls}, {&s.PollFailures, o.PollFailures},
-		{&s.Evicted, o.Evicted}, {&s.Expired, o.Expired}, {&s.InvalidatedOwn, o.InvalidatedOwn},
-		{&s.InvalidatedForeign, o.InvalidatedForeign}, {&s.Replaced, o.Replaced}, {&s.Cleared, o.Cleared},
+		{&s.Loads, o.Loads}, {&s.Stored, o.Stored}, {&s.Superseded, o.Superseded},
+		{&s.LoadFailures, o.LoadFailures}, {&s.Cancelled, o.Cancelled}, {&s.Polls, o.Polls}, {&s.PollFailures, o.PollFailures},
+		{&s.Evicted, o.Evicted}, {&s.Expired, o.Expired}, {&s.InvalidatedLocal, o.InvalidatedLocal},
+		{&s.InvalidatedRemote, o.InvalidatedRemote}, {&s.Replaced, o.Replaced}, {&s.Cleared, o.Cleared},
 	} {
 		*p.sum += p.n
 	}

@@ -15,7 +15,7 @@ var errDown = errors.New("server is down")
 // everything is a key whose value depends on all others.
 const everything = "everything"
 
-// world is a database with a clock, on virtual time, that remembers all its
+// world is a database with a change feed, on virtual time, that remembers all its
 // versions. The value of a key is the number of its last change, that of
 // everything the number of the last change of all. A key that was never written
 // is missing.
@@ -26,10 +26,12 @@ type world struct {
 	err    error // what requests end with
 	hang   bool  // requests are not answered, which is noticed after 15 s
 	seq    int64
-	last   map[int]int64 // by group, its last change
+	last   map[string]int64 // by key, its last change
 	values map[string]int64
 
 	history map[string][]version // by key, what it was and is
+
+	all bool // the feed does not list changes
 
 	loads, polls int
 	ended        int // requests ended by their context
@@ -42,15 +44,7 @@ type version struct {
 }
 
 func newWorld(way time.Duration) *world {
-	return &world{way: func() time.Duration { return way }, cost: 100, last: map[int]int64{}, values: map[string]int64{}, history: map[string][]version{}}
-}
-
-// groupOf puts a and b into one group, c and d into the next, and so on.
-func groupOf(key string) int {
-	if key == everything {
-		return Everything
-	}
-	return int(key[0]-'a') / 2
+	return &world{way: func() time.Duration { return way }, cost: 100, last: map[string]int64{}, values: map[string]int64{}, history: map[string][]version{}}
 }
 
 // write changes keys at once, and says nothing to any cache.
@@ -60,7 +54,7 @@ func (w *world) write(keys ...string) { w.set(func() { w.change(keys...) }) }
 func (w *world) change(keys ...string) {
 	for _, key := range keys {
 		w.seq++
-		w.last[groupOf(key)] = w.seq
+		w.last[key] = w.seq
 		for _, k := range []string{key, everything} {
 			w.values[k] = w.seq
 			w.history[k] = append(w.history[k], version{w.seq, time.Now()})
@@ -86,7 +80,7 @@ func (w *world) restore(seq int64) {
 	defer w.mu.Unlock()
 	w.seq = seq
 	maps.DeleteFunc(w.values, func(_ string, s int64) bool { return s > seq })
-	maps.DeleteFunc(w.last, func(_ int, s int64) bool { return s > seq })
+	maps.DeleteFunc(w.last, func(_ string, s int64) bool { return s > seq })
 }
 
 func (w *world) set(f func()) {
@@ -133,63 +127,84 @@ func (w *world) travel(ctx context.Context) error {
 	}
 }
 
-// look is to be called on the server.
-func (w *world) look(since int64) Look {
-	l := Look{Seq: w.seq}
-	for group, seq := range w.last {
-		if seq > since && since > 0 { // the first look need not tell
-			l.Changes = append(l.Changes, Change{Group: group, Seq: seq})
+// feed is to be called on the server.
+func (w *world) feed(since int64) Feed[string] {
+	f := Feed[string]{Seq: w.seq, All: w.all && since > 0}
+	for key, seq := range w.last {
+		if seq > since && since > 0 && !w.all {
+			f.Changes = append(f.Changes, Change[string]{Key: key, Seq: seq})
 		}
 	}
-	return l
+	return f
 }
 
-func (w *world) load(ctx context.Context, key string, since int64) (l Loaded[int64], err error) {
+func (w *world) load(ctx context.Context, key string, since int64) (l Loaded[string, int64], err error) {
 	w.set(func() { w.loads++ })
 	err = w.request(ctx, func() {
 		value, ok := w.values[key]
-		l = Loaded[int64]{Value: value, Missing: !ok, Cost: w.cost, Group: groupOf(key), Version: uint64(value), Look: w.look(since)}
+		l = Loaded[string, int64]{Value: value, Missing: !ok, Size: w.cost, AnyChange: key == everything, Feed: w.feed(since)}
 	})
 	return l, err
 }
 
-func (w *world) poll(ctx context.Context, since int64) (l Look, err error) {
+func (w *world) poll(ctx context.Context, since int64) (f Feed[string], err error) {
 	w.set(func() { w.polls++ })
-	err = w.request(ctx, func() { l = w.look(since) })
-	return l, err
+	err = w.request(ctx, func() { f = w.feed(since) })
+	return f, err
 }
 
-func (w *world) source() Source[string, int64] {
-	return Source[string, int64]{Load: w.load, Poll: w.poll}
+// testCache is a cache whose values all come from one function.
+type testCache struct {
+	*Cache[string, int64]
+	source func(ctx context.Context, key string, since int64) (Loaded[string, int64], error)
+}
+
+func (c *testCache) from(key string) Load[string, int64] {
+	return func(ctx context.Context, since int64) (Loaded[string, int64], error) {
+		return c.source(ctx, key, since)
+	}
+}
+
+func (c *testCache) Get(ctx context.Context, key string) (Result[int64], error) {
+	return c.Cache.Get(ctx, key, c.from(key))
 }
 
 // loaded returns a world in which keys were written one after the other, and a
 // cache that has loaded them since.
-func loaded(t *testing.T, way time.Duration, opts Options, keys ...string) (*world, *Cache[string, int64]) {
+func loaded(t *testing.T, way time.Duration, opts Options, keys ...string) (*world, *testCache) {
 	t.Helper()
 	w := newWorld(way)
 	w.write(keys...)
-	c := open(t, w.source(), opts)
+	c := open(t, w.load, w.poll, opts)
 	for i, key := range keys {
 		get(t, c, key, int64(1+i))
 	}
 	return w, c
 }
 
-// observe says what a round trip saw of the clock.
-func observe(c *Cache[string, int64], b moment, l Look) {
+// begin begins a request that reads the feed.
+func begin(c *testCache) feedRead {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.observe(b, l)
+	return c.begin()
+}
+
+// apply applies what such a request has read.
+func apply(c *testCache, b feedRead, f Feed[string]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.apply(b, f)
 }
 
 // open returns a cache without jitter, which is checked and closed at the end.
-func open(t *testing.T, source Source[string, int64], opts Options) *Cache[string, int64] {
+func open(t *testing.T, source func(context.Context, string, int64) (Loaded[string, int64], error), poll Poll[string], opts Options) *testCache {
 	t.Helper()
-	c, err := New(source, opts)
+	opts.Unreachable = func(err error) bool { return errors.Is(err, errDown) }
+	cache, err := New[string, int64](poll, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := &testCache{cache, source}
 	c.rand = func() float64 { return 0.5 }
 	t.Cleanup(func() {
 		c.Close()
@@ -202,13 +217,12 @@ func open(t *testing.T, source Source[string, int64], opts Options) *Cache[strin
 }
 
 // checkLaws checks what Stats promises when nothing is under way.
-func checkLaws(t *testing.T, c *Cache[string, int64]) {
+func checkLaws(t *testing.T, c *testCache) {
 	t.Helper()
 	s := c.Stats()
-	gone := s.Evicted + s.Expired + s.InvalidatedOwn + s.InvalidatedForeign + s.Replaced + s.Cleared
-	if s.Loads != s.Stored+s.Discarded+s.LoadFailures+s.Abandoned+uint64(s.Loading) ||
-		s.Misses+s.Late != s.Loads-s.Refreshes+s.Shared ||
-		s.Stored != uint64(s.Entries)+s.TTLs.Count || s.TTLs.Count != gone {
+	removed := s.Evicted + s.Expired + s.InvalidatedLocal + s.InvalidatedRemote + s.Replaced + s.Cleared
+	if s.Loads != s.Stored+s.Superseded+s.LoadFailures+s.Cancelled+uint64(s.Loading) ||
+		s.Misses+s.Late != s.Loads+s.Shared || s.Stored != uint64(s.Entries)+removed {
 		t.Errorf("counters do not add up: %+v", s)
 	}
 }
@@ -220,7 +234,7 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 // get expects the value of key; 0 is missing.
-func get(t *testing.T, c *Cache[string, int64], key string, want int64) Result[int64] {
+func get(t *testing.T, c *testCache, key string, want int64) Result[int64] {
 	t.Helper()
 	r, err := c.Get(t.Context(), key)
 	if err != nil || r.Value != want || r.Found != (want != 0) {
@@ -230,9 +244,9 @@ func get(t *testing.T, c *Cache[string, int64], key string, want int64) Result[i
 }
 
 // expect compares a counter.
-func expect[N int | int64 | uint64](t *testing.T, what string, got, want N) {
+func expect[N comparable](t *testing.T, what string, got, want N) {
 	t.Helper()
 	if got != want {
-		t.Fatalf("%s: %d, not %d", what, got, want)
+		t.Fatalf("%s: %v, not %v", what, got, want)
 	}
 }

@@ -1,12 +1,11 @@
-// Package codec turns bytes into a self-describing compressed frame and back.
+// Package codec encodes bytes as self-describing compressed frames and decodes them.
 //
-// A [Frame] says by itself how it is to be read: whatever an [Encoder] was told,
-// any [Decoder] reads what it wrote, as long as it has learnt the [Dictionary]
-// that the frame names. Frames of every version stay readable for ever.
+// Any [Decoder] can decode the frames of any [Encoder], whatever its options, if it has
+// learnt the [Dictionary] that the frame names. Frames of all versions stay readable.
 //
 //	plain --Encoder.Encode--> frame --Decoder.Decode--> plain
 //	            |                          |
-//	            +------- Dictionary -------+   made by Train of earlier plain bytes
+//	            +------- Dictionary -------+   trained by Train on earlier plain bytes
 package codec
 
 import (
@@ -14,22 +13,22 @@ import (
 	"strings"
 )
 
-// Codec is a way to compress.
+// Codec is a compression algorithm.
 type Codec uint8
 
-// The codecs. Figures are frames as part of the plain bytes, for episodes of the
-// tau-bench airline tasks, without a dictionary, with the built-in one, and with
+// The codecs. Figures are the size of frames relative to the plain bytes, for episodes
+// of the tau-bench airline tasks: without a dictionary, with the built-in one, and with
 // one trained on other tasks.
 const (
-	// Zstd is the smallest: 0.27, 0.20, 0.11.
+	// Zstd compresses best: 0.27, 0.20, 0.11.
 	Zstd Codec = iota
-	// LZ4 is the fastest: 0.37. It takes no dictionary.
+	// LZ4 is fastest: 0.37. It uses no dictionary.
 	LZ4
-	// Gzip is deflate, what gzip compresses with; header and checksum are the
-	// frame's own, so that gzip tools do not read it. Of a dictionary it sees the
-	// last 32 KiB: 0.26, 0.20, 0.13.
+	// Gzip is deflate, the algorithm of gzip, with the header and checksum of a frame,
+	// so that gzip tools cannot read it. It uses the last 32 KiB of a dictionary:
+	// 0.26, 0.20, 0.13.
 	Gzip
-	// None stores bytes as they are.
+	// None stores bytes uncompressed.
 	None
 )
 
@@ -37,18 +36,18 @@ var codecNames = [...]string{Zstd: "zstd", LZ4: "lz4", Gzip: "gzip", None: "none
 
 func (c Codec) String() string { return name(codecNames[:], int(c)) }
 
-// Level is how hard an Encoder tries. It makes no difference to reading.
+// Level trades compression speed for size. It does not affect decoding.
 type Level uint8
 
-// The levels. Figures are those of Zstd with a dictionary, for a payload of
-// 14 KB. The memory is kept for each call at work at once, of which there are at
-// most four; Gzip keeps 1 MB and LZ4, whose Fast is its Default, 0.2 MB.
+// The levels. Times and memory are those of Zstd with a dictionary, for a payload of
+// 14 KB. The memory is per concurrent call of Encode, of which at most four run at once.
+// Gzip needs 1 MB and LZ4, for which Fast equals Default, 0.2 MB.
 const (
 	Default Level = iota // 0.12 ms and 18 MB
-	// Fast takes 0.04 ms and 5 MB; frames get 8 to 20 % larger.
+	// Fast takes 0.04 ms and 5 MB; frames are 8 to 20 % larger.
 	Fast
-	// Best takes 2 ms, however short the payload is, and 80 MB, which is for
-	// packing again in the background; frames get 3 to 11 % smaller.
+	// Best takes 2 ms, even for short payloads, and 80 MB; frames are 3 to 11 %
+	// smaller. It is meant for recompression in the background.
 	Best
 )
 
@@ -63,20 +62,19 @@ func name(names []string, i int) string {
 	return fmt.Sprintf("unknown (%d)", i)
 }
 
-// Options say how an Encoder compresses. The zero value of every field means its
-// default.
+// Options configures an Encoder. The zero value of a field means its default.
 type Options struct {
-	// Codec is the way to compress. Default Zstd.
+	// Codec is the compression algorithm. Default Zstd.
 	Codec Codec
-	// Level is how hard to try.
+	// Level trades speed for size. Default is Default.
 	Level Level
-	// Threshold is the number of bytes from which on compressing is tried.
-	// Default 1024, or 64 if a dictionary is used: shorter ones gain nothing.
-	// Negative: never. A frame that compressing would not make smaller is stored
-	// plain in any case.
+	// Threshold is the minimum number of plain bytes to compress. Default 1024, or 64
+	// with a dictionary: shorter payloads do not get smaller. Negative disables
+	// compression. Payloads that compression would not make smaller are always stored
+	// uncompressed.
 	Threshold int
-	// Dictionary is what the encoder assumes to be known to every reader; nil:
-	// nothing. LZ4 and None do not use it.
+	// Dictionary is used for compression and must be known to every Decoder; nil is
+	// none. LZ4 and None ignore it.
 	Dictionary *Dictionary
 }
 
@@ -85,7 +83,7 @@ const (
 	defaultThresholdDict = 64
 )
 
-// withDefaults returns o with what is zero or not used set.
+// withDefaults returns o with zero fields set and unused ones cleared.
 func (o Options) withDefaults() Options {
 	if o.Codec == LZ4 || o.Codec == None {
 		o.Dictionary = nil
@@ -102,15 +100,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// OptionError names an option that makes no sense.
+// OptionError reports an invalid option.
 type OptionError struct {
 	Field   string // such as Codec
-	Problem string // what is wrong and what would be right
+	Problem string // the value and the allowed values
 }
 
 func (e *OptionError) Error() string { return "codec option " + e.Field + " " + e.Problem }
 
-// Validate returns an *OptionError for the first field that makes no sense.
+// Validate returns an *OptionError for the first invalid field.
 func (o Options) Validate() error {
 	switch {
 	case int(o.Codec) >= len(codecNames):

@@ -17,13 +17,11 @@ import (
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/effort"
 	"pgregory.net/rapid"
 )
 
-var (
-	update    = flag.Bool("update", false, "write testdata/*.frame anew; a released frame must never change")
-	manyFlips = flag.Bool("flips", false, "damage 10,000 frames instead of 1,000")
-)
+var update = flag.Bool("update", false, "write testdata/*.frame anew; a released frame must never change")
 
 const (
 	limit      = 1 << 20
@@ -394,10 +392,7 @@ func TestBombs(t *testing.T) {
 }
 
 func TestDamage(t *testing.T) {
-	frames := 1000
-	if *manyFlips {
-		frames = 10_000
-	}
+	frames := effort.Of(200, 1000, 10_000)
 	d := newDecoder(t)
 	r := rand.New(rand.NewPCG(5, 0))
 	samples := newAuthor(t, 5).episodes(t, 100)

@@ -15,31 +15,31 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Decoder reads frames. It is safe for concurrent use and needs no closing.
+// Decoder decodes frames. It is safe for concurrent use and need not be closed.
 type Decoder struct {
 	max int64
 
-	// mu is held for reading while a frame is decoded, and for writing while a
-	// dictionary is learnt.
+	// mu is read-locked while a frame is decoded and locked while a dictionary is
+	// added.
 	mu    sync.RWMutex
 	dicts map[uint32]*Dictionary
 	zstd  *zstd.Decoder
 }
 
-// NewDecoder returns a Decoder that makes at most maxPlain bytes of a frame. It
-// knows the built-in dictionaries.
+// NewDecoder returns a Decoder for frames of at most maxPlain plain bytes. It knows the
+// built-in dictionaries.
 func NewDecoder(maxPlain int) *Decoder {
 	return &Decoder{
 		max:   int64(maxPlain),
 		dicts: make(map[uint32]*Dictionary),
-		// The size of the result is fixed by its capacity. What it decodes at once
-		// is bounded by the processors.
+		// The capacity of the destination bounds the result. Concurrency 0 allows
+		// GOMAXPROCS calls at once.
 		zstd: must(zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(0))),
 	}
 }
 
-// Learn lets the Decoder read frames made with d. A dictionary it has already
-// is no error, another one of the same id is.
+// Learn adds a dictionary. Adding it again is no error, but adding one with the same id
+// and other content is.
 func (d *Decoder) Learn(dict *Dictionary) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -48,7 +48,7 @@ func (d *Decoder) Learn(dict *Dictionary) error {
 		known = cmp.Or(known, Builtin())
 	}
 	if known != nil && !bytes.Equal(known.bytes, dict.bytes) {
-		return fmt.Errorf("dictionary %d is known with another content", dict.id)
+		return fmt.Errorf("dictionary %d is already known with different content", dict.id)
 	}
 	if d.dicts[dict.id] != nil {
 		return nil
@@ -60,17 +60,16 @@ func (d *Decoder) Learn(dict *Dictionary) error {
 	return nil
 }
 
-// Knows reports whether the Decoder can read frames made with the dictionary.
+// Knows reports whether the Decoder can decode frames that need the dictionary.
 func (d *Decoder) Knows(id uint32) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return id == builtinID || d.dicts[id] != nil
 }
 
-// Decode appends the plain bytes of the frame to dst. It allocates only if dst
-// lacks the capacity for 16 bytes more than these. After an error dst is
-// returned as it was. Errors: ErrDamaged, *UnknownDictionaryError,
-// *TooLargeError.
+// Decode appends the plain bytes of the frame to dst. It allocates only if dst lacks
+// capacity for them and 16 more bytes. After an error it returns dst unchanged. Errors:
+// ErrDamaged, *UnknownDictionaryError, *TooLargeError.
 func (d *Decoder) Decode(dst, frame []byte) ([]byte, error) {
 	h, sum, body, err := parseHeader(frame)
 	if err != nil {
@@ -95,12 +94,12 @@ func (d *Decoder) Decode(dst, frame []byte) ([]byte, error) {
 		return dst, err
 	}
 	if got := crc32.Checksum(plain, castagnoli); got != sum {
-		return dst, damaged("its checksum is %08x, that of its content %08x", sum, got)
+		return dst, damaged("checksum is %08x, but the content has %08x", sum, got)
 	}
 	return out[:end], nil
 }
 
-// learnBuiltin sees to it that the dictionary is known.
+// learnBuiltin adds the dictionary if it is built in and not yet known.
 func (d *Decoder) learnBuiltin(id uint32) error {
 	d.mu.RLock()
 	known := d.dicts[id] != nil
@@ -114,7 +113,7 @@ func (d *Decoder) learnBuiltin(id uint32) error {
 	return d.Learn(Builtin())
 }
 
-// decompress fills plain with what body holds, which must be just as much.
+// decompress decodes body into plain. The lengths must match exactly.
 func (d *Decoder) decompress(plain []byte, h Header, body []byte) error {
 	if h.Codec == None {
 		if len(body) != len(plain) {
@@ -150,7 +149,7 @@ func (d *Decoder) decompress(plain []byte, h Header, body []byte) error {
 	return nil
 }
 
-// decoder is what decoding one frame needs besides the zstd decoder.
+// decoder is the reusable state for decoding one frame, without the zstd decoder.
 type decoder struct {
 	frame []byte // a whole zstd frame
 	in    bytes.Reader
@@ -160,11 +159,11 @@ type decoder struct {
 
 var decoders = sync.Pool{New: func() any { return &decoder{} }}
 
-// maxKept is how many bytes of a compressed frame are kept for the next one.
+// maxKept bounds the buffer, in bytes, that a decoder keeps for reuse.
 const maxKept = 1 << 20
 
-// zstd puts the header back that a body goes without. The content size and the
-// dictionary id are written at full width, which readers of zstd allow.
+// zstd prepends the header that a body lacks. The content size and the dictionary id
+// are written at full width, which zstd decoders accept.
 func (w *decoder) zstd(z *zstd.Decoder, plain []byte, dict uint32, body []byte) (int, error) {
 	const (
 		sizeIn8       = 3 << 6

@@ -8,11 +8,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Ids of dictionaries. The frames of a program name them, so an id never gets
-// another dictionary.
+// Ids of dictionaries. Frames refer to them, so that an id must never be reused.
 const (
-	// MinTrainedID and MaxTrainedID bound the ids that are for dictionaries
-	// trained at run time; those below 256 are built in, the rest is reserved.
+	// MinTrainedID and MaxTrainedID bound the ids of dictionaries trained at run time.
+	// Ids below 256 are built in, the others are reserved.
 	MinTrainedID = 1 << 15
 	MaxTrainedID = 1<<16 - 1
 
@@ -21,21 +20,19 @@ const (
 	deflateWindow   = 32 << 10
 )
 
-// Dictionary is text that is known before a frame is read. It has the format of
-// zstd's dictionaries and does not change.
+// Dictionary is a compression dictionary in the format of zstd. It is immutable.
 type Dictionary struct {
 	id    uint32
 	bytes []byte
 	tail  []byte // of the content, for deflate
 }
 
-// NewDictionary returns the dictionary that content holds, which is in the
-// format of zstd's dictionaries (as Dictionary.Bytes returns it), with this id,
-// and at most 1 MiB. It keeps content, which must not be changed any more. Content
-// that was damaged may be accepted: who stores it must tell by a hash.
+// NewDictionary parses a zstd dictionary, as returned by Dictionary.Bytes, of at most
+// 1 MiB and with this id. It keeps content, which must not be modified afterwards. Not
+// all damage is detected: the caller must store a hash with content and check it.
 func NewDictionary(id uint32, content []byte) (*Dictionary, error) {
 	if id == 0 || id > maxDictionaryID {
-		return nil, fmt.Errorf("dictionary id %d is not within 1 and %d", id, maxDictionaryID)
+		return nil, fmt.Errorf("dictionary id is %d, must be from 1 to %d", id, maxDictionaryID)
 	}
 	if len(content) > maxDictionary {
 		return nil, fmt.Errorf("dictionary %d has %d bytes, at most %d are allowed", id, len(content), maxDictionary)
@@ -45,16 +42,16 @@ func NewDictionary(id uint32, content []byte) (*Dictionary, error) {
 		return nil, fmt.Errorf("dictionary %d: %w", id, err)
 	}
 	if in.ID() != id {
-		return nil, fmt.Errorf("dictionary %d says that its id is %d", id, in.ID())
+		return nil, fmt.Errorf("dictionary %d contains the id %d", id, in.ID())
 	}
 	tail := in.Content()
 	return &Dictionary{id: id, bytes: content, tail: tail[max(0, len(tail)-deflateWindow):]}, nil
 }
 
-// ID returns the id that frames made with the dictionary name.
+// ID returns the id of the dictionary in frames.
 func (d *Dictionary) ID() uint32 { return d.id }
 
-// Bytes returns the dictionary as NewDictionary takes it. It must not be changed.
+// Bytes returns the content passed to NewDictionary. It must not be modified.
 func (d *Dictionary) Bytes() []byte { return d.bytes }
 
 const builtinID = 1
@@ -64,7 +61,6 @@ var builtin []byte
 
 var loadBuiltin = sync.OnceValue(func() *Dictionary { return must(NewDictionary(builtinID, builtin)) })
 
-// Builtin returns the dictionary that is part of every program: what all
-// episodes have in common. Every Decoder knows it. A better one would come
-// beside it, with another id.
+// Builtin returns the built-in dictionary, trained on text common to episodes. Every
+// Decoder knows it. A better one would be added with another id.
 func Builtin() *Dictionary { return loadBuiltin() }

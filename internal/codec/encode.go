@@ -12,21 +12,20 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Encoder makes frames. It is safe for concurrent use and needs no closing; the
-// memory that [Level] names is taken when it first compresses, and given back
-// when the Encoder is dropped.
+// Encoder encodes frames. It is safe for concurrent use and need not be closed. It
+// allocates the memory documented at [Level] when it first compresses, and keeps it.
 type Encoder struct {
 	codec     Codec
 	threshold int
 	dict      uint32 // id
-	fresh     func() compressor
+	newComp   func() compressor
 
-	slots chan struct{} // holds one for every compressor at work
+	slots chan struct{} // semaphore: bounds the compressors in use
 	mu    sync.Mutex
-	idle  []compressor // guarded by mu; the last is used next, so that one caller needs only one
+	idle  []compressor // guarded by mu; last in, first out, so that a single caller needs only one
 }
 
-// maxSlots bounds the memory that one Encoder keeps.
+// maxSlots bounds the compressors, and so the memory, of one Encoder.
 const maxSlots = 4
 
 // NewEncoder returns an Encoder. Errors: *OptionError.
@@ -41,18 +40,18 @@ func NewEncoder(o Options) (*Encoder, error) {
 	}
 	switch o.Codec {
 	case Zstd:
-		e.fresh = func() compressor { return newZstd(o.Level, o.Dictionary) }
+		e.newComp = func() compressor { return newZstd(o.Level, o.Dictionary) }
 	case LZ4:
-		e.fresh = func() compressor { return newLZ4(o.Level) }
+		e.newComp = func() compressor { return newLZ4(o.Level) }
 	case Gzip:
-		e.fresh = func() compressor { return newDeflate(o.Level, o.Dictionary) }
+		e.newComp = func() compressor { return newDeflate(o.Level, o.Dictionary) }
 	}
 	return e, nil
 }
 
-// Encode appends one frame that holds plain to dst. It allocates only if dst
-// lacks the capacity for len(plain) + len(plain)/1024 + 64 more bytes, or if
-// more callers than before encode at once. At most GOMAXPROCS do, and four, others wait.
+// Encode appends a frame that holds plain to dst. It allocates only if dst lacks
+// capacity for len(plain) + len(plain)/1024 + 64 more bytes, or if more calls than ever
+// before run at once. At most min(GOMAXPROCS, 4) calls compress at once; others wait.
 func (e *Encoder) Encode(dst, plain []byte) []byte {
 	start, sum := len(dst), crc32.Checksum(plain, castagnoli)
 	dst = slices.Grow(dst, len(plain)+len(plain)/1024+64)
@@ -67,7 +66,7 @@ func (e *Encoder) Encode(dst, plain []byte) []byte {
 	return append(dst, plain...)
 }
 
-// plainFrameSize is the size of a frame that stores n bytes as they are.
+// plainFrameSize is the size of a frame that stores n bytes uncompressed.
 func plainFrameSize(n int) int {
 	var b [maxHeader]byte
 	return len(appendHeader(b[:0], Header{Codec: None, PlainSize: int64(n)}, 0)) + n
@@ -92,20 +91,20 @@ func (e *Encoder) take() compressor {
 		e.idle = e.idle[:n-1]
 		return c
 	}
-	return e.fresh()
+	return e.newComp()
 }
 
-// compressor makes the bodies of frames, for one caller at a time.
+// compressor compresses bodies of frames. It is not safe for concurrent use.
 type compressor interface {
 	// compress appends the body to dst, which has room for len(plain) bytes. It
-	// may give up (false) if the body would be longer than plain.
+	// may return false if the body would be longer than plain.
 	compress(dst, plain []byte) ([]byte, bool)
 }
 
 type zstdCompressor struct{ enc *zstd.Encoder }
 
-// must returns v. What it is used for fails only with options that are known
-// here not to be wrong.
+// must returns v and panics on an error. It is used for calls that fail only with
+// invalid options.
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -115,7 +114,7 @@ func must[T any](v T, err error) T {
 
 func newZstd(l Level, d *Dictionary) compressor {
 	options := []zstd.EOption{
-		zstd.WithEncoderConcurrency(1), // others would only wait, with their memory
+		zstd.WithEncoderConcurrency(1), // more would cost memory and never run: see slots
 		zstd.WithEncoderLevel([...]zstd.EncoderLevel{
 			Default: zstd.SpeedBetterCompression, Fast: zstd.SpeedFastest, Best: zstd.SpeedBestCompression,
 		}[l]),
@@ -165,7 +164,7 @@ type deflateCompressor struct {
 	out limited
 }
 
-// limited appends to b until it is full.
+// limited is a Writer that appends to b up to a length of max.
 type limited struct {
 	b   []byte
 	max int

@@ -29,7 +29,7 @@ import (
 // bytes but the last.
 const frameVersion = 0x02
 
-// The codecs in a frame. They are never given another meaning.
+// The codec numbers in a frame. Their meaning never changes.
 const (
 	wireNone = iota
 	wireZstd
@@ -45,12 +45,12 @@ const maxHeader = 1 + 1 + 3 + binary.MaxVarintLen64 + 4
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrDamaged says that a frame is not what an Encoder made, or that a newer
-// program made it. Errors that wrap it say what was found.
+// ErrDamaged is wrapped by errors about frames that are corrupt or have a format newer
+// than this program.
 var ErrDamaged = errors.New("damaged frame")
 
-// UnknownDictionaryError says that a frame needs a dictionary that the Decoder
-// has not learnt.
+// UnknownDictionaryError is returned if the Decoder does not know the dictionary of a
+// frame.
 type UnknownDictionaryError struct {
 	ID uint32
 }
@@ -59,8 +59,7 @@ func (e *UnknownDictionaryError) Error() string {
 	return fmt.Sprintf("frame needs dictionary %d, which is not known", e.ID)
 }
 
-// TooLargeError says that a frame holds more plain bytes than the Decoder may
-// make.
+// TooLargeError is returned if a frame holds more plain bytes than the Decoder allows.
 type TooLargeError struct {
 	Size, Max int64
 }
@@ -73,15 +72,14 @@ func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
 }
 
-// Header is what a frame says about itself.
+// Header is the parsed header of a frame.
 type Header struct {
 	Codec      Codec
 	Dictionary uint32 // its id; 0: none
 	PlainSize  int64  // bytes
 }
 
-// Inspect returns what the frame says about itself, without decoding it.
-// Errors: ErrDamaged.
+// Inspect returns the header of the frame without decoding the body. Errors: ErrDamaged.
 func Inspect(frame []byte) (Header, error) {
 	h, _, _, err := parseHeader(frame)
 	return h, err
@@ -92,7 +90,7 @@ func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
 		return Header{}, 0, nil, damaged(format, args...)
 	}
 	if len(frame) < 2 {
-		return fail("it has only %d bytes", len(frame))
+		return fail("only %d bytes", len(frame))
 	}
 	if frame[0] != frameVersion {
 		return fail("version %#02x is unknown", frame[0])
@@ -104,27 +102,27 @@ func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
 	rest := frame[2:]
 	dict, n := binary.Uvarint(rest)
 	if n <= 0 || dict > maxDictionaryID {
-		return fail("its dictionary id is cut off or over %d", maxDictionaryID)
+		return fail("dictionary id is truncated or over %d", maxDictionaryID)
 	}
 	if dict != 0 && h.Codec != Zstd && h.Codec != Gzip {
-		return fail("%v takes no dictionary, but it names %d", h.Codec, dict)
+		return fail("%v uses no dictionary, but the frame names %d", h.Codec, dict)
 	}
 	h.Dictionary = uint32(dict)
 	rest = rest[n:]
 	size, n := binary.Uvarint(rest)
 	if n <= 0 || size > math.MaxInt64 {
-		return fail("its length is cut off or too large")
+		return fail("length is truncated or too large")
 	}
 	h.PlainSize = int64(size)
 	rest = rest[n:]
 	if len(rest) < 4 {
-		return fail("its checksum is cut off")
+		return fail("checksum is truncated")
 	}
 	return h, binary.LittleEndian.Uint32(rest), rest[4:], nil
 }
 
-// Prefix returns what all frames of this codec and dictionary (0: none) begin
-// with, and no others.
+// Prefix returns the bytes with which all frames of this codec and dictionary (0: none),
+// and no other frames, begin.
 func Prefix(c Codec, dictionary uint32) []byte {
 	return binary.AppendUvarint([]byte{frameVersion, wireOf[c]}, uint64(dictionary))
 }
@@ -136,8 +134,8 @@ func appendHeader(dst []byte, h Header, sum uint32) []byte {
 	return binary.LittleEndian.AppendUint32(dst, sum)
 }
 
-// maxPlain bounds what a body of so many bytes can hold, so that a header that
-// lies about it does not make a Decoder allocate.
+// maxPlain bounds the plain size of a body of this length, so that a corrupt header
+// cannot cause a large allocation.
 func maxPlain(c Codec, body int) int64 {
 	n := int64(body)
 	switch c {

@@ -14,55 +14,52 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Sample is an example of what is to be compressed.
+// Sample is a training sample.
 type Sample struct {
-	// Group is what samples have in common that would be no surprise, such as
-	// their task: text counts as common only if it is found in several groups.
+	// Group identifies related samples, such as those of one task. Text counts as
+	// common only if it occurs in several groups.
 	Group string
 	Data  []byte
 }
 
-// TrainOptions say what Train makes.
+// TrainOptions configures Train.
 type TrainOptions struct {
-	// ID is the id of the dictionary, within 1 and 65535. MinTrainedID says which
+	// ID is the id of the dictionary, from 1 to 65535. See MinTrainedID for those that
 	// are free.
 	ID uint32
-	// Size is how many bytes of text the dictionary holds at most. From 256 to
-	// 1,000,000, default 114,688. Twice the default makes long episodes 4 %
-	// smaller; for payloads of some hundred bytes 32,768 are enough.
+	// Size is the maximum number of bytes of text in the dictionary. From 256 to
+	// 1,000,000, default 114,688. Twice the default makes long episodes 4 % smaller;
+	// for payloads of a few hundred bytes 32,768 is enough.
 	Size int
 }
 
 const (
 	defaultDictionary = 112 << 10
 	minDictionary     = 256
-	// Most of a dictionary is text; the tables before it and the rounding of Size
-	// to whole pieces have the rest of maxDictionary.
+	// The rest of maxDictionary is for the entropy tables.
 	maxDictionaryText = 1_000_000
 	minGroups         = 3
 	// zstd.BuildDict panics on samples over one block, 128 KiB.
 	maxSample = 64 << 10
-	// maxTraining bounds the bytes looked at.
+	// maxTraining bounds the bytes of samples used.
 	maxTraining = 4 << 20
 )
 
-// ErrTooLittle says that samples have too little in common to make a dictionary
-// from.
+// ErrTooLittle is wrapped by errors of Train if the samples have too little in common.
 var ErrTooLittle = errors.New("too little to train a dictionary from")
 
-// Train makes a dictionary of the text that samples of different groups have in
-// common. It looks at the first 64 KiB of a sample and at 4 MiB in all, picked
-// from all over; for that much it takes 2 s of one processor and 70 MB. A hundred
-// episodes are enough. The same samples in the same order make the same
-// dictionary.
+// Train builds a dictionary from text that samples of different groups have in common.
+// It uses the first 64 KiB of a sample and a random subset of at most 4 MiB in all,
+// which takes 2 s of CPU time and 70 MB. A hundred episodes are enough. It is
+// deterministic.
 // Errors: *OptionError; ErrTooLittle; the context's.
 func Train(ctx context.Context, samples []Sample, o TrainOptions) (*Dictionary, error) {
 	o.Size = cmp.Or(o.Size, defaultDictionary)
 	if o.Size < minDictionary || o.Size > maxDictionaryText {
-		return nil, &OptionError{"Size", fmt.Sprintf("is %d, must be within %d and %d", o.Size, minDictionary, maxDictionaryText)}
+		return nil, &OptionError{"Size", fmt.Sprintf("is %d, must be from %d to %d", o.Size, minDictionary, maxDictionaryText)}
 	}
 	if o.ID == 0 || o.ID > maxDictionaryID {
-		return nil, &OptionError{"ID", fmt.Sprintf("is %d, must be within 1 and %d", o.ID, maxDictionaryID)}
+		return nil, &OptionError{"ID", fmt.Sprintf("is %d, must be from 1 to %d", o.ID, maxDictionaryID)}
 	}
 	t, err := newTrainer(ctx, samples)
 	if err != nil {
@@ -86,32 +83,32 @@ func Train(ctx context.Context, samples []Sample, o TrainOptions) (*Dictionary, 
 }
 
 const (
-	// wordSize is the length of the texts that are counted: shorter ones hardly
-	// pay for a match, longer ones are counted by their parts.
+	// wordSize is the length of the substrings that are counted: shorter ones are
+	// hardly worth a match, longer ones are counted by their parts.
 	wordSize = 8
-	// A word is worth worthMore for every group besides the first that holds it.
-	// The first makes it worth a little, so that a dictionary that is not full
-	// yet takes what was seen once before it takes nothing: 2 % on 50 tasks.
-	worthOne, worthMore = 1, 16
-	// Pieces of 64 bytes make 12 % larger frames, and those of 1,024 no smaller
-	// ones. They are looked for at every pieceStep.
-	pieceSize, pieceStep = 512, 64
+	// A word scores firstGroupScore for the first group that contains it and otherGroupScore for
+	// every other. firstGroupScore fills a dictionary that would otherwise not be full with
+	// text of a single group: 2 % on 50 tasks.
+	firstGroupScore, otherGroupScore = 1, 16
+	// Segments of 64 bytes make frames 12 % larger; 1,024 bytes make them no smaller.
+	// A segment can begin at every multiple of segmentStep.
+	segmentSize, segmentStep = 512, 64
 )
 
-// trainer chooses text after the idea of COVER (Liao, Petri, Moffat, Wirth 2016):
-// a piece of a sample is worth what its different words are worth, and the words
-// of a piece that was chosen are worth nothing any more.
+// trainer selects text by the COVER algorithm (Liao, Petri, Moffat, Wirth 2016): the
+// score of a segment of a sample is the sum of the scores of its distinct words. Words
+// of a selected segment then score zero.
 type trainer struct {
-	all    []byte // the samples, one after the other
-	ends   []int  // where each ends in all
-	shift  int    // of a word's hash, to index worth
-	worth  []uint32
-	seen   []uint32 // by the same index: the piece that was last asked about the word
-	asking uint32
+	all    []byte // the concatenated samples
+	ends   []int  // end of each sample in all
+	shift  int    // of a word's hash, gives the index in scores
+	scores []uint32
+	seen   []uint32 // by the same index: the group or scoring pass that last saw the word
+	pass   uint32   // number of the current scoring pass
 }
 
 func newTrainer(ctx context.Context, samples []Sample) (*trainer, error) {
-	samples = some(samples)
+	samples = subsample(samples)
 	slices.SortStableFunc(samples, func(a, b Sample) int { return cmp.Compare(a.Group, b.Group) })
 	t := &trainer{}
 	for _, s := range samples {
@@ -121,7 +118,7 @@ func newTrainer(ctx context.Context, samples []Sample) (*trainer, error) {
 	// Two to four entries for a word, up to 4 Mi and 32 MiB of memory.
 	size := min(bits.Len(uint(len(t.all)))+1, 22)
 	t.shift = 64 - size
-	t.worth, t.seen = make([]uint32, 1<<size), make([]uint32, 1<<size)
+	t.scores, t.seen = make([]uint32, 1<<size), make([]uint32, 1<<size)
 	groups, start := uint32(0), 0
 	for i, s := range samples {
 		if err := ctx.Err(); err != nil {
@@ -133,9 +130,9 @@ func newTrainer(ctx context.Context, samples []Sample) (*trainer, error) {
 		for p := start; p+wordSize <= t.ends[i]; p++ {
 			if w := t.word(p); t.seen[w] != groups {
 				if t.seen[w] == 0 {
-					t.worth[w] = worthOne
+					t.scores[w] = firstGroupScore
 				} else {
-					t.worth[w] += worthMore
+					t.scores[w] += otherGroupScore
 				}
 				t.seen[w] = groups
 			}
@@ -145,7 +142,7 @@ func newTrainer(ctx context.Context, samples []Sample) (*trainer, error) {
 	if groups < minGroups {
 		return nil, fmt.Errorf("%w: samples of %d groups, at least %d are needed", ErrTooLittle, groups, minGroups)
 	}
-	t.asking = groups
+	t.pass = groups
 	return t, nil
 }
 
@@ -154,57 +151,58 @@ func (t *trainer) word(p int) uint32 {
 	return uint32(binary.LittleEndian.Uint64(t.all[p:]) * 0x9e3779b97f4a7c15 >> t.shift)
 }
 
-// piece is a part of all.
-type piece struct {
+// segment is a part of all.
+type segment struct {
 	start, end int
-	worth      int
+	score      int
 }
 
-// value is the sum of what the different words of the piece are worth.
-func (t *trainer) value(p piece) int {
-	t.asking++
+// score returns the sum of the scores of the distinct words of p.
+func (t *trainer) score(p segment) int {
+	t.pass++
 	sum := 0
 	for at := p.start; at+wordSize <= p.end; at++ {
-		if w := t.word(at); t.seen[w] != t.asking {
-			t.seen[w] = t.asking
-			sum += int(t.worth[w])
+		if w := t.word(at); t.seen[w] != t.pass {
+			t.seen[w] = t.pass
+			sum += int(t.scores[w])
 		}
 	}
 	return sum
 }
 
-// pieces is a heap, the most valuable first.
-type pieces []piece
+// segments is a heap with the highest score first.
+type segments []segment
 
-func (h pieces) Len() int      { return len(h) }
-func (h pieces) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h pieces) Less(i, j int) bool {
-	return h[i].worth > h[j].worth || h[i].worth == h[j].worth && h[i].start < h[j].start
+func (h segments) Len() int      { return len(h) }
+func (h segments) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h segments) Less(i, j int) bool {
+	return h[i].score > h[j].score || h[i].score == h[j].score && h[i].start < h[j].start
 }
-func (h *pieces) Push(x any) { *h = append(*h, x.(piece)) }
-func (h *pieces) Pop() any {
+func (h *segments) Push(x any) { *h = append(*h, x.(segment)) }
+func (h *segments) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]
 	return last
 }
 
-// text returns at most size bytes of the most valuable pieces, the best last:
-// there zstd needs the fewest bits to point at it, and deflate sees only the end.
+// text returns at most size bytes of the segments with the highest scores, the best one
+// last: zstd needs the fewest bits for offsets into the end, and deflate uses only the
+// end.
 func (t *trainer) text(ctx context.Context, size int) ([]byte, error) {
 	h, err := t.candidates(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var chosen []piece
+	var chosen []segment
 	for turn, total := 0, 0; len(*h) > 0 && total < size; turn++ {
 		if turn%1024 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		// Choosing a piece takes the worth of its words from the others, so the
-		// first of the heap may be worth less than when it was put there.
+		// Selecting a segment lowers the scores of others with the same words, so that
+		// the score in the heap may be outdated.
 		p := (*h)[0]
-		if now := t.value(p); now < p.worth {
-			(*h)[0].worth = now
+		if now := t.score(p); now < p.score {
+			(*h)[0].score = now
 			if now == 0 {
 				heap.Pop(h)
 			} else {
@@ -216,7 +214,7 @@ func (t *trainer) text(ctx context.Context, size int) ([]byte, error) {
 		p = t.trim(p)
 		p.start = max(p.start, p.end-(size-total))
 		for at := p.start; at+wordSize <= p.end; at++ {
-			t.worth[t.word(at)] = 0
+			t.scores[t.word(at)] = 0
 		}
 		chosen = append(chosen, p)
 		total += p.end - p.start
@@ -231,17 +229,17 @@ func (t *trainer) text(ctx context.Context, size int) ([]byte, error) {
 	return text, nil
 }
 
-// candidates returns pieces from all over the samples that are worth something.
-func (t *trainer) candidates(ctx context.Context) (*pieces, error) {
-	h := &pieces{}
+// candidates returns all segments with a positive score.
+func (t *trainer) candidates(ctx context.Context) (*segments, error) {
+	h := &segments{}
 	start := 0
 	for _, end := range t.ends {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		for ; start < end; start += pieceStep {
-			p := piece{start: start, end: min(start+pieceSize, end)}
-			if p.worth = t.value(p); p.worth > 0 {
+		for ; start < end; start += segmentStep {
+			p := segment{start: start, end: min(start+segmentSize, end)}
+			if p.score = t.score(p); p.score > 0 {
 				*h = append(*h, p)
 			}
 		}
@@ -251,18 +249,18 @@ func (t *trainer) candidates(ctx context.Context) (*pieces, error) {
 	return h, nil
 }
 
-// trim cuts off both ends what is worth nothing.
-func (t *trainer) trim(p piece) piece {
-	for p.end-p.start > wordSize && t.worth[t.word(p.start)] == 0 {
+// trim removes words that score zero from both ends.
+func (t *trainer) trim(p segment) segment {
+	for p.end-p.start > wordSize && t.scores[t.word(p.start)] == 0 {
 		p.start++
 	}
-	for p.end-p.start > wordSize && t.worth[t.word(p.end-wordSize)] == 0 {
+	for p.end-p.start > wordSize && t.scores[t.word(p.end-wordSize)] == 0 {
 		p.end--
 	}
 	return p
 }
 
-// samples returns the samples that all is made of.
+// samples returns the samples in all.
 func (t *trainer) samples() [][]byte {
 	var list [][]byte
 	start := 0
@@ -273,8 +271,9 @@ func (t *trainer) samples() [][]byte {
 	return list
 }
 
-// some returns so many of the samples, from all over, as Train looks at.
-func some(samples []Sample) []Sample {
+// subsample returns a random subset of at most maxTraining bytes, each sample cut to
+// maxSample. It is deterministic.
+func subsample(samples []Sample) []Sample {
 	var list []Sample
 	total := 0
 	for _, i := range rand.New(rand.NewPCG(0, 0)).Perm(len(samples)) {
@@ -288,9 +287,8 @@ func some(samples []Sample) []Sample {
 	return list
 }
 
-// HoldOut divides samples by their groups: the samples of every nth group are
-// kept from training, to see what a dictionary is worth to what it was not made
-// from. n is at least 2.
+// HoldOut splits samples by group into a training and a test set. The test set has every
+// nth group. n is at least 2.
 func HoldOut(samples []Sample, n int) (train, test []Sample) {
 	number := make(map[string]int)
 	for _, s := range samples {
@@ -306,8 +304,8 @@ func HoldOut(samples []Sample, n int) (train, test []Sample) {
 	return train, test
 }
 
-// Ratio returns the bytes of the frames that an Encoder with these options makes
-// of the samples as part of the plain bytes. Errors: *OptionError; the context's.
+// Ratio returns the compressed size of the samples relative to their plain size, 1 if
+// they are empty. Errors: *OptionError; the context's.
 func Ratio(ctx context.Context, o Options, samples []Sample) (float64, error) {
 	e, err := NewEncoder(o)
 	if err != nil {

@@ -185,15 +185,20 @@ func Size(stmts []Stmt) int {
 	for _, s := range stmts {
 		n += len(s.SQL)
 		for _, a := range s.Args {
-			switch v := a.(type) {
-			case string:
-				n += len(v)
-			case []byte:
-				n += len(v)
-			default:
-				n += 8
-			}
+			n += ValueSize(a)
 		}
 	}
 	return n
+}
+
+// ValueSize is about how many bytes a value takes.
+func ValueSize(v Value) int {
+	switch v := v.(type) {
+	case string:
+		return len(v)
+	case []byte:
+		return len(v)
+	default:
+		return 8
+	}
 }

@@ -18,10 +18,10 @@ import (
 	"unicode/utf8"
 )
 
-// Protocol is a version of Hrana and its encoding, in the order of preference.
+// Protocol is a version of Hrana and its encoding, in order of preference.
 type Protocol uint32
 
-// The protocols a client speaks.
+// The protocols that a client supports.
 const (
 	V3Protobuf Protocol = iota
 	V3JSON
@@ -34,34 +34,33 @@ var protocols = [...]struct{ name, path, contentType string }{
 	V2JSON:     {"Hrana 2 JSON", "/v2/pipeline", "application/json"},
 }
 
-// String returns the protocol's name for people.
+// String returns the protocol's name, such as "Hrana 3 protobuf".
 func (p Protocol) String() string { return protocols[p].name }
 
-// maxMessage bounds a pipeline and its answer, unpacked, in bytes. Servers end
-// far below it (10 MB a request).
+// maxMessage bounds a pipeline and its decompressed answer, in bytes. Servers have
+// much lower limits (10 MB per request).
 const maxMessage = 256 << 20
 
-// maxPingAnswer bounds how much is read of the answer to a ping, in bytes. Servers
-// send a line of text.
+// maxPingAnswer bounds the bytes read of the answer to a ping. Servers send a line of
+// text.
 const maxPingAnswer = 64 << 10
 
-// preallocAnswer bounds, in bytes, what is allocated on the word of a
-// Content-Length header alone.
+// preallocAnswer bounds the bytes allocated on the basis of a Content-Length header.
 const preallocAnswer = 16 << 20
 
 var (
-	// ErrNeedsV3 says that the pipeline uses IsAutocommit and the server speaks
+	// ErrNeedsV3 is returned if a pipeline uses IsAutocommit and the server supports
 	// only Hrana 2.
 	ErrNeedsV3 = errors.New("condition is_autocommit needs Hrana 3")
-	// ErrTooLarge says that a pipeline or its answer is over 256 MiB.
+	// ErrTooLarge is returned if a pipeline or its answer exceeds 256 MiB.
 	ErrTooLarge = errors.New("message is over 256 MiB")
 )
 
-// TransportError says that a pipeline got no answer: it could not be encoded,
-// sent, or its answer not be read.
+// TransportError is returned if a pipeline got no answer: it could not be encoded or
+// sent, or its answer could not be read.
 type TransportError struct {
-	// Sent is false if the server certainly has not got the whole request and so
-	// has run nothing of it. If it is true nothing is known.
+	// Sent is false if the server cannot have received the whole request and so has
+	// executed nothing of it. Otherwise the outcome is unknown.
 	Sent bool
 	Err  error // never nil
 }
@@ -71,32 +70,31 @@ func (e *TransportError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
 
-// Client sends pipelines to one database. Its methods may be called
-// concurrently.
+// Client sends pipelines to one database. Its methods are safe for concurrent use.
 type Client struct {
 	endpoints [len(protocols)]*url.URL
 	ping      *url.URL
 	token     func(context.Context) (string, error)
-	limit     int           // of a pipeline and of its answer, in bytes
+	limit     int           // maximum size of a pipeline and of its answer, in bytes
 	learning  sync.Mutex    // held to change protocol and known
 	protocol  atomic.Uint32 // the Protocol to try first
-	known     atomic.Bool   // it has answered
+	known     atomic.Bool   // the server has answered it
 	requests  atomic.Uint64
 	pings     atomic.Uint64
 }
 
 // NewClient returns a client of the database at base, an http or https URL
-// without credentials, query and fragment. token is asked once for each
-// pipeline; nil, or an empty token, sends none. No error shows the URL.
+// without credentials, query and fragment. token is called once per pipeline; no token
+// is sent if it is nil or returns an empty one. Errors do not contain the URL.
 func NewClient(base string, token func(context.Context) (string, error)) (*Client, error) {
 	u, err := url.Parse(base)
 	switch {
-	case err != nil: // its text holds the URL
+	case err != nil: // its text contains the URL
 		return nil, errors.New("malformed server URL")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("server URL is neither http nor https")
 	case u.Hostname() == "":
-		return nil, errors.New("server URL names no host")
+		return nil, errors.New("server URL has no host")
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("server URL holds credentials, a query or a fragment")
 	}
@@ -110,26 +108,26 @@ func NewClient(base string, token func(context.Context) (string, error)) (*Clien
 	return c, nil
 }
 
-// Protocol returns the protocol that is tried first: the one that the server
-// answered first, or, if it has not answered yet, the best it may speak.
+// Protocol returns the protocol that is tried first: the one that the server has
+// answered, or the most preferred one not yet rejected.
 func (c *Client) Protocol() Protocol { return Protocol(c.protocol.Load()) }
 
-// Requests returns how many HTTP requests were sent with a pipeline, those that
-// only found out which protocol the server speaks included.
+// Requests returns the number of HTTP requests sent with a pipeline, including those
+// that only negotiated the protocol.
 func (c *Client) Requests() uint64 { return c.requests.Load() }
 
-// Pings returns how many pings were sent, those without an answer included.
+// Pings returns the number of pings sent, including those without an answer.
 func (c *Client) Pings() uint64 { return c.pings.Load() }
 
 // Do sends p through rt and returns the answer, which has a result for each
-// request. A refused pipeline is an *Error, everything else that leaves it
-// without an answer a *TransportError.
+// request. The error is an *Error if the server refused the pipeline, and otherwise a
+// *TransportError.
 //
-// An answer in JSON is asked for zipped, one in protobuf is not: rt must not ask
-// for it either, see [http.Transport.DisableCompression].
+// JSON answers are requested with gzip, protobuf answers are not. rt must not request
+// compression itself: see [http.Transport.DisableCompression].
 //
-// The first pipeline also finds out what the server speaks: a server that does
-// not know the path of a protocol has run nothing, so the next one is tried.
+// The first pipeline also negotiates the protocol: a server that does not know the
+// path of one has executed nothing, so the next one is tried.
 func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Answer, error) {
 	token := ""
 	if c.token != nil {
@@ -168,10 +166,10 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 	return nil, &Error{Status: http.StatusNotFound, Message: "no libSQL server at this URL"}
 }
 
-// learn remembers which protocol to try first: once and for all the one that was
-// answered. One that was not is left out too, for the server may close the
-// connection behind its answer; but if it knew it before, or knows none at all,
-// something else has answered for it.
+// learn records the protocol to try first. One that was answered is final. One that was
+// rejected is skipped from then on, because the server may close the connection after
+// rejecting it; a rejection after an answer came from something other than the server
+// and is ignored.
 func (c *Client) learn(protocol Protocol, answered bool) {
 	c.learning.Lock()
 	defer c.learning.Unlock()
@@ -181,12 +179,10 @@ func (c *Client) learn(protocol Protocol, answered bool) {
 	}
 }
 
-// Ping asks through rt for a page of the server that needs neither a token nor a
-// database, and returns nil if the answer is any below HTTP 500. It shows that
-// the server can be reached, and no more. An answer of 500 and above is an
-// *Error, everything else that leaves the ping without an answer a
-// *TransportError. The connection stays usable if the answer is shorter than
-// 64 KiB.
+// Ping requests a page through rt that needs neither a token nor a database, and
+// returns nil for any status below 500. It proves only that the server is reachable.
+// The error is an *Error for a status of 500 and above, and otherwise a
+// *TransportError. The connection stays usable if the answer is shorter than 64 KiB.
 func (c *Client) Ping(ctx context.Context, rt http.RoundTripper) error {
 	var sent atomic.Bool
 	count := func() {
@@ -204,7 +200,7 @@ func (c *Client) Ping(ctx context.Context, rt http.RoundTripper) error {
 	if err != nil {
 		return &TransportError{Sent: sent.Load(), Err: fmt.Errorf("send ping: %w", err)}
 	}
-	count() // a round tripper may not tell the trace
+	count() // a round tripper may not call the trace
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPingAnswer))
 	if err != nil {
@@ -233,7 +229,7 @@ func decode(protocol Protocol, body []byte, requests []Request) (*Answer, error)
 	return decodeJSON(body, requests)
 }
 
-// newHeader returns the header that every request has.
+// newHeader returns the common header of all requests.
 func newHeader() http.Header { return http.Header{"User-Agent": {"episodic"}} }
 
 // reply is the answer to an HTTP request.
@@ -251,7 +247,7 @@ func newReply(resp *http.Response, body []byte) *reply {
 func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protocol, token string, body []byte) (*reply, error) {
 	header := newHeader()
 	header.Set("Content-Type", protocols[protocol].contentType)
-	if protocol != V3Protobuf { // in JSON blobs too are text
+	if protocol != V3Protobuf { // JSON carries blobs as base64 text
 		header.Set("Accept-Encoding", "gzip")
 	}
 	if token != "" {
@@ -285,18 +281,18 @@ func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protoc
 }
 
 // readAnswer reads the body to its end, which keeps the connection usable, and
-// unpacks it if it is zipped. limit is that of the result.
+// decompresses it if it is gzip. limit bounds the decompressed size.
 func readAnswer(resp *http.Response, limit int) ([]byte, error) {
 	body := io.Reader(resp.Body)
 	if strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
-		unzip, err := gzip.NewReader(body)
+		gz, err := gzip.NewReader(body)
 		if err == io.EOF { // no body
 			return nil, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		body = unzip
+		body = gz
 	}
 	expected := min(max(resp.ContentLength, 0), preallocAnswer)
 	buf := bytes.NewBuffer(make([]byte, 0, expected+bytes.MinRead))
@@ -309,14 +305,14 @@ func readAnswer(resp *http.Response, limit int) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// outgoing knows whether the transport has taken the last byte of a request. A
-// server runs nothing of a request before it has that byte.
+// outgoing tracks whether the transport has read the last byte of a request. A server
+// executes nothing of a request before it has received that byte.
 type outgoing struct{ state atomic.Uint32 }
 
 const (
-	outgoingHeld    = iota // the last byte has not been given away
-	outgoingTaken          // it may be on its way
-	outgoingRevoked        // it will never be given away
+	outgoingHeld    = iota // the last byte has not been read
+	outgoingTaken          // it may have been sent
+	outgoingRevoked        // it will never be read
 )
 
 // reader returns a request body. A transport takes a second one if it resends
@@ -325,7 +321,7 @@ func (o *outgoing) reader(body []byte) io.ReadCloser {
 	return &outgoingBody{owner: o, rest: body}
 }
 
-// revoke keeps the last byte back for good; false means that it is gone.
+// revoke withholds the last byte from now on. It returns false if it was read already.
 func (o *outgoing) revoke() bool {
 	return o.state.CompareAndSwap(outgoingHeld, outgoingRevoked)
 }
@@ -342,7 +338,7 @@ func (b *outgoingBody) Read(p []byte) (int, error) {
 	if len(p) >= len(b.rest) {
 		b.owner.state.CompareAndSwap(outgoingHeld, outgoingTaken)
 		if b.owner.state.Load() == outgoingRevoked {
-			return 0, errors.New("request was given up")
+			return 0, errors.New("request was revoked")
 		}
 	}
 	n := copy(p, b.rest)
@@ -352,13 +348,13 @@ func (b *outgoingBody) Read(p []byte) (int, error) {
 
 func (b *outgoingBody) Close() error { return nil }
 
-// refusal returns why the server refused a request, or nil if it just does not
-// know the path: a 404 without the words of a database.
+// refusal returns the error of a refused request, or nil if the server does not know
+// the path: a 404 without an error from a database.
 func (r *reply) refusal() *Error {
 	e, fromDatabase := &Error{}, false
 	var in struct{ Error, Message, Code string }
 	switch {
-	case r.contentType == protocols[V3Protobuf].contentType: // so sqld says that a stream has expired
+	case r.contentType == protocols[V3Protobuf].contentType: // sqld reports expired streams this way
 		if m, err := decodeError(r.body); err == nil {
 			e, fromDatabase = m, m.Message != ""
 		}
@@ -376,8 +372,8 @@ func (r *reply) refusal() *Error {
 	return e
 }
 
-// plainText returns body if it is a short text for people, and not a page of
-// some gateway.
+// plainText returns body if it is a short plain text, and "" otherwise, as for an HTML
+// page of a gateway.
 func plainText(body []byte) string {
 	text := strings.TrimSpace(string(body))
 	if len(text) > 1000 || strings.HasPrefix(text, "<") || !utf8.ValidString(text) {

@@ -57,7 +57,7 @@ func TestNewClientRefusesURLsWithoutShowingThem(t *testing.T) {
 	}
 }
 
-func TestClientFindsTheProtocolOnce(t *testing.T) {
+func TestClientNegotiatesProtocolOnce(t *testing.T) {
 	for _, tt := range []struct {
 		speaks   Protocol
 		notFound string
@@ -98,7 +98,7 @@ func TestClientFindsTheProtocolOnce(t *testing.T) {
 	}
 }
 
-func TestClientWithoutAnyProtocolSaysSo(t *testing.T) {
+func TestClientReportsUnknownServer(t *testing.T) {
 	url, rt := serve(t, http.NotFound)
 	_, err := newClient(t, url).Do(t.Context(), rt, closeOnly)
 	if e, ok := errors.AsType[*Error](err); !ok || e.Error() != "HTTP 404: no libSQL server at this URL" {
@@ -169,8 +169,8 @@ func TestClientReadsRefusalsInProtobuf(t *testing.T) {
 	}
 }
 
-// zipped returns text as gzip.
-func zipped(t *testing.T, text string) string {
+// gzipped returns text as gzip.
+func gzipped(t *testing.T, text string) string {
 	t.Helper()
 	var buf strings.Builder
 	w := gzip.NewWriter(&buf)
@@ -183,9 +183,9 @@ func zipped(t *testing.T, text string) string {
 	return buf.String()
 }
 
-// serveZipped starts a server that answers everything with a status and a body
-// that it calls gzip.
-func serveZipped(t *testing.T, status int, body string, chunked bool) (c *Client, rt *http.Transport) {
+// serveGzip starts a server that answers everything with a status and a body
+// labelled gzip.
+func serveGzip(t *testing.T, status int, body string, chunked bool) (c *Client, rt *http.Transport) {
 	t.Helper()
 	url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -203,23 +203,23 @@ func serveZipped(t *testing.T, status int, body string, chunked bool) (c *Client
 
 const closed = `{"results":[{"type":"ok","response":{"type":"close"}}]}`
 
-func TestClientUnzipsAnswers(t *testing.T) {
+func TestClientDecompressesAnswers(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		status int
 		body   string
 		want   *Error // nil: an answer
 	}{
-		{"answer", 200, zipped(t, closed), nil},
-		{"answer in two parts", 200, zipped(t, closed[:9]) + zipped(t, closed[9:]), nil},
-		{"refusal", 403, zipped(t, `{"error":"Authorization forbidden"}`), &Error{"", "Authorization forbidden", 403}},
-		{"refusal in words", 400, zipped(t, "Received an invalid baton"), &Error{"", "Received an invalid baton", 400}},
-		{"page", 502, zipped(t, "<html>"), &Error{"", "Bad Gateway", 502}},
-		{"empty refusal", 503, zipped(t, ""), &Error{"", "Service Unavailable", 503}},
+		{"answer", 200, gzipped(t, closed), nil},
+		{"answer in two parts", 200, gzipped(t, closed[:9]) + gzipped(t, closed[9:]), nil},
+		{"refusal", 403, gzipped(t, `{"error":"Authorization forbidden"}`), &Error{"", "Authorization forbidden", 403}},
+		{"refusal in words", 400, gzipped(t, "Received an invalid baton"), &Error{"", "Received an invalid baton", 400}},
+		{"page", 502, gzipped(t, "<html>"), &Error{"", "Bad Gateway", 502}},
+		{"empty refusal", 503, gzipped(t, ""), &Error{"", "Service Unavailable", 503}},
 		{"no body", 503, "", &Error{"", "Service Unavailable", 503}},
 	} {
 		for _, chunked := range []bool{false, true} {
-			c, rt := serveZipped(t, tt.status, tt.body, chunked)
+			c, rt := serveGzip(t, tt.status, tt.body, chunked)
 			dials := countDials(rt)
 			for range 3 {
 				_, err := c.Do(t.Context(), rt, closeOnly)
@@ -236,7 +236,7 @@ func TestClientUnzipsAnswers(t *testing.T) {
 }
 
 func TestClientRefusesDamagedGzip(t *testing.T) {
-	good := zipped(t, closed)
+	good := gzipped(t, closed)
 	flip := func(i int) string { return good[:i] + string(good[i]^1) + good[i+1:] }
 	for _, tt := range []struct {
 		name, body string
@@ -252,7 +252,7 @@ func TestClientRefusesDamagedGzip(t *testing.T) {
 		{"more behind it", good + "0123456789", gzip.ErrHeader},
 	} {
 		for _, status := range []int{200, 400} {
-			c, rt := serveZipped(t, status, tt.body, true)
+			c, rt := serveGzip(t, status, tt.body, true)
 			_, err := c.Do(t.Context(), rt, closeOnly)
 			if e, ok := errors.AsType[*TransportError](err); !ok || !e.Sent || !errors.Is(err, tt.is) {
 				t.Errorf("%s, %d: error is %#v (%v), want %v", tt.name, status, err, err, tt.is)
@@ -273,7 +273,7 @@ func TestClientBoundsMessages(t *testing.T) {
 		c.protocol.Store(uint32(V3JSON))
 		return c, rt
 	}
-	packed := func(body string) (*Client, *http.Transport) { return serveZipped(t, 200, zipped(t, body), false) }
+	packed := func(body string) (*Client, *http.Transport) { return serveGzip(t, 200, gzipped(t, body), false) }
 	for name, serve := range map[string]func(string) (*Client, *http.Transport){"plain": plain, "zipped": packed} {
 		for _, tt := range []struct {
 			n  int
@@ -419,7 +419,7 @@ func (l *lateReader) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, syscall.ECONNRESET
 }
 
-func TestARequestToldAsUnsentStaysUnsent(t *testing.T) {
+func TestRequestReportedUnsentStaysUnsent(t *testing.T) {
 	late := &lateReader{}
 	_, err := newClient(t, "http://host").Do(t.Context(), late, closeOnly)
 	if e, ok := errors.AsType[*TransportError](err); !ok || e.Sent {

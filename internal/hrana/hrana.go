@@ -1,18 +1,15 @@
 // Package hrana speaks Hrana over HTTP, the protocol of libSQL servers (sqld,
 // Turso): it encodes a pipeline of requests, sends it and decodes the answer.
 //
-// The nouns, from the outside in: a [Client] stands for one database and sends
-// one [Pipeline] at a time for each caller. A pipeline is a list of requests
-// that the server runs in order on one stream. A stream is a connection to the
-// database inside the server, with its own transaction; it is opened by a
-// pipeline without a baton, named by the baton of the last answer, and ends
-// with a [Close] request. A [Batch] is a request made of steps, each of which
-// runs only if its condition holds, so that a whole transaction, with its
-// rollback, is one request.
+// A [Client] sends pipelines to one database. A [Pipeline] is a list of requests that
+// the server runs in order on one stream. A stream is a connection to the database
+// inside the server, with its own transaction. A pipeline without a baton opens a
+// stream, the baton of the last answer continues it, and a [Close] request ends it. A
+// [Batch] is a request that consists of steps, each of which runs only if its
+// condition holds, so that a whole transaction, with its rollback, is one request.
 //
-// The package knows nothing of pools, retries or the SQL it carries. How a
-// request reaches the server is the business of the http.RoundTripper that the
-// caller gives to each exchange.
+// The package knows nothing of pools, retries or the SQL it carries. The caller passes
+// an http.RoundTripper to each exchange.
 package hrana
 
 import (
@@ -47,9 +44,8 @@ const (
 	condIsAutocommit
 )
 
-// Ok holds if the earlier step was run and did not fail. The protocol's condition
-// on a failure has no counterpart here: servers disagree on whether it holds for
-// a step that was skipped.
+// Ok holds if the earlier step ran successfully. The protocol's condition "error" is
+// not offered, because servers disagree on whether it holds for a skipped step.
 func Ok(step int) Cond { return Cond{op: condOk, step: step} }
 
 // Not holds if c does not.
@@ -63,8 +59,8 @@ func And(conds ...Cond) Cond {
 	return Cond{op: condAnd, subs: conds}
 }
 
-// IsAutocommit holds if no transaction is open on the stream. Hrana 2 does not
-// have it; see [ErrNeedsV3].
+// IsAutocommit holds if no transaction is open on the stream. Hrana 2 does not support
+// it; see [ErrNeedsV3].
 func IsAutocommit() Cond { return Cond{op: condIsAutocommit} }
 
 // Step is one statement of a batch and the condition on which it runs.
@@ -91,21 +87,21 @@ func (Execute) isRequest() {}
 func (Batch) isRequest()   {}
 func (Close) isRequest()   {}
 
-// Pipeline is what one HTTP request carries.
+// Pipeline is the content of one HTTP request.
 type Pipeline struct {
-	// Baton names the stream to go on with, as the last answer gave it. Empty
+	// Baton identifies the stream to continue: the baton of its last answer. Empty
 	// opens a new stream.
 	Baton    string
 	Requests []Request
-	// ReplicationIndex makes every Execute and Batch be answered from a state at
-	// least as new as that which told the index; 0 asks for nothing. A replica
-	// waits until it has come so far, without a limit of its own; a primary does
-	// not look at it. After a crash a primary counts from 1 again, and until a
-	// replica has noticed, a second or so, it may answer from its old state.
+	// ReplicationIndex is the minimum replication index of the database state that
+	// answers every Execute and Batch; 0 is no minimum. A replica waits, without a
+	// timeout, until it has reached the index; a primary ignores it. After a crash, a
+	// primary starts again from 1. Until a replica has noticed, in about a second, it
+	// may answer from its old state.
 	ReplicationIndex uint64
 }
 
-// check returns nil if every value of p can be carried to the server.
+// check returns an error if a value of p cannot be encoded.
 func (p Pipeline) check() error {
 	for i, r := range p.Requests {
 		var err error
@@ -132,7 +128,7 @@ func (b Batch) check() error {
 }
 
 func (s Stmt) check() error {
-	if !utf8.ValidString(s.SQL) { // encoding/json would quietly change it
+	if !utf8.ValidString(s.SQL) { // encoding/json would replace invalid bytes
 		return fmt.Errorf("statement: %w", errNotUTF8)
 	}
 	for i, v := range s.Args {
@@ -143,20 +139,20 @@ func (s Stmt) check() error {
 	return nil
 }
 
-// Answer is what the server says to a pipeline.
+// Answer is the server's response to a pipeline.
 type Answer struct {
-	// Baton names the stream in the next pipeline. An empty Baton says that the
-	// stream is closed.
+	// Baton identifies the stream in the next pipeline. It is empty if the stream is
+	// closed.
 	Baton string
-	// BaseURL is where the server wants that pipeline; empty means where this one
-	// went. A Client does not follow it.
+	// BaseURL is where the next pipeline should be sent, empty for the same URL. A
+	// Client ignores it.
 	BaseURL string
-	// Results holds one result for each request, in their order.
+	// Results has one result for each request, in the same order.
 	Results []Result
 }
 
-// ReplicationIndex returns the highest index that the results of the answer tell;
-// 0 if none does.
+// ReplicationIndex returns the highest replication index in the results, 0 if there is
+// none.
 func (a *Answer) ReplicationIndex() uint64 {
 	var index uint64
 	stmt := func(r *StmtResult) {
@@ -178,7 +174,7 @@ func (a *Answer) ReplicationIndex() uint64 {
 }
 
 // Result is the outcome of one request. Err is set if the request failed as a
-// whole; otherwise Stmt answers an Execute, Batch a Batch, and nothing a Close.
+// whole. Otherwise Stmt is set for an Execute, Batch for a Batch, and none for a Close.
 type Result struct {
 	Stmt  *StmtResult
 	Batch *BatchResult
@@ -187,23 +183,23 @@ type Result struct {
 
 // StmtResult is the outcome of one statement.
 //
-// Strings and byte slices in Rows share the memory of the whole answer: one of
-// them keeps all of it alive.
+// Strings and byte slices in Rows share the memory of the whole answer: each keeps all
+// of it alive.
 type StmtResult struct {
 	Rows     [][]any // values as in Stmt.Args, in the statement's column order
 	Affected int64   // rows inserted, updated or deleted by the statement itself
-	// ReplicationIndex is how far a replica must have come to see the statement's
-	// effect; 0 if the server told none.
+	// ReplicationIndex is the index that a replica must have reached to see the
+	// statement's effect; 0 if the server sent none.
 	ReplicationIndex uint64
 }
 
 // BatchResult is the outcome of a batch.
 type BatchResult struct {
 	Steps []StepResult // one for each step of the batch
-	// ReplicationIndex is that of the whole batch; its steps tell none. It is 0
-	// over protobuf, whose messages have no place for it: there an Execute that
-	// follows the batch in its pipeline tells the index. A replica answers a
-	// SELECT itself, with its own lower index, but passes PRAGMA user_version on.
+	// ReplicationIndex is that of the whole batch; its steps have none. It is 0 over
+	// protobuf, whose messages lack the field: there, an Execute after the batch in
+	// the same pipeline returns the index. A replica answers a SELECT itself, with its
+	// own lower index, but forwards PRAGMA user_version to the primary.
 	ReplicationIndex uint64
 }
 
@@ -214,12 +210,12 @@ type StepResult struct {
 	Err    *Error
 }
 
-// Error is a failure told by the server.
+// Error is an error reported by the server.
 type Error struct {
 	Code    string // such as SQLITE_CONSTRAINT or STREAM_EXPIRED; often empty
 	Message string
-	// Status is the status of an HTTP answer that refused the whole pipeline, or
-	// 200 if the failure is that of a request or a step inside an answer.
+	// Status is the HTTP status if the whole pipeline was refused, or 200 if a request
+	// or a step failed.
 	Status int
 }
 
@@ -234,9 +230,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// StreamGone says that the server did not take the pipeline's baton (its stream
-// expired or was closed, or the server was restarted), and so has run nothing of
-// the pipeline.
+// StreamGone reports whether the server rejected the baton (its stream expired or was
+// closed, or the server was restarted). Nothing of the pipeline was executed.
 func (e *Error) StreamGone() bool {
 	switch e.Code {
 	case "STREAM_EXPIRED", "STREAM_LOST", "STREAM_NOT_FOUND":
@@ -245,21 +240,20 @@ func (e *Error) StreamGone() bool {
 	if e.Status != http.StatusBadRequest && e.Status != http.StatusNotFound {
 		return false
 	}
-	// That the "Stream for this baton was closed" is said of a request that comes
-	// after a Close: what comes before it in the pipeline was run.
+	// "Stream for this baton was closed" is the error of a request after a Close: the
+	// requests before it were executed.
 	return strings.Contains(e.Message, "baton") && !strings.Contains(e.Message, "was closed") && !e.BatonUsed() ||
 		strings.Contains(e.Message, "stream not found")
 }
 
-// BatonUsed says that the server has had a pipeline with this baton before. A
-// client that uses each baton once learns from it that its pipeline was
-// delivered twice, by a gateway perhaps, and may have been run the first time.
+// BatonUsed reports whether the server has received a pipeline with this baton before.
+// As a client uses each baton once, the pipeline was then delivered twice, for example
+// by a gateway, and may have been executed the first time.
 func (e *Error) BatonUsed() bool {
 	return strings.Contains(e.Message, "baton that has already been used")
 }
 
-// CheckValue returns nil if every protocol can carry v to the server unchanged,
-// and otherwise an error that names what is wrong with it.
+// CheckValue returns an error if not every protocol can transmit v unchanged.
 func CheckValue(v any) error {
 	switch v := v.(type) {
 	case nil, int64, []byte:

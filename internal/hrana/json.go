@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// The JSON forms of requests. Pointers and `any` are what may be left out.
+// JSON requests. Pointers and `any` are optional fields.
 type (
 	jsonPipeline struct {
 		Baton    string        `json:"baton,omitempty"`
@@ -34,15 +34,15 @@ type (
 		Type  string      `json:"type"`
 		Step  *int        `json:"step,omitempty"`
 		Cond  *jsonCond   `json:"cond,omitempty"`
-		Conds []*jsonCond `json:"conds,omitzero"` // nil is left out, an empty list is not
+		Conds []*jsonCond `json:"conds,omitzero"` // nil is omitted, an empty list is not
 	}
 	jsonStmt struct {
 		SQL              string      `json:"sql"`
 		Args             []jsonValue `json:"args,omitempty"`
 		ReplicationIndex uint64      `json:"replication_index,omitempty,string"`
 	}
-	// jsonValue carries integers as strings, because a JSON number would lose
-	// bits in many decoders.
+	// jsonValue encodes integers as strings, because many decoders read JSON numbers
+	// as float64.
 	jsonValue struct {
 		Type   string  `json:"type"`
 		Value  any     `json:"value,omitempty"`
@@ -141,8 +141,7 @@ func toJSONStmt(s Stmt) *jsonStmt {
 	return out
 }
 
-// The JSON forms of answers. A result stays raw until the request it answers
-// says what it is.
+// JSON answers. The type of a raw result follows from its request.
 type (
 	jsonAnswer struct {
 		Baton   string       `json:"baton"`
@@ -258,8 +257,7 @@ func (r jsonStmtResult) decode() *StmtResult {
 	return out
 }
 
-// UnmarshalJSON reads an index written as a string or as a number; null leaves
-// it 0.
+// UnmarshalJSON decodes an index that is a string or a number; null leaves it 0.
 func (x *jsonIndex) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
@@ -269,7 +267,7 @@ func (x *jsonIndex) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// UnmarshalJSON reads one value of a row.
+// UnmarshalJSON decodes one value of a row.
 func (c *jsonCell) UnmarshalJSON(b []byte) error {
 	var in struct {
 		Type   string          `json:"type"`

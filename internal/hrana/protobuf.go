@@ -23,15 +23,14 @@ const (
 	delimited = uint64(protowire.BytesType)
 )
 
-// encoder writes a message from its last field to its first: so the length of a
-// nested message is known when it is written, and takes no more bytes than it
-// needs.
+// encoder writes a message from its last field to its first, so that the length of a
+// nested message is known before it is written and takes the fewest bytes.
 type encoder struct {
 	buf   []byte
-	start int // buf[start:] is written
+	start int // buf[start:] has been written
 }
 
-// prepend returns n bytes to fill before what is written.
+// prepend returns n bytes to fill, before those already written.
 func (e *encoder) prepend(n int) []byte {
 	if n > e.start {
 		grown := make([]byte, 2*len(e.buf)+n)
@@ -58,7 +57,7 @@ func (e *encoder) tag(field protowire.Number, typ protowire.Type) {
 	e.number(protowire.EncodeTag(field, typ))
 }
 
-// length makes the last n bytes written a field.
+// length makes the n bytes written last a length-delimited field.
 func (e *encoder) length(field protowire.Number, n int) {
 	e.number(uint64(n))
 	e.tag(field, protowire.BytesType)
@@ -145,15 +144,15 @@ func (e *encoder) stmt(field protowire.Number, s Stmt, index uint64) {
 	e.length(field, e.written()-end)
 }
 
-// index encodes a replication index to wait for, unless it is 0.
+// index encodes the minimum replication index, unless it is 0.
 func (e *encoder) index(field protowire.Number, index uint64) {
 	if index > 0 {
 		e.varint(field, index)
 	}
 }
 
-// value encodes an argument. It is a oneof: what is 0 or empty must be written
-// too.
+// value encodes an argument. It is a oneof, so that zero and empty values must be
+// written too.
 func (e *encoder) value(v any) {
 	end := e.written()
 	switch v := v.(type) {
@@ -173,8 +172,7 @@ func (e *encoder) value(v any) {
 	e.length(3, e.written()-end)
 }
 
-// sizeHint is about what p needs on the wire, so that encoding rarely grows the
-// buffer.
+// sizeHint estimates the encoded size of p in bytes, so that the buffer rarely grows.
 func sizeHint(p Pipeline) int {
 	n := len(p.Baton) + 64
 	for _, r := range p.Requests {
@@ -204,8 +202,8 @@ func stmtHint(s Stmt) int {
 	return n
 }
 
-// field is one field of a message: its tag (number<<3 | wire type) and either
-// its bytes or its number.
+// field is one field of a message: its tag (number<<3 | wire type) and its bytes or its
+// numeric value.
 type field struct {
 	tag   uint64
 	bytes []byte
@@ -237,7 +235,7 @@ func next(msg []byte) (field, []byte, error) {
 	return f, msg[n:], nil
 }
 
-// fields splits a message. An error is the last it yields.
+// fields yields the fields of a message. After an error it stops.
 func fields(msg []byte) iter.Seq2[field, error] {
 	return func(yield func(field, error) bool) {
 		for len(msg) > 0 {
@@ -258,8 +256,8 @@ func (f field) text() (string, error) {
 	return unsafe.String(unsafe.SliceData(f.bytes), len(f.bytes)), nil
 }
 
-// decodeProtobuf decodes the answer to requests. The values share the memory of
-// msg, which must not be changed any more.
+// decodeProtobuf decodes the answer to requests. The values share the memory of msg,
+// which must not be modified afterwards.
 func decodeProtobuf(msg []byte, requests []Request) (*Answer, error) {
 	a := &Answer{Results: make([]Result, 0, len(requests))}
 	for f, err := range fields(msg) {
@@ -332,8 +330,7 @@ func decodeResponse(msg []byte, request Request) (Result, error) {
 	return Result{}, fmt.Errorf("no answer to a %T", request)
 }
 
-// within decodes the message in field 1 of msg; a field left out is an empty
-// message.
+// within decodes the message in field 1 of msg. An omitted field is an empty message.
 func within[T any](msg []byte, decode func([]byte) (*T, error)) (*T, error) {
 	var inner []byte
 	for f, err := range fields(msg) {
@@ -391,7 +388,7 @@ func decodeBatchResult(msg []byte, steps int) (*BatchResult, error) {
 	return b, nil
 }
 
-// decodeEntry decodes one entry of a map; the key 0 may be left out.
+// decodeEntry decodes one entry of a map. The key 0 may be omitted.
 func decodeEntry(msg []byte) (key uint64, value []byte, err error) {
 	for f, err := range fields(msg) {
 		if err != nil {
@@ -433,8 +430,8 @@ func decodeStmtResult(msg []byte) (*StmtResult, error) {
 }
 
 func decodeRow(msg []byte, cols int) ([]any, error) {
-	// Every value takes two bytes or more: a damaged answer cannot make the row
-	// larger than its share of the message.
+	// A value takes at least two bytes, so that a corrupt answer cannot cause a large
+	// allocation.
 	row := make([]any, 0, min(cols, len(msg)/2))
 	for f, err := range fields(msg) {
 		if err != nil {
@@ -470,5 +467,5 @@ func decodeValue(msg []byte) (any, error) {
 			return f.bytes[:len(f.bytes):len(f.bytes)], nil
 		}
 	}
-	return nil, errors.New("value of no known type")
+	return nil, errors.New("value of unknown type")
 }

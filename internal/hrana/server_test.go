@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
@@ -32,7 +33,7 @@ func newSession(t *testing.T, s *hranatest.Server, protocol Protocol) *session {
 	return out
 }
 
-// do sends a pipeline of which nothing may fail.
+// do sends a pipeline. No request in it may fail.
 func (s *session) do(t *testing.T, p Pipeline) *Answer {
 	t.Helper()
 	a, err := s.client.Do(t.Context(), s.rt, p)
@@ -77,7 +78,7 @@ func (s *session) rows(t *testing.T) int64 {
 	return number(s.once(t, count))
 }
 
-// number returns the integer that the first result of an answer is.
+// number returns the first result of an answer, which must be an integer.
 func number(a *Answer) int64 {
 	if b := a.Results[0].Batch; b != nil {
 		return b.Steps[0].Result.Rows[0][0].(int64)
@@ -91,7 +92,7 @@ func eachProtocol(t *testing.T, test func(*testing.T, Protocol)) {
 	}
 }
 
-func TestABatonKeepsAStream(t *testing.T) {
+func TestBatonKeepsStream(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol Protocol) {
 		const self = "http://self.example:1"
 		server := hranatest.Start(t, hranatest.WithArgs("--http-self-url", self))
@@ -123,7 +124,7 @@ func TestABatonKeepsAStream(t *testing.T) {
 	})
 }
 
-func TestAPipelineIsNotRunWithoutItsStream(t *testing.T) {
+func TestPipelineIsNotRunWithoutItsStream(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol Protocol) {
 		server := hranatest.Start(t)
 		s := newSession(t, server, protocol)
@@ -163,7 +164,7 @@ func TestAPipelineIsNotRunWithoutItsStream(t *testing.T) {
 	})
 }
 
-func TestAServerTakesWhatIsLeftOut(t *testing.T) {
+func TestServerAcceptsOmittedFields(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol Protocol) {
 		s := newSession(t, hranatest.Start(t), protocol)
 		s.once(t, "CREATE TABLE t(n)")
@@ -203,7 +204,7 @@ func TestAServerReadsLengths(t *testing.T) {
 	}
 }
 
-// plainly takes out of a request that the answer may be compressed.
+// plainly removes Accept-Encoding from requests.
 type plainly struct{ http.RoundTripper }
 
 func (p plainly) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -211,7 +212,7 @@ func (p plainly) RoundTrip(r *http.Request) (*http.Response, error) {
 	return p.RoundTripper.RoundTrip(r)
 }
 
-func TestJSONAnswersComeZipped(t *testing.T) {
+func TestJSONAnswersAreCompressed(t *testing.T) {
 	server := hranatest.Start(t)
 	direct := newSession(t, server, V3Protobuf)
 	direct.once(t, "CREATE TABLE t(text, blob)")
@@ -296,7 +297,7 @@ var (
 	countBatch = Batch{Steps: []Step{{Stmt: Stmt{SQL: count}}}}
 )
 
-func TestServerTellsTheIndexOfAWrite(t *testing.T) {
+func TestServerReturnsReplicationIndexOfWrite(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol Protocol) {
 		server := hranatest.Start(t, hranatest.WithReplication())
 		s := newSession(t, server, protocol)
@@ -334,14 +335,14 @@ func TestAPrimaryDoesNotWaitForAnIndex(t *testing.T) {
 	})
 }
 
-func TestAReplicaAnswersFromTheStateAskedFor(t *testing.T) {
+func TestReplicaHonoursReplicationIndex(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol Protocol) {
 		server := hranatest.Start(t, hranatest.WithReplication())
 		primary := newSession(t, server, protocol)
 		replica := newSession(t, hranatest.StartReplica(t, server), protocol)
 		primary.once(t, "CREATE TABLE t(n)")
 
-		const rounds = 100
+		rounds := effort.Of(25, 100, 300)
 		rows := int64(0)
 		stale := func(read Request, ask bool) (n int) {
 			for range rounds {
@@ -359,20 +360,19 @@ func TestAReplicaAnswersFromTheStateAskedFor(t *testing.T) {
 		}
 		for _, read := range []Request{execute(count)[0], countBatch} {
 			if n := stale(read, true); n != 0 {
-				t.Errorf("%T: %d of %d answers are older than asked for", read, n, rounds)
+				t.Errorf("%T: %d of %d answers are older than requested", read, n, rounds)
 			}
 			n := stale(read, false)
 			if n == 0 {
-				t.Errorf("%T: no answer is old, so the index shows nothing", read)
+				t.Errorf("%T: no answer is stale, so the test proves nothing", read)
 			}
-			t.Logf("%T: without an index %d of %d answers are old", read, n, rounds)
+			t.Logf("%T: without an index %d of %d answers are stale", read, n, rounds)
 		}
 	})
 }
 
-// What Pipeline.ReplicationIndex warns of: the highest index ever told is not
-// always the newest.
-func TestAPrimaryCountsAnewAfterACrash(t *testing.T) {
+// As documented at Pipeline.ReplicationIndex, a later index may be lower.
+func TestPrimaryIndexRestartsAfterACrash(t *testing.T) {
 	server := hranatest.Start(t, hranatest.WithReplication())
 	s := newSession(t, server, V3Protobuf)
 	s.once(t, "CREATE TABLE t(n)")

@@ -10,43 +10,42 @@ import (
 )
 
 const (
-	// dialTimeout is the longest that a dial may take.
+	// dialTimeout bounds one dial.
 	dialTimeout = 30 * time.Second
 
-	// Dials under way at a time: before MinConns connections have ever been open, so
-	// that a starting process is no burst for the server, and later. The very
-	// first refill, and all after a network reset, go alone.
+	// Limits of concurrent dials: until MinConns connections have been opened, so that
+	// a starting process does not send a burst to the server, and later. The first
+	// refill, and all dials after a network reset, are made one at a time.
 	maxColdDials = 2
 	maxDials     = 4
 
-	// Time between a failed dial and the next refill; it doubles with each failure
-	// in a row. The longer ones hold after a network reset.
+	// Delay between a failed dial and the next refill. It doubles with each
+	// consecutive failure, and begins at refillDelayReset after a network reset.
 	refillDelay      = 100 * time.Millisecond
 	refillDelayReset = time.Second
 	refillDelayMax   = 10 * time.Second
-	// A caller who waits is worth a dial sooner, so that a server that is back is
-	// noticed within a second.
+	// The dial backoff while callers are waiting is capped at this, so that recovery
+	// is detected within a second.
 	demandDelayMax = 500 * time.Millisecond
 
-	// youngDeath is the age under which the death of an unused connection counts as
-	// a failed dial.
-	youngDeath = time.Second
+	// The death of an unused connection younger than earlyDeath counts as a failed
+	// dial.
+	earlyDeath = time.Second
 
-	// failureWindow is the time within which two connections fail if it is the
-	// network that failed.
+	// Two connection failures within failureWindow are a network reset.
 	failureWindow = time.Second
 )
 
-var errDiedYoung = errors.New("dial: the connection died before it was used")
+var errDiedUnused = errors.New("dial: the connection died before it was used")
 
 func ceil(f float64) int { return int(math.Ceil(f)) }
 
-// maxDials returns how many dials for callers may be under way.
+// maxDials returns the limit of concurrent dials for waiting callers.
 func (p *Pool[C]) maxDials(now time.Duration) int {
 	switch {
-	case now < p.demandAt:
+	case now < p.nextDemandDial:
 		return 0
-	case p.down:
+	case p.networkDown:
 		return 1
 	case p.count.Opened < uint64(p.opts.MinConns):
 		return maxColdDials
@@ -54,11 +53,11 @@ func (p *Pool[C]) maxDials(now time.Duration) int {
 	return maxDials
 }
 
-// maxRefills returns how many dials may be under way for one to be started that
-// no caller waits for.
+// maxRefills returns the limit of concurrent dials for starting one that no caller
+// waits for.
 func (p *Pool[C]) maxRefills(now time.Duration) int {
 	switch {
-	case now < p.refillAt || p.asleep || !p.started:
+	case now < p.nextRefill || p.asleep || !p.started:
 		return 0
 	case p.count.Opened == 0:
 		return 1
@@ -66,7 +65,7 @@ func (p *Pool[C]) maxRefills(now time.Duration) int {
 	return p.maxDials(now)
 }
 
-// refill dials what is missing to MinConns.
+// refill dials until MinConns connections are open or being dialled.
 func (p *Pool[C]) refill(now time.Duration) {
 	size := p.load.open + p.dialing
 	n := min(p.opts.MinConns-size, p.maxRefills(now)-p.dialing)
@@ -76,22 +75,22 @@ func (p *Pool[C]) refill(now time.Duration) {
 	for range n {
 		p.dial(nil)
 	}
-	p.note(SizeRefilled, size, size+n, SizeState{Min: p.opts.MinConns, Max: p.opts.MaxConns, Open: p.load.open, Dialing: p.dialing})
+	p.recordEvent(SizeBelowMin, size, size+n, SizeState{Min: p.opts.MinConns, Max: p.opts.MaxConns, Open: p.load.open, Dialing: p.dialing})
 }
 
-// replace dials for a connection that has just been lost, if it was needed.
+// replace dials a replacement for a connection that was just closed, if it is needed.
 func (p *Pool[C]) replace(now time.Duration) {
-	if p.load.open+p.dialing < p.need() && p.dialing < p.maxRefills(now) && !p.closed {
+	if p.load.open+p.dialing < p.requiredSize() && p.dialing < p.maxRefills(now) && !p.closed {
 		p.dial(&replacement[C]{})
 	}
 }
 
-// replacement is what a dial is to replace.
+// replacement says what a dial replaces.
 type replacement[C comparable] struct {
-	old *conn[C] // nil: it is closed already
+	old *conn[C] // nil if it is closed already
 }
 
-// dial starts a dial. of is nil if it replaces nothing.
+// dial starts a dial in the background. of is nil if it replaces nothing.
 func (p *Pool[C]) dial(of *replacement[C]) {
 	p.dialing++
 	p.count.Dials++
@@ -103,14 +102,14 @@ func (p *Pool[C]) dial(of *replacement[C]) {
 		cancel()
 		took := time.Since(begin)
 		if errors.Is(err, context.DeadlineExceeded) {
-			// Not that of a caller, who would take it for the end of its own.
+			// Hidden, because a caller would take it for its own deadline.
 			err = fmt.Errorf("%s after %v: %w", err, took, os.ErrDeadlineExceeded)
 		}
 
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		now := p.clock()
-		p.load.upTo(now)
+		p.load.advance(now)
 		p.dialing--
 		p.count.DialTimes.add(took)
 		if err != nil {
@@ -119,31 +118,31 @@ func (p *Pool[C]) dial(of *replacement[C]) {
 			p.dialTime.add(took, dialWeight)
 			p.dialed(now, c, of)
 		}
-		p.settle(now, caused{})
+		p.reconcile(now)
 	})
 }
 
 func (p *Pool[C]) dialed(now time.Duration, c C, of *replacement[C]) {
-	p.lastDialError, p.failedInARow, p.down = nil, 0, false
-	p.refillAt, p.demandAt = 0, 0
+	p.lastDialError, p.consecutiveFailures, p.networkDown = nil, 0, false
+	p.nextRefill, p.nextDemandDial = 0, 0
 
 	n := newConn(p, c)
-	n.opened, n.proof, n.used, n.gen = now, now, now, p.gen
-	n.silence = p.jittered(p.opts.KeepAlive.Interval)
+	n.opened, n.lastAlive, n.lastUsed, n.gen = now, now, now, p.gen
+	n.pingAfter = p.jittered(p.opts.KeepAlive.Interval)
 	n.expires = now + p.jittered(p.opts.MaxLifetime)
 	n.refreshAt = n.expires - min(refreshLead, p.opts.MaxLifetime/10)
-	p.byConn.Store(c, n) // before place asks whether c is dead, or its death could be missed
+	p.byConn.Store(c, n) // before putBack calls Dead, so that no ConnDied is missed
 	p.conns = append(p.conns, n)
 	p.load.open++
 	p.count.Opened++
 	p.count.Peak = max(p.count.Peak, p.load.open)
 
 	if of != nil {
-		p.swapped(now, of)
+		p.finishRefresh(now, of)
 	}
-	p.place(n, now)
+	p.putBack(n, now)
 	if p.load.open >= p.opts.MinConns {
-		p.warmed(nil)
+		p.notifyWarm(nil)
 	}
 }
 
@@ -152,44 +151,41 @@ func (p *Pool[C]) dialFailed(now time.Duration, err error, of *replacement[C]) {
 	p.failedDials++
 	p.lastDialError = err
 	p.backOff(now)
-	if of != nil {
-		p.count.RefreshFailures++
-		if of.old != nil {
-			p.keep(now, of.old)
-		}
+	if of != nil && of.old != nil {
+		p.extendLifetime(now, of.old)
 	}
-	p.warmed(fmt.Errorf("warm connection pool: %w", err))
+	p.notifyWarm(fmt.Errorf("warm connection pool: %w", err))
 }
 
-// backOff puts the next dial off.
+// backOff delays the next dial after a failed one.
 func (p *Pool[C]) backOff(now time.Duration) {
-	p.failedInARow++
+	p.consecutiveFailures++
 	delay := refillDelay
-	if p.down {
+	if p.networkDown {
 		delay = refillDelayReset
 	}
-	delay = min(refillDelayMax, delay<<min(p.failedInARow-1, 7))
+	delay = min(refillDelayMax, delay<<min(p.consecutiveFailures-1, 7))
 	delay -= time.Duration(p.rand() * float64(delay) / 2)
-	p.refillAt, p.demandAt = now+delay, now+min(delay, demandDelayMax)
+	p.nextRefill, p.nextDemandDial = now+delay, now+min(delay, demandDelayMax)
 }
 
-// warmed ends the calls of Warm.
-func (p *Pool[C]) warmed(err error) {
-	for _, warm := range p.warmers {
+// notifyWarm ends all waiting calls of Warm.
+func (p *Pool[C]) notifyWarm(err error) {
+	for _, warm := range p.warmWaiters {
 		warm <- err
 	}
-	p.warmers = nil
+	p.warmWaiters = nil
 }
 
-// jittered returns d less up to 10 %.
+// jittered returns d minus up to 10 %.
 func (p *Pool[C]) jittered(d time.Duration) time.Duration {
 	return d - time.Duration(p.rand()*float64(d)/10)
 }
 
-// connFailed notes that a connection failed under a caller or a ping. The second
-// within a second is taken for a failure of the network.
+// connFailed records that a connection failed during use or a ping. Two failures
+// within failureWindow are a network reset.
 func (p *Pool[C]) connFailed(now time.Duration) {
-	if p.down || p.closed {
+	if p.networkDown || p.closed {
 		return
 	}
 	if now-p.lastFailure > failureWindow {
@@ -197,12 +193,12 @@ func (p *Pool[C]) connFailed(now time.Duration) {
 		return
 	}
 	p.lastFailure = -never
-	p.down = true
+	p.networkDown = true
 	p.reset()
 }
 
-// reset makes all idle connections stale: each is asked for a sign of life before
-// it is lent again.
+// reset makes all idle connections stale, so that each is validated before its next
+// use.
 func (p *Pool[C]) reset() {
 	p.gen++
 	p.count.Resets++

@@ -7,27 +7,27 @@ import (
 )
 
 const (
-	// refreshLead is how long before it expires the replacement of a connection is
-	// dialled, so that nobody has to wait for it.
+	// refreshLead is how long before a connection expires its replacement is dialled,
+	// so that no caller waits for the dial.
 	refreshLead = 10 * time.Second
 
-	// Bounds of the time that a stale connection has for its sign of life while
-	// somebody waits; between them it is four times the average.
+	// Bounds of the timeout for validating a stale connection while a caller waits.
+	// Between them it is four times the average duration of a ping.
 	validateMin = 500 * time.Millisecond
 	validateMax = 2 * time.Second
 )
 
-// ping sends the most overdue idle connection out, so that one at a time, or a
-// quarter of the idle ones, cannot be lent for that reason.
+// ping pings the most overdue idle connections: one at a time, or at most a quarter
+// of those that are idle, because a connection is unavailable during its ping.
 func (p *Pool[C]) ping(now time.Duration) {
 	if p.opts.KeepAlive.Disabled || p.asleep {
 		return
 	}
-	limit := max(1, (len(p.idle)+p.away)/4)
-	if p.down {
+	limit := max(1, (len(p.idle)+p.pinging)/4)
+	if p.networkDown {
 		limit = 1
 	}
-	for p.away < limit {
+	for p.pinging < limit {
 		var first *conn[C]
 		for _, c := range p.idle {
 			if p.pingAt(c) <= now && (first == nil || p.pingAt(c) < p.pingAt(first)) {
@@ -43,69 +43,69 @@ func (p *Pool[C]) ping(now time.Duration) {
 
 // pingAt returns when c is due for a ping.
 func (p *Pool[C]) pingAt(c *conn[C]) time.Duration {
-	if c.gen != p.gen || c.proof < p.freshAfter {
+	if c.gen != p.gen || c.lastAlive < p.staleBefore {
 		return -never
 	}
-	return c.proof + c.silence
+	return c.lastAlive + c.pingAfter
 }
 
-// validate asks stale connections for a sign of life, one for each caller that
-// waits. They wait for a dial at the same time, by the sizing rule.
-func (p *Pool[C]) validate(now time.Duration) {
+// validateStale pings one stale connection for each waiting caller. The sizing rule
+// may start dials for them at the same time.
+func (p *Pool[C]) validateStale(now time.Duration) {
 	limit := p.waiters.len
-	if p.down {
+	if p.networkDown {
 		limit = min(limit, 1)
 	}
 	timeout := min(p.opts.KeepAlive.PingTimeout, max(validateMin, min(validateMax, 4*time.Duration(p.pingTime))))
-	for i := len(p.idle) - 1; i >= 0 && p.away < limit; i-- {
-		if c := p.idle[i]; now < c.expires && !p.fit(c, now) {
+	for i := len(p.idle) - 1; i >= 0 && p.pinging < limit; i-- {
+		if c := p.idle[i]; now < c.expires && !p.usable(c, now) {
 			p.sendPing(c, now, timeout)
 		}
 	}
-	p.cut(now)
+	p.cancelSlowPing(now)
 }
 
-// cut gives up pings that keep a caller waiting for longer than a dial takes
-// while there is no room for a dial.
-func (p *Pool[C]) cut(now time.Duration) {
-	if p.waiters.len == 0 || p.away == 0 || p.load.open+p.dialing < p.opts.MaxConns || now < p.cutAt() {
+// cancelSlowPing closes the connection with the longest running ping if, at MaxConns,
+// a caller has waited for it longer than a dial takes.
+func (p *Pool[C]) cancelSlowPing(now time.Duration) {
+	if p.waiters.len == 0 || p.pinging == 0 || p.load.open+p.dialing < p.opts.MaxConns || now < p.slowPingAt() {
 		return
 	}
-	if c := p.longestAway(); c != nil {
-		p.retire(c, ClosedSlowPing)
+	if c := p.longestPinging(); c != nil {
+		p.destroy(c, ClosedSlowPing)
 	}
 }
 
-// cutAt returns when cut has something to do if nothing else happens.
-func (p *Pool[C]) cutAt() time.Duration {
-	c := p.longestAway()
+// slowPingAt returns when cancelSlowPing must be called.
+func (p *Pool[C]) slowPingAt() time.Duration {
+	c := p.longestPinging()
 	if c == nil || p.waiters.first == nil || p.dialTime == 0 {
 		return never
 	}
 	return max(c.since, p.waiters.first.since) + time.Duration(p.dialTime) + 1
 }
 
-func (p *Pool[C]) longestAway() *conn[C] {
+func (p *Pool[C]) longestPinging() *conn[C] {
 	var longest *conn[C]
 	for _, c := range p.conns {
-		if c.state == stateAway && (longest == nil || c.since < longest.since) {
+		if c.state == statePinging && (longest == nil || c.since < longest.since) {
 			longest = c
 		}
 	}
 	return longest
 }
 
-// sendPing takes c, which is idle, out for a ping.
+// sendPing moves c from idle to pinging and pings it in the background.
 func (p *Pool[C]) sendPing(c *conn[C], now, timeout time.Duration) {
 	for i, other := range p.idle {
 		if other == c {
-			p.takeIdle(i)
+			p.removeIdle(i)
 			break
 		}
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, timeout)
-	c.state, c.since, c.rested, c.cut = stateAway, now, true, cancel
-	p.away++
+	c.state, c.since, c.wasIdle, c.cancelPing = statePinging, now, true, cancel
+	p.pinging++
 	p.count.PingsSent++
 	p.owned.Go(func() {
 		begin := time.Now()
@@ -116,14 +116,14 @@ func (p *Pool[C]) sendPing(c *conn[C], now, timeout time.Duration) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		now := p.clock()
-		if c.state != stateAway { // it was given up
+		if c.state != statePinging { // cancelled by destroy
 			return
 		}
-		p.load.upTo(now)
-		p.away--
-		c.state, c.cut = stateMoving, nil
+		p.load.advance(now)
+		p.pinging--
+		c.state, c.cancelPing = stateInTransition, nil
 		p.pinged(c, now, took, err)
-		p.settle(now, caused{})
+		p.reconcile(now)
 	})
 }
 
@@ -133,23 +133,23 @@ func (p *Pool[C]) pinged(c *conn[C], now, took time.Duration, err error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			p.count.PingTimeouts++
 		}
-		p.noteStale(c, StalePing)
-		p.retire(c, ClosedPing)
+		p.markStale(c, StalePingFailed)
+		p.destroy(c, ClosedPingFailed)
 		p.connFailed(now)
 		p.replace(now)
 		return
 	}
 	p.count.PingTimes.add(took)
 	p.pingTime.add(took, pingWeight)
-	p.down = false
-	c.proof, c.gen, c.stale = now, p.gen, false
-	c.silence = p.jittered(p.opts.KeepAlive.Interval)
-	p.place(c, now)
+	p.networkDown = false
+	c.lastAlive, c.gen, c.stale = now, p.gen, false
+	c.pingAfter = p.jittered(p.opts.KeepAlive.Interval)
+	p.putBack(c, now)
 }
 
-// renew replaces connections before they reach MaxLifetime: first the new one is
-// dialled, then the old one closed. Only at MaxConns the old one goes first.
-func (p *Pool[C]) renew(now time.Duration) {
+// replaceExpiring replaces connections before they reach MaxLifetime. It dials the
+// new connection before it closes the old one, except at MaxConns.
+func (p *Pool[C]) replaceExpiring(now time.Duration) {
 	for i := len(p.conns) - 1; i >= 0; i-- {
 		c := p.conns[i]
 		if now < c.refreshAt || c.replaced || c == p.refreshing {
@@ -157,19 +157,20 @@ func (p *Pool[C]) renew(now time.Duration) {
 		}
 		idle, size := c.state == stateIdle, p.load.open+p.dialing
 		switch {
-		case idle && (now >= c.expires || size > p.need()):
-			p.noteStale(c, StaleAge)
-			p.retire(c, ClosedAge)
+		case idle && (now >= c.expires || size > p.requiredSize()):
+			p.markStale(c, StaleMaxLifetime)
+			p.destroy(c, ClosedMaxLifetime)
 			p.replace(now)
-		case p.refreshing == nil && size < p.opts.MaxConns && size <= p.need() && p.dialing < p.maxRefills(now):
+		case p.refreshing == nil && size < p.opts.MaxConns && size <= p.requiredSize() && p.dialing < p.maxRefills(now):
 			p.refreshing = c
 			p.dial(&replacement[C]{old: c})
 		}
 	}
 }
 
-// swapped ends the refresh of a connection whose replacement is here.
-func (p *Pool[C]) swapped(now time.Duration, of *replacement[C]) {
+// finishRefresh closes a connection whose replacement is open, at once or when it is
+// released.
+func (p *Pool[C]) finishRefresh(now time.Duration, of *replacement[C]) {
 	p.count.Refreshes++
 	c := of.old
 	if c == nil {
@@ -178,33 +179,32 @@ func (p *Pool[C]) swapped(now time.Duration, of *replacement[C]) {
 	p.refreshing = nil
 	switch c.state {
 	case stateIdle:
-		p.noteStale(c, StaleAge)
-		p.retire(c, ClosedAge)
-	case stateLent, stateAway:
-		c.replaced = true // it is closed on return; until then both count
+		p.markStale(c, StaleMaxLifetime)
+		p.destroy(c, ClosedMaxLifetime)
+	case stateAcquired, statePinging:
+		c.replaced = true // closed when released; until then both count
 	}
 }
 
-// keep lets c live on because its replacement could not be dialled. As long as it
-// answers pings it is better than nothing.
-func (p *Pool[C]) keep(now time.Duration, c *conn[C]) {
+// extendLifetime postpones the expiry of c because its replacement could not be
+// dialled.
+func (p *Pool[C]) extendLifetime(now time.Duration, c *conn[C]) {
 	p.refreshing = nil
 	c.refreshAt = now + p.opts.KeepAlive.Interval
 	c.expires = max(c.expires, c.refreshAt+min(refreshLead, p.opts.MaxLifetime/10))
 }
 
-// fallAsleep closes all connections but one when nobody needed any for
-// IdleShutdown.
-func (p *Pool[C]) fallAsleep(now time.Duration) {
+// shutDownIdle closes all connections but one after IdleShutdown without a lease.
+func (p *Pool[C]) shutDownIdle(now time.Duration) {
 	if p.asleep || !p.started || p.load.inUse > 0 || p.waiters.len > 0 ||
 		now-p.lastLease < p.opts.KeepAlive.IdleShutdown {
 		return
 	}
 	p.asleep = true
 	size := p.load.open + p.dialing
-	p.target, p.surplusReason = 1, ClosedAsleep
+	p.target, p.shrinkReason = 1, ClosedIdleShutdown
 	p.trim()
 	if size > p.target {
-		p.note(SizeAsleep, size, p.target, SizeState{Min: p.opts.MinConns, Max: p.opts.MaxConns, Open: p.load.open, Dialing: p.dialing})
+		p.recordEvent(SizeIdleShutdown, size, p.target, SizeState{Min: p.opts.MinConns, Max: p.opts.MaxConns, Open: p.load.open, Dialing: p.dialing})
 	}
 }

@@ -6,34 +6,35 @@ import (
 	"time"
 )
 
-// Lease is the right to use one connection until Release. Its methods may be
-// called concurrently.
+// Lease is exclusive use of one connection until Release. Its methods are safe for
+// concurrent use.
 type Lease[C comparable] struct {
 	conn   C
 	handle atomic.Pointer[handle[C]] // nil after Release
 }
 
 // Conn returns the connection. It must not be used after Release, nor after the
-// last reference to the lease is gone: the pool then closes it.
+// lease has become unreachable: the pool then closes it.
 func (l *Lease[C]) Conn() C { return l.conn }
 
-// Release gives the connection back. An err that is not nil marks it as broken:
-// it is closed and never lent again. Unless err is context.Canceled or ErrSilent
-// itself, the server or the network is blamed: two such within a second are taken
-// for a network reset. If err wraps ErrSilent, no connection is lent any more,
-// before it has answered a ping, that has not been heard of since this lease
-// began. Only the first call of Release or GiveBack does anything.
+// Release returns the connection to the pool. If err is not nil, the connection is
+// closed instead. Unless err wraps context.Canceled or is ErrNoResponse itself, it
+// counts as a connection failure: two within a second are a network reset. If err
+// wraps ErrNoResponse, connections that were last alive before this lease began are
+// validated before their next use. Only the first call of Release or ReleaseUnused
+// has an effect.
 func (l *Lease[C]) Release(err error) {
 	if h := l.handle.Swap(nil); h != nil {
 		h.pool.release(h, err)
 	}
 }
 
-// GiveBack gives the connection back unused: nothing was learned of its health.
-// Only the first call of GiveBack or Release does anything.
-func (l *Lease[C]) GiveBack() {
+// ReleaseUnused returns a connection that was not used, so that its health and its
+// last use are unchanged. Only the first call of ReleaseUnused or Release has an
+// effect.
+func (l *Lease[C]) ReleaseUnused() {
 	if h := l.handle.Swap(nil); h != nil {
-		h.pool.giveBack(h)
+		h.pool.releaseUnused(h)
 	}
 }
 
@@ -43,63 +44,63 @@ func newLease[C comparable](h *handle[C]) *Lease[C] {
 	return l
 }
 
-// handle is the one key to a connection. While the connection is lent only its
-// Lease refers to the handle, so the garbage collector finds a dropped lease,
-// at no cost for those that are released.
+// handle detects leaked leases. While a connection is acquired, only its Lease
+// refers to the handle, so that a cleanup runs if the Lease becomes unreachable.
+// Released leases cost nothing.
 type handle[C comparable] struct {
 	pool *Pool[C]
 	conn *conn[C]
 }
 
-// connState says who holds a connection.
+// connState is the state of a connection.
 type connState uint8
 
 const (
-	stateMoving connState = iota // whoever holds the pool's lock, between two of the others
-	stateIdle                    // in Pool.idle
-	stateAway                    // a goroutine of the pool pings it
-	stateLent                    // a lease, or a grant on its way to one
-	stateClosed                  // nobody; the pool does not count it any more
+	stateInTransition connState = iota // between two other states, only while the pool's lock is held
+	stateIdle                          // in Pool.idle
+	statePinging                       // a goroutine of the pool is pinging it
+	stateAcquired                      // held by a lease, or by a waitResult that becomes one
+	stateClosed                        // removed from the pool
 )
 
-// conn is what the pool knows about a connection. The pool's lock guards it,
-// but for the fields that never change and the atomic ones.
+// conn is the pool's record of a connection. The pool's lock guards all fields but
+// c and the atomic ones.
 type conn[C comparable] struct {
 	c      C
-	died   atomic.Bool // it said so
-	leaked atomic.Bool // its lease was dropped
+	died   atomic.Bool // ConnDied was called
+	leaked atomic.Bool // its lease became unreachable without Release
 
-	state     connState
-	handle    *handle[C]    // nil while it is lent
-	opened    time.Duration // when it was dialled
-	expires   time.Duration // it is not lent from then on
-	refreshAt time.Duration // a replacement is dialled from then on, before it expires
-	replaced  bool          // the replacement is here: it is closed on return
-	proof     time.Duration // the last time it proved to be alive
-	used      time.Duration // the last time it was of use to a caller, or was dialled
-	silence   time.Duration // how long it may be silent before it is pinged
-	gen       uint64        // Pool.gen when it last proved to be alive
-	stale     bool          // already counted in Stats.Stale
-	since     time.Duration // when its state began
-	cut       func()        // away: ends the ping
-	rested    bool          // since its last lease or dial it was idle
+	state      connState
+	handle     *handle[C]    // nil while acquired
+	opened     time.Duration // when it was dialled
+	expires    time.Duration // when it becomes unusable
+	refreshAt  time.Duration // from when on its replacement may be dialled, before expires
+	replaced   bool          // its replacement is open: close it when released
+	lastAlive  time.Duration // last dial, successful use or successful ping
+	lastUsed   time.Duration // last dial or successful use
+	pingAfter  time.Duration // time since lastAlive after which it is pinged
+	gen        uint64        // Pool.gen at lastAlive
+	stale      bool          // already counted in Stats.Stale
+	since      time.Duration // when state last changed
+	cancelPing func()        // set while pinging
+	wasIdle    bool          // idle since its last use or dial
 }
 
 func newConn[C comparable](p *Pool[C], c C) *conn[C] {
 	n := &conn[C]{c: c}
 	n.handle = &handle[C]{pool: p, conn: n}
-	runtime.AddCleanup(n.handle, p.handleGone, n)
+	runtime.AddCleanup(n.handle, p.handleCollected, n)
 	return n
 }
 
-// handleGone runs on a goroutine of the runtime when the last reference to the
-// handle of c is gone. It leaves word only, so as not to keep that goroutine.
-func (p *Pool[C]) handleGone(c *conn[C]) {
+// handleCollected runs on a goroutine of the runtime when the handle of c is
+// unreachable. It leaves the work to run, so as not to block that goroutine.
+func (p *Pool[C]) handleCollected(c *conn[C]) {
 	p.mu.Lock()
-	lost := c.state == stateLent // and not closed in the ordinary way
+	leaked := c.state == stateAcquired // otherwise c was closed by the pool
 	p.mu.Unlock()
-	if lost {
+	if leaked {
 		c.leaked.Store(true)
-		p.poke()
+		p.signal()
 	}
 }

@@ -6,51 +6,49 @@ import (
 	"time"
 )
 
-// Options say how a pool behaves. The zero value of every field means its
-// default.
+// Options configures a pool. The zero value of a field means its default.
 type Options struct {
-	// MinConns is the number of connections that the pool keeps from the first
-	// Acquire or Warm on. Default 2, or MaxConns if that is less.
+	// MinConns is the number of connections that the pool keeps open after the first
+	// Acquire or Warm. Default 2, or MaxConns if that is less.
 	MinConns int
-	// MaxConns bounds connections and dials under way together. Default 10, or
+	// MaxConns bounds the sum of open connections and dials in flight. Default 10, or
 	// MinConns if that is more.
 	MaxConns int
-	// ScaleUpAt is the utilisation (connections lent / open, weighted by time over
-	// a second) at which the pool grows before anybody waits. In (0, 1], default
-	// 0.8.
+	// ScaleUpAt is the utilisation (connections acquired / open, time-weighted over
+	// a second) at which the pool grows before callers wait. In (0, 1], default 0.8.
 	ScaleUpAt float64
-	// ScaleDownAt is the utilisation that the busiest second of the last 30 must
-	// not have exceeded for the pool to shrink. In (0, ScaleUpAt), default 0.3.
+	// ScaleDownAt is the utilisation at or below which the pool shrinks, measured in
+	// the busiest of the last 30 seconds. In (0, ScaleUpAt), default 0.3.
 	ScaleDownAt float64
-	// MaxWaiters bounds the callers that wait in Acquire; one more is refused with
-	// a SaturatedError. Default 256.
+	// MaxWaiters bounds the callers waiting in Acquire. Further calls fail with a
+	// SaturatedError. Default 256.
 	MaxWaiters int
-	// MaxLifetime is the age at which a connection is replaced, less up to 10 % of
-	// jitter, so that connections opened together do not end together. Default
+	// MaxLifetime is the age at which a connection is replaced, minus a jitter of up
+	// to 10 %, so that connections opened together do not expire together. Default
 	// 30 min.
 	MaxLifetime time.Duration
-	// KeepAlive says how idle connections are watched.
+	// KeepAlive configures the health checks of idle connections.
 	KeepAlive KeepAlive
 }
 
-// KeepAlive says how idle connections are watched.
+// KeepAlive configures the health checks of idle connections.
 type KeepAlive struct {
-	// Disabled switches pings in the background off. A stale connection is
-	// validated before it is lent all the same.
+	// Disabled turns background pings off. Stale connections are still validated
+	// before use.
 	Disabled bool
-	// Interval is the silence after which a connection is pinged, less up to 10 %
-	// of jitter for each connection. At least 5 s, default 30 s.
+	// Interval is the time without successful traffic after which an idle connection
+	// is pinged, minus a jitter of up to 10 %. At least 5 s, default 30 s.
 	Interval time.Duration
-	// StaleAfter is the silence after which a connection is not lent before it
-	// has answered a ping. More than Interval, default 60 s, or twice Interval if
-	// that is more.
+	// StaleAfter is the time without successful traffic after which a connection
+	// must answer a ping before its next use. More than Interval, default 60 s, or
+	// twice Interval if that is more.
 	StaleAfter time.Duration
-	// PingTimeout bounds one ping, whatever the deadline of a caller. At most 5 s,
+	// PingTimeout bounds one ping, regardless of callers' deadlines. At most 5 s,
 	// default 2 s.
 	PingTimeout time.Duration
-	// IdleShutdown is the time without a lease after which the pool stops pinging
-	// and closes all connections but one, so that it does not keep a server
-	// awake. Default 10 min.
+	// IdleShutdown is the time without a lease after which the pool stops pinging and
+	// closes all connections but one, so that an idle server can suspend. Default
+	// 10 min.
 	IdleShutdown time.Duration
 }
 
@@ -91,15 +89,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// OptionError names an option that makes no sense.
+// OptionError reports an invalid option.
 type OptionError struct {
 	Field   string // such as MinConns or KeepAlive.Interval
-	Problem string // what is wrong and what would be right
+	Problem string // the value and the allowed range
 }
 
 func (e *OptionError) Error() string { return "pool option " + e.Field + " " + e.Problem }
 
-// Validate returns an *OptionError for the first field that makes no sense.
+// Validate returns an *OptionError for the first invalid field.
 func (o Options) Validate() error {
 	o = o.withDefaults()
 	k := o.KeepAlive
@@ -111,7 +109,7 @@ func (o Options) Validate() error {
 		return bad("MinConns", "is %d, must be at least 1", o.MinConns)
 	case o.MaxConns < o.MinConns:
 		return bad("MaxConns", "is %d, must be at least MinConns (%d)", o.MaxConns, o.MinConns)
-	case !(o.ScaleUpAt > 0 && o.ScaleUpAt <= 1): // also not a number
+	case !(o.ScaleUpAt > 0 && o.ScaleUpAt <= 1): // rejects NaN too
 		return bad("ScaleUpAt", "is %v, must be over 0 and at most 1", o.ScaleUpAt)
 	case !(o.ScaleDownAt > 0 && o.ScaleDownAt < o.ScaleUpAt):
 		return bad("ScaleDownAt", "is %v, must be over 0 and less than ScaleUpAt (%v)", o.ScaleDownAt, o.ScaleUpAt)

@@ -1,28 +1,27 @@
-// Package pool keeps connections to one server open, healthy and as many as the
-// load needs.
+// Package pool keeps the connections to one server open and healthy, and adjusts
+// their number to the load.
 //
-// A connection belongs to the pool. A caller acquires a Lease on it, uses it
-// alone and releases it:
+// The pool owns the connections. A caller acquires a Lease on one, has exclusive
+// use of it, and releases it:
 //
-//	        dial ──> away (first look) ─┐
-//	                                    ├──> waiting caller, else idle <──> away (ping)
+//	        dial ───────────────────────┐
+//	                                    ├──> waiting caller, else idle <──> pinging
 //	release ─────────────────────────────┘          │
 //	   ^                                            v
-//	   └───────────────── lent <─────────────── Acquire
+//	   └─────────────── acquired <───────────── Acquire
 //
-// Callers who find nothing idle wait in one queue, first come first served, and
-// take what comes first, a returned connection or a dialled one. Dials belong to
-// the pool: a caller who gives up stops no dial that others may need. Idle
-// connections are lent last in, first out, so that those too many grow cold and
-// can be closed. Only silent connections are pinged, one at a time.
+// Callers that find no idle connection wait in one FIFO queue and take whichever
+// comes first, a released connection or a new one. The pool owns the dials: a
+// caller that stops waiting does not cancel a dial that others may need. Idle
+// connections are reused last in, first out, so that surplus ones stay idle and can
+// be closed. Only connections without recent traffic are pinged.
 //
-// All state changes happen under one lock. What is rare or takes a decision
-// (settle) is asked for by events and by one goroutine that sleeps until the
-// next deadline; dials, pings and closing run on goroutines of their own. Close
-// waits for all of them. How many connections there are is decided by one pure
-// function, Decide.
+// All state changes happen under one lock. Events, and one goroutine that sleeps
+// until the next deadline, call reconcile; dials, pings and closes run on their own
+// goroutines. Close waits for all of them. One pure function, Decide, determines
+// the number of connections.
 //
-// The pool knows no protocol: it is given functions to dial, ping and close.
+// The pool knows no protocol: a Connector dials, pings and closes.
 package pool
 
 import (
@@ -36,23 +35,23 @@ import (
 	"time"
 )
 
-// ErrClosed says that the pool was closed before or during a call.
+// ErrClosed is returned by calls on a closed pool, and by calls that Close interrupts.
 var ErrClosed = errors.New("pool is closed")
 
-// ErrSilent is what a lease is released with when nothing came over the
-// connection in the time that its user had.
-var ErrSilent = errors.New("connection is silent")
+// ErrNoResponse is passed to Lease.Release when nothing was received on the
+// connection before the caller's deadline.
+var ErrNoResponse = errors.New("no response in time")
 
-// SaturatedError says that Acquire was refused because Options.MaxWaiters callers
-// wait already. Nothing was sent.
+// SaturatedError is returned by Acquire if Options.MaxWaiters callers are already
+// waiting. Nothing was sent.
 type SaturatedError struct {
 	Open, InUse, Dialing, Waiting int
 	OldestWait                    time.Duration
-	LastDialError                 error // of the last dial if it failed, else nil
+	LastDialError                 error // error of the last dial, nil if it succeeded
 }
 
 func (e *SaturatedError) Error() string {
-	s := fmt.Sprintf("connection pool is saturated: %d callers wait, the first for %v; %d connections, %d of them in use, %d dials under way",
+	s := fmt.Sprintf("connection pool is saturated: %d callers waiting, the oldest for %v; %d connections open, %d in use, %d dials in flight",
 		e.Waiting, e.OldestWait, e.Open, e.InUse, e.Dialing)
 	if e.LastDialError != nil {
 		s += "; last " + e.LastDialError.Error() // dial: ...
@@ -63,103 +62,111 @@ func (e *SaturatedError) Error() string {
 // Unwrap returns the error of the last dial.
 func (e *SaturatedError) Unwrap() error { return e.LastDialError }
 
-// Connector is how a pool deals with connections. All four are required.
+// Connector dials, pings and closes the connections of a pool. All four functions
+// are required.
 type Connector[C comparable] struct {
 	// Dial opens a connection. It must return soon after ctx is done. The context
-	// is the pool's: it ends after 30 s or when the pool is closed.
+	// belongs to the pool: it ends after 30 s or when the pool is closed.
 	Dial func(ctx context.Context) (C, error)
-	// Ping asks an idle connection for a sign of life. It must return soon after
-	// ctx is done.
+	// Ping checks that the server answers on an idle connection. It must return
+	// soon after ctx is done.
 	Ping func(ctx context.Context, c C) error
-	// Close closes a connection, idle or, when a Close of the pool stops waiting,
-	// lent. It must not wait for the network.
+	// Close closes a connection. It may be in use if Pool.Close stops waiting for
+	// its lease. Close must not wait for the network. Its error
+	// is ignored, because nothing more can be done with c.
 	Close func(c C) error
-	// Dead reports that c can certainly not be used any more. It is asked before
-	// c is lent and when it returns, with the pool's lock held: it must be quick
-	// and must not call the pool. A connection that calls ConnDied must be dead
-	// by then.
+	// Dead reports whether c is known to be unusable. It is called before c is
+	// acquired and when it is released, with the pool's lock held: it must be fast
+	// and must not call the pool. It must report true before ConnDied is called.
 	Dead func(c C) bool
 }
 
-// Pool is a pool of connections of type C. Its methods may be called
-// concurrently. It must be closed.
+// Pool is a pool of connections of type C. Its methods are safe for concurrent
+// use. A pool must be closed.
 type Pool[C comparable] struct {
 	// fixed at creation
 	connector Connector[C]
 	opts      Options
 	epoch     time.Time
-	ctx       context.Context // of dials and pings; ends with Close
+	ctx       context.Context // for dials and pings; cancelled by Close
 	cancel    context.CancelFunc
-	wake      chan struct{}  // capacity 1: run must look for something to do
-	owned     sync.WaitGroup // run, and every dial, ping and close
-	drained   chan struct{}  // closed when the pool is closed and no lease is out
-	aborted   chan struct{}  // closed when Close does not wait for leases any longer
-	finished  chan struct{}  // closed when nothing of the pool runs any more
+	wake      chan struct{}  // capacity 1: makes run call reconcile
+	owned     sync.WaitGroup // run, and all dials, pings and closes
+	drained   chan struct{}  // closed when the pool is closed and no lease is held
+	forced    chan struct{}  // closed when Close stops waiting for leases
+	finished  chan struct{}  // closed when all goroutines of the pool have ended
 	drainOnce sync.Once
 
-	byConn sync.Map // C -> *conn[C], the open ones, for ConnDied, which takes no lock
+	byConn sync.Map // C -> *conn[C] of open connections; lets ConnDied avoid the lock
 
-	// mu guards everything below. Dial, Ping and Close of the connector are never
-	// called with it held, nor is anything waited for.
+	// mu guards everything below. It is never held during Dial, Ping or Close of the
+	// connector, nor while waiting.
 	mu      sync.Mutex
-	rand    func() float64 // 0 to 1
-	conns   []*conn[C]     // the open ones
-	idle    []*conn[C]     // the longest unused first
+	rand    func() float64 // in [0, 1)
+	conns   []*conn[C]     // open connections
+	idle    []*conn[C]     // least recently used first
 	waiters queue[C]
 	load    load
-	away    int
+	pinging int
 	dialing int
-	target  int // connections over it are closed as they return
-	gen     uint64
+	target  int    // released connections are closed while more than target are open
+	gen     uint64 // number of network resets
 	closed  bool
-	started bool // there was an Acquire or a Warm
-	asleep  bool
-	warmers []chan error // capacity 1 each
+	started bool // Acquire or Warm was called
+	asleep  bool // after IdleShutdown, until the next Acquire or Warm
 
-	service, dialTime, pingTime average
+	warmWaiters []chan error // callers of Warm; capacity 1 each
 
-	skew       time.Duration // wall clock ahead of the monotonic clock, since epoch
-	freshAfter time.Duration // proofs of life before that moment are worth nothing
-	lastLease  time.Duration
-	lastGrowth time.Duration
-	lastOver   time.Duration // the last overload that lowered target
-	lastSignal time.Duration // the last overload
+	serviceTime, dialTime, pingTime average
 
-	failedDials   uint64 // so far
-	failedInARow  int
-	lastDialError error         // of the last dial
-	refillAt      time.Duration // no refill before that moment, and
-	demandAt      time.Duration // no dial for a caller
-	down          bool          // the network was reset and nothing has succeeded since
-	lastFailure   time.Duration // of a connection
+	// Points in time are durations since epoch on the monotonic clock.
 
-	abortErr error // why Close did not wait any longer
+	clockSkew          time.Duration // how far the wall clock is ahead of the monotonic clock
+	staleBefore        time.Duration // connections last alive before this are validated before use
+	lastLease          time.Duration // last Acquire or Release
+	lastGrowth         time.Duration
+	lastOverload       time.Duration
+	lastOverloadShrink time.Duration // last overload passed to the sizing rule
+	overload           bool          // an overload has not been passed to the sizing rule yet
 
-	surplusReason CloseReason   // of connections over target
-	refreshing    *conn[C]      // its replacement is being dialled
-	ticking       bool          // nextTick counts
-	nextTick      time.Duration // when SizeTick is over
-	recheckAt     time.Duration // when Decide wants to be asked again
-	next, armed   time.Duration // when settle wants to be called again, when run will wake up
+	failedDials         uint64 // total
+	consecutiveFailures int    // of dials
+	lastDialError       error
+	nextRefill          time.Duration // earliest next dial to reach MinConns
+	nextDemandDial      time.Duration // earliest next dial for a waiting caller
+	networkDown         bool          // since a network reset no dial, ping or lease has succeeded
+	lastFailure         time.Duration // of a connection
 
-	count      Stats                 // of its gauges only Peak
+	forceErr error // the context error that made Close stop waiting
+
+	shrinkReason CloseReason   // why connections over target are closed
+	refreshing   *conn[C]      // its replacement is being dialled
+	ticking      bool          // nextTick is valid
+	nextTick     time.Duration // when the current SizeTick ends
+	recheckAt    time.Duration // when Decide must be called again
+	nextDeadline time.Duration // when reconcile must be called again
+	timerAt      time.Duration // when run's timer fires
+
+	count      Stats                 // counters, and Peak; the other gauges are set by Stats
 	events     [SizeEvents]SizeEvent // ring
 	eventCount int
 }
 
-// Weights of the latest sample in the averages. Dials and pings are rare.
+// Weight of the latest sample in each moving average. Dials and pings are rare, so
+// theirs is larger.
 const (
 	serviceWeight = 1.0 / 16
 	dialWeight    = 1.0 / 4
 	pingWeight    = 1.0 / 4
 )
 
-// never is a moment that stays in the past or future of all others without
-// overflowing when durations are added to it.
+// never, or -never, is later, or earlier, than any other point in time. Adding
+// durations to it does not overflow.
 const never = time.Duration(math.MaxInt64 / 4)
 
-// New returns a pool that opens its connections with connector. It dials nothing
-// before the first Acquire or Warm. The error is an *OptionError.
+// New returns a pool that dials with connector, for the first time on the first
+// Acquire or Warm. The error is an *OptionError, or says that connector lacks a
+// function.
 func New[C comparable](connector Connector[C], opts Options) (*Pool[C], error) {
 	return newPool(connector, opts, rand.Float64)
 }
@@ -174,22 +181,21 @@ func newPool[C comparable](connector Connector[C], opts Options, random func() f
 	opts = opts.withDefaults()
 	p := &Pool[C]{
 		connector: connector, opts: opts, rand: random, epoch: time.Now(),
-		wake: make(chan struct{}, 1), drained: make(chan struct{}), aborted: make(chan struct{}), finished: make(chan struct{}),
-		target: opts.MinConns, lastGrowth: -never, lastOver: -never, lastSignal: -never, lastFailure: -never, freshAfter: -never,
-		armed: never,
+		wake: make(chan struct{}, 1), drained: make(chan struct{}), forced: make(chan struct{}), finished: make(chan struct{}),
+		target: opts.MinConns, lastGrowth: -never, lastOverload: -never, lastOverloadShrink: -never, lastFailure: -never, staleBefore: -never,
+		timerAt: never,
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.owned.Go(p.run)
 	return p, nil
 }
 
-// Acquire returns a lease on a connection: an idle one, or the next one that is
-// returned or dialled when all callers who came before have got theirs. The
-// lease must be released.
+// Acquire returns a lease on a connection: an idle one, or the next one released or
+// dialled once all earlier callers have been served. The lease must be released.
 //
-// The error is a *SaturatedError, ErrClosed, wraps ctx's error, or wraps the
-// error of a dial that failed while the caller waited, if no other connection
-// was left to wait for. In none of these cases was anything sent.
+// The error is a *SaturatedError, ErrClosed, wraps ctx's error, or wraps the error
+// of a dial that failed while the caller waited and no other connection was open or
+// being dialled. Nothing was sent in any of these cases.
 func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -198,19 +204,19 @@ func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
 	now := p.clock()
 	p.count.Calls++
 	if p.closed {
-		p.count.Refused++
+		p.count.PoolClosed++
 		p.mu.Unlock()
 		return nil, ErrClosed
 	}
 	if p.waiters.len == 0 && !p.asleep {
-		if c := p.takeFit(now); c != nil {
-			h := p.lend(c, now)
+		if c := p.takeUsable(now); c != nil {
+			h := p.markAcquired(c, now)
 			p.mu.Unlock()
 			return newLease(h), nil
 		}
 	}
 	if p.waiters.len >= p.opts.MaxWaiters {
-		p.count.Rejected++
+		p.count.QueueFull++
 		err := &SaturatedError{
 			Open: p.load.open, InUse: p.load.inUse, Dialing: p.dialing, Waiting: p.waiters.len,
 			OldestWait: p.waiters.oldest(now), LastDialError: p.lastDialError,
@@ -218,22 +224,22 @@ func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
 		p.mu.Unlock()
 		return nil, err
 	}
-	w := &waiter[C]{ctx: ctx, since: now, ready: make(chan grant[C], 1), failedDials: p.failedDials}
+	w := &waiter[C]{ctx: ctx, since: now, ready: make(chan waitResult[C], 1), failedDials: p.failedDials}
 	p.waiters.push(w)
 	p.count.Waits++
 	p.start(now)
-	p.settle(now, caused{arrival: true})
+	p.reconcile(now)
 	p.mu.Unlock()
 
 	select {
 	case g := <-w.ready:
-		return p.accept(ctx, g)
+		return p.takeResult(ctx, g)
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	if !w.queued {
 		p.mu.Unlock()
-		return p.accept(ctx, <-w.ready)
+		return p.takeResult(ctx, <-w.ready)
 	}
 	now = p.clock()
 	p.waiters.remove(w)
@@ -246,8 +252,8 @@ func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
 	return nil, fmt.Errorf("wait for a connection: %w", ctx.Err())
 }
 
-// TryAcquire returns a lease on an idle connection, or nil if there is none to
-// lend at once or callers wait.
+// TryAcquire returns a lease on an idle connection, or nil if none is usable now or
+// callers are waiting.
 func (p *Pool[C]) TryAcquire() *Lease[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -255,113 +261,113 @@ func (p *Pool[C]) TryAcquire() *Lease[C] {
 		return nil
 	}
 	now := p.clock()
-	c := p.takeFit(now)
+	c := p.takeUsable(now)
 	if c == nil {
 		return nil
 	}
 	p.count.Calls++
-	return newLease(p.lend(c, now))
+	return newLease(p.markAcquired(c, now))
 }
 
-// accept takes what ended the wait of a caller. A caller whose context ended at
-// the same moment gives the connection to the next one.
-func (p *Pool[C]) accept(ctx context.Context, g grant[C]) (*Lease[C], error) {
+// takeResult ends a caller's wait with its result. If ctx has just ended, the
+// connection goes to the next waiter.
+func (p *Pool[C]) takeResult(ctx context.Context, g waitResult[C]) (*Lease[C], error) {
 	if g.err != nil {
 		return nil, g.err
 	}
 	if err := ctx.Err(); err != nil {
-		p.giveBack(g.h)
+		p.releaseUnused(g.h)
 		return nil, fmt.Errorf("wait for a connection: %w", err)
 	}
 	return newLease(g.h), nil
 }
 
-func (p *Pool[C]) giveBack(h *handle[C]) {
+func (p *Pool[C]) releaseUnused(h *handle[C]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := h.conn
-	if c.state != stateLent {
+	if c.state != stateAcquired {
 		return
 	}
 	now := p.clock()
-	p.load.upTo(now)
+	p.load.advance(now)
 	p.load.inUse--
-	p.count.Abandoned++
-	c.state, c.handle = stateMoving, h
-	p.place(c, now)
-	p.settle(now, caused{})
+	p.count.ReleasedUnused++
+	c.state, c.handle = stateInTransition, h
+	p.putBack(c, now)
+	p.reconcile(now)
 }
 
 func (p *Pool[C]) release(h *handle[C], err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := h.conn
-	if c.state != stateLent { // Close did not wait for it
+	if c.state != stateAcquired { // force-closed
 		return
 	}
 	now := p.clock()
-	p.load.upTo(now)
+	p.load.advance(now)
 	p.load.inUse--
 	p.count.Returned++
-	c.state, c.handle = stateMoving, h
+	c.state, c.handle = stateInTransition, h
 	if err != nil {
-		if errors.Is(err, ErrSilent) {
-			p.freshAfter = max(p.freshAfter, c.since)
+		if errors.Is(err, ErrNoResponse) {
+			p.staleBefore = max(p.staleBefore, c.since)
 		}
-		p.retire(c, ClosedBroken)
-		if !errors.Is(err, context.Canceled) && err != ErrSilent { // else its caller is to blame
-			if c.rested {
+		p.destroy(c, ClosedBroken)
+		if !errors.Is(err, context.Canceled) && err != ErrNoResponse { // those are the caller's doing
+			if c.wasIdle {
 				p.count.FirstUseFailures++
 			}
 			p.connFailed(now)
 		}
-		p.settle(now, caused{})
+		p.reconcile(now)
 		return
 	}
-	p.service.add(now-c.since, serviceWeight)
+	p.serviceTime.add(now-c.since, serviceWeight)
 	p.lastLease = now
-	c.proof, c.used, c.gen, c.rested = now, now, p.gen, false
-	wasDown := p.down
-	p.down = false
-	if p.waiters.len == 0 && p.fit(c, now) && !p.surplus() && !p.closed && !wasDown {
-		p.push(c, now) // nothing to decide
+	c.lastAlive, c.lastUsed, c.gen, c.wasIdle = now, now, p.gen, false
+	wasDown := p.networkDown
+	p.networkDown = false
+	if p.waiters.len == 0 && p.usable(c, now) && !p.overTarget() && !p.closed && !wasDown {
+		p.pushIdle(c, now) // the common case needs no reconcile
 		return
 	}
-	p.place(c, now)
-	p.settle(now, caused{})
+	p.putBack(c, now)
+	p.reconcile(now)
 }
 
-// lend gives c, which nobody holds, to a caller.
-func (p *Pool[C]) lend(c *conn[C], now time.Duration) *handle[C] {
-	p.load.upTo(now)
+// markAcquired moves c from in transition to acquired.
+func (p *Pool[C]) markAcquired(c *conn[C], now time.Duration) *handle[C] {
+	p.load.advance(now)
 	p.load.inUse++
 	p.count.Acquired++
 	p.lastLease = now
-	c.rested = c.rested || now > c.since
-	c.state, c.since = stateLent, now
+	c.wasIdle = c.wasIdle || now > c.since
+	c.state, c.since = stateAcquired, now
 	h := c.handle
 	c.handle = nil
 	if !p.ticking {
-		p.poke()
+		p.signal()
 	}
 	return h
 }
 
-// push puts c among the idle connections, in the order of their last use: a ping
-// is none.
-func (p *Pool[C]) push(c *conn[C], now time.Duration) {
+// pushIdle adds c to the idle connections, ordered by lastUsed. A ping is not a use.
+func (p *Pool[C]) pushIdle(c *conn[C], now time.Duration) {
 	c.state, c.since = stateIdle, now
 	p.idle = append(p.idle, c)
-	for i := len(p.idle) - 1; i > 0 && p.idle[i-1].used > c.used; i-- {
+	for i := len(p.idle) - 1; i > 0 && p.idle[i-1].lastUsed > c.lastUsed; i-- {
 		p.idle[i-1], p.idle[i] = p.idle[i], p.idle[i-1]
 	}
 }
 
-// takeFit takes the idle connection that was used last and may be lent, or nil.
-func (p *Pool[C]) takeFit(now time.Duration) *conn[C] {
+// takeUsable removes and returns the most recently used usable idle connection, or
+// nil.
+func (p *Pool[C]) takeUsable(now time.Duration) *conn[C] {
 	for i := len(p.idle) - 1; i >= 0; i-- {
-		if c := p.idle[i]; p.fit(c, now) {
-			p.takeIdle(i)
+		if c := p.idle[i]; p.usable(c, now) {
+			p.removeIdle(i)
 			return c
 		}
 	}
@@ -369,22 +375,23 @@ func (p *Pool[C]) takeFit(now time.Duration) *conn[C] {
 }
 
 // takeIdle removes p.idle[i].
-func (p *Pool[C]) takeIdle(i int) {
+func (p *Pool[C]) removeIdle(i int) {
 	copy(p.idle[i:], p.idle[i+1:])
 	p.idle[len(p.idle)-1] = nil
 	p.idle = p.idle[:len(p.idle)-1]
 }
 
-// fit reports whether c may be lent as it is, and counts it once if not.
-func (p *Pool[C]) fit(c *conn[C], now time.Duration) bool {
+// usable reports whether c may be acquired without validation. If not, c is counted
+// as stale, once.
+func (p *Pool[C]) usable(c *conn[C], now time.Duration) bool {
 	if p.isDead(c) {
-		p.noteStale(c, StaleDied)
+		p.markStale(c, StaleDied)
 	} else if c.replaced || now >= c.expires {
-		p.noteStale(c, StaleAge)
+		p.markStale(c, StaleMaxLifetime)
 	} else if c.gen != p.gen {
-		p.noteStale(c, StaleGeneration)
-	} else if now-c.proof > p.opts.KeepAlive.StaleAfter || c.proof < p.freshAfter {
-		p.noteStale(c, StaleIdle)
+		p.markStale(c, StaleNetworkReset)
+	} else if now-c.lastAlive > p.opts.KeepAlive.StaleAfter || c.lastAlive < p.staleBefore {
+		p.markStale(c, StaleIdle)
 	} else {
 		return true
 	}
@@ -393,29 +400,28 @@ func (p *Pool[C]) fit(c *conn[C], now time.Duration) bool {
 
 func (p *Pool[C]) isDead(c *conn[C]) bool { return c.died.Load() || p.connector.Dead(c.c) }
 
-func (p *Pool[C]) noteStale(c *conn[C], r StaleReason) {
+func (p *Pool[C]) markStale(c *conn[C], r StaleReason) {
 	if !c.stale {
 		c.stale = true
 		p.count.Stale[r]++
-		p.poke()
+		p.signal()
 	}
 }
 
-func (p *Pool[C]) surplus() bool { return p.load.open > p.target }
+func (p *Pool[C]) overTarget() bool { return p.load.open > p.target }
 
-// ConnDied says that c is of no use any more. It may be called from any
-// goroutine at any time, also for a connection that the pool does not know, and
-// waits for nothing: it takes no lock.
+// ConnDied tells the pool that c is unusable. It takes no lock and may be called
+// from any goroutine at any time, also for a connection unknown to the pool.
 func (p *Pool[C]) ConnDied(c C) {
 	if known, ok := p.byConn.Load(c); ok {
 		known.(*conn[C]).died.Store(true)
-		p.poke()
+		p.signal()
 	}
 }
 
-// Overloaded says that the server refused something because it has too much to
-// do. The pool gives up 30 % of its connections, at most once a second and not
-// below MinConns, and does not grow for 5 s.
+// Overloaded tells the pool that the server refused a request because of overload
+// (HTTP 429). The pool shrinks by 30 %, at most once a second and not below
+// MinConns, and does not grow for 5 s.
 func (p *Pool[C]) Overloaded() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -424,18 +430,16 @@ func (p *Pool[C]) Overloaded() {
 	}
 	p.count.Overloads++
 	now := p.clock()
-	p.lastSignal = now
-	// Callers who were refused together report one overload together.
-	lower := now-p.lastOver >= SizeTick
-	if lower {
-		p.lastOver = now
+	p.lastOverload = now
+	if now-p.lastOverloadShrink >= SizeTick { // several reports within a second are one overload
+		p.lastOverloadShrink, p.overload = now, true
 	}
-	p.settle(now, caused{overload: lower})
+	p.reconcile(now)
 }
 
-// Warm dials until MinConns connections are open, the first one alone, and returns
-// when they are. The error is ErrClosed, wraps ctx's error, or wraps that of a
-// dial that failed; the pool goes on dialling all the same.
+// Warm returns when MinConns connections are open. The first one is dialled alone.
+// The error is ErrClosed, wraps ctx's error, or wraps the error of a failed dial;
+// the pool continues to dial in the background.
 func (p *Pool[C]) Warm(ctx context.Context) error {
 	p.mu.Lock()
 	if p.closed {
@@ -444,96 +448,96 @@ func (p *Pool[C]) Warm(ctx context.Context) error {
 	}
 	now := p.clock()
 	p.start(now)
-	p.sweep(now) // the dead do not count
+	p.removeDead(now) // dead connections do not count as open
 	if p.load.open >= p.opts.MinConns {
 		p.mu.Unlock()
 		return nil
 	}
 	warm := make(chan error, 1)
-	p.warmers = append(p.warmers, warm)
-	p.settle(now, caused{})
+	p.warmWaiters = append(p.warmWaiters, warm)
+	p.reconcile(now)
 	p.mu.Unlock()
 	select {
 	case err := <-warm:
 		return err
-	case <-ctx.Done(): // warm is forgotten with the next dial
+	case <-ctx.Done(): // notifyWarm drops warm after the next dial
 		return fmt.Errorf("warm connection pool: %w", ctx.Err())
 	}
 }
 
-// start notes that the pool is needed.
+// start begins filling the pool, or wakes it from idle shutdown.
 func (p *Pool[C]) start(now time.Duration) {
 	p.started, p.asleep = true, false
 	p.lastLease = now
 	p.target = max(p.target, p.opts.MinConns)
 }
 
-// Close refuses new callers, ends the waiting ones with ErrClosed, and waits for
-// the leases until ctx is done; then it closes their connections under them and
-// returns an error that wraps ctx's. When it returns nothing of the pool runs
-// any more. Further calls wait for the same, and return nil.
+// Close ends all current and future Acquires with ErrClosed and waits until all
+// leases are released. If ctx ends first, it closes the connections still in use and
+// returns an error that wraps ctx's. When Close returns, all goroutines of the pool
+// have ended. Later calls wait for the same and return nil.
 func (p *Pool[C]) Close(ctx context.Context) error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		p.await(ctx)
+		p.awaitDrained(ctx)
 		<-p.finished
 		return nil
 	}
 	p.closed = true
 	now := p.clock()
 	for p.waiters.first != nil {
-		p.count.Refused++
-		p.endWait(p.waiters.first, now, grant[C]{err: ErrClosed})
+		p.count.PoolClosed++
+		p.finishWait(p.waiters.first, now, waitResult[C]{err: ErrClosed})
 	}
-	for _, warm := range p.warmers {
+	for _, warm := range p.warmWaiters {
 		warm <- ErrClosed
 	}
-	p.warmers = nil
-	p.load.upTo(now)
+	p.warmWaiters = nil
+	p.load.advance(now)
 	for _, c := range slices.Clone(p.conns) {
-		if c.state != stateLent {
-			p.retire(c, ClosedPool)
+		if c.state != stateAcquired {
+			p.destroy(c, ClosedPoolClosed)
 		}
 	}
-	p.settle(now, caused{})
+	p.reconcile(now)
 	p.mu.Unlock()
 	p.cancel()
 
-	p.await(ctx)
+	p.awaitDrained(ctx)
 	p.mu.Lock()
-	p.load.upTo(p.clock())
-	aborted := 0
+	p.load.advance(p.clock())
+	forced := 0
 	for len(p.conns) > 0 {
 		c := p.conns[0]
 		p.load.inUse--
-		p.count.Aborted++
-		p.retire(c, ClosedAborted)
-		aborted++
+		p.count.ForceClosed++
+		p.destroy(c, ClosedForced)
+		forced++
 	}
 	p.mu.Unlock()
 	p.owned.Wait()
 	close(p.finished)
-	if aborted > 0 {
-		return fmt.Errorf("close connection pool with %d leases out: %w", aborted, p.abortErr)
+	if forced > 0 {
+		return fmt.Errorf("close connection pool with %d connections in use: %w", forced, p.forceErr)
 	}
 	return nil
 }
 
-// await waits until no lease is out, or until this or another Close gives up
-// waiting.
-func (p *Pool[C]) await(ctx context.Context) {
+// awaitDrained waits until no lease is held, or until the context of this or another
+// call of Close ends.
+func (p *Pool[C]) awaitDrained(ctx context.Context) {
 	select {
 	case <-p.drained:
 		return
-	case <-p.aborted:
+	case <-p.forced:
 		return
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.abortErr == nil {
-		p.abortErr = ctx.Err()
-		close(p.aborted)
+	if p.forceErr == nil {
+		p.forceErr = ctx.Err()
+		close(p.forced)
 	}
 }

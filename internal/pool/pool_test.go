@@ -32,7 +32,7 @@ func TestOneConnectionServesCallersInTurn(t *testing.T) {
 	})
 }
 
-func TestTryAcquireTakesWhatIsIdle(t *testing.T) {
+func TestTryAcquireTakesIdleConnection(t *testing.T) {
 	bubble(t, Options{MinConns: 1, MaxConns: 1}, func(t *testing.T, p *Pool[*link], s *peer) {
 		if p.TryAcquire() != nil || p.Stats().Dials != 0 {
 			t.Error("there was nothing to take")
@@ -43,17 +43,17 @@ func TestTryAcquireTakesWhatIsIdle(t *testing.T) {
 			t.Fatal("one connection is one lease")
 		}
 		proof := p.Stats()
-		l.GiveBack()
+		l.ReleaseUnused()
 		l.Release(errBroken) // too late to say so
-		if st := p.Stats(); st.Idle != 1 || st.Abandoned != 1 || st.Returned != proof.Returned {
+		if st := p.Stats(); st.Idle != 1 || st.ReleasedUnused != 1 || st.Returned != proof.Returned {
 			t.Errorf("%+v", st)
 		}
 		// A connection given back unused has not proved to be alive.
 		l = p.TryAcquire()
 		sleep(p.opts.KeepAlive.StaleAfter + time.Second)
-		l.GiveBack()
+		l.ReleaseUnused()
 		if p.TryAcquire() != nil {
-			t.Error("a silent connection was lent")
+			t.Error("a stale connection was acquired")
 		}
 	})
 }
@@ -82,7 +82,7 @@ func TestWaitersAreServedInOrderOfArrival(t *testing.T) {
 	})
 }
 
-func TestAWaiterTakesWhatComesFirst(t *testing.T) {
+func TestWaiterTakesReleasedConnectionBeforeSlowDial(t *testing.T) {
 	bubble(t, Options{MinConns: 1, MaxConns: 2}, func(t *testing.T, p *Pool[*link], s *peer) {
 		held := mustAcquire(t, p, 1)[0]
 		sleep(500 * time.Millisecond) // so that a lease is expected to last long
@@ -103,7 +103,7 @@ func TestAWaiterTakesWhatComesFirst(t *testing.T) {
 	})
 }
 
-func TestDialGoesOnWhenItsCallerGivesUp(t *testing.T) {
+func TestDialContinuesWhenItsCallerStopsWaiting(t *testing.T) {
 	bubble(t, Options{MinConns: 1}, func(t *testing.T, p *Pool[*link], s *peer) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
@@ -150,13 +150,13 @@ func TestConnectionForACancelledWaiterGoesToTheNext(t *testing.T) {
 			t.Fatalf("%+v", a)
 		}
 		a.lease.Release(nil)
-		if st := p.Stats(); st.Cancelled != 0 || st.Abandoned != 1 {
-			t.Errorf("cancelled %d, abandoned %d", st.Cancelled, st.Abandoned)
+		if st := p.Stats(); st.Cancelled != 0 || st.ReleasedUnused != 1 {
+			t.Errorf("cancelled %d, abandoned %d", st.Cancelled, st.ReleasedUnused)
 		}
 	})
 }
 
-func TestTimeoutTellsWhyNothingWasDialled(t *testing.T) {
+func TestTimeoutIncludesTheDialError(t *testing.T) {
 	bubble(t, Options{MinConns: 1, MaxConns: 2}, func(t *testing.T, p *Pool[*link], s *peer) {
 		held := mustAcquire(t, p, 1)[0]
 		s.set(func(s *peer) { s.dialErr = errRefused })
@@ -170,7 +170,7 @@ func TestTimeoutTellsWhyNothingWasDialled(t *testing.T) {
 	})
 }
 
-func TestDialsAtATime(t *testing.T) {
+func TestConcurrentDialsAreLimited(t *testing.T) {
 	bubble(t, Options{MinConns: 2, MaxConns: 10}, func(t *testing.T, p *Pool[*link], s *peer) {
 		var waiting []<-chan acquired
 		for range 10 {
@@ -198,14 +198,14 @@ func TestSaturated(t *testing.T) {
 		if !errors.As(err, &full) || *full != (SaturatedError{Open: 1, InUse: 1, Waiting: 2, OldestWait: time.Second}) {
 			t.Errorf("%+v", err)
 		}
-		if got := err.Error(); got != "connection pool is saturated: 2 callers wait, the first for 1s; 1 connections, 1 of them in use, 0 dials under way" {
+		if got := err.Error(); got != "connection pool is saturated: 2 callers waiting, the oldest for 1s; 1 connections open, 1 in use, 0 dials in flight" {
 			t.Error(got)
 		}
 		held.Release(nil)
 		(<-a).lease.Release(nil)
 		(<-b).lease.Release(nil)
-		if st := p.Stats(); st.Rejected != 1 {
-			t.Errorf("rejected %d", st.Rejected)
+		if st := p.Stats(); st.QueueFull != 1 {
+			t.Errorf("rejected %d", st.QueueFull)
 		}
 	})
 	full := &SaturatedError{LastDialError: fmt.Errorf("dial: %w", errRefused)}
@@ -214,7 +214,7 @@ func TestSaturated(t *testing.T) {
 	}
 }
 
-func TestDialErrorReachesWaitersOnlyWhenNothingIsLeft(t *testing.T) {
+func TestDialErrorFailsWaitersOnlyWithoutConnections(t *testing.T) {
 	bubble(t, Options{MinConns: 1, MaxConns: 3}, func(t *testing.T, p *Pool[*link], s *peer) {
 		s.set(func(s *peer) { s.dialErr = errRefused })
 		a, b := acquire(t.Context(), p), acquire(t.Context(), p)
@@ -235,7 +235,7 @@ func TestDialErrorReachesWaitersOnlyWhenNothingIsLeft(t *testing.T) {
 		if p.Stats().DialFailures < 3 {
 			t.Error("no dial was tried")
 		}
-		held.Release(nil) // what the waiter had left to wait for
+		held.Release(nil) // the only connection that the waiter can get
 		got := <-c
 		if got.err != nil {
 			t.Fatal(got.err)
@@ -298,7 +298,7 @@ func TestRefillBacksOff(t *testing.T) {
 	})
 }
 
-func TestCallersOfADeadServerCannotStorm(t *testing.T) {
+func TestCallersOfADeadServerCauseNoDialStorm(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, p *Pool[*link], s *peer) {
 		s.set(func(s *peer) { s.dialErr, s.dialTime = errRefused, 0 })
 		calls := 0
@@ -315,8 +315,8 @@ func TestCallersOfADeadServerCannotStorm(t *testing.T) {
 
 func TestConnectionsThatDieAtOnceAreNotDialledInALoop(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, p *Pool[*link], s *peer) {
-		s.set(func(s *peer) { s.stillborn = true })
-		if _, err := p.Acquire(t.Context()); !errors.Is(err, errDiedYoung) {
+		s.set(func(s *peer) { s.deadOnDial = true })
+		if _, err := p.Acquire(t.Context()); !errors.Is(err, errDiedUnused) {
 			t.Error(err)
 		}
 		sleep(10 * time.Second)
@@ -326,14 +326,14 @@ func TestConnectionsThatDieAtOnceAreNotDialledInALoop(t *testing.T) {
 	})
 }
 
-func TestBrokenConnectionIsNeverLentAgain(t *testing.T) {
+func TestBrokenConnectionIsNeverReused(t *testing.T) {
 	bubble(t, Options{MinConns: 1}, func(t *testing.T, p *Pool[*link], s *peer) {
 		l := mustAcquire(t, p, 1)[0]
 		l.Release(errBroken)
 		l.Release(nil) // too late, and harmless
 		m := mustAcquire(t, p, 1)[0]
 		if m.Conn() == l.Conn() {
-			t.Error("lent again")
+			t.Error("reused")
 		}
 		m.Release(nil)
 		if st := p.Stats(); st.ClosedBy[ClosedBroken] != 1 || st.FirstUseFailures != 0 || st.Returned != 2 {
@@ -349,7 +349,7 @@ func TestBrokenConnectionIsNeverLentAgain(t *testing.T) {
 	})
 }
 
-func TestDroppedLeaseIsReclaimed(t *testing.T) {
+func TestLeakedLeaseIsReclaimed(t *testing.T) {
 	// Not in a bubble: the garbage collector is outside of all bubbles.
 	s := newPeer()
 	s.dialTime = 0
@@ -383,14 +383,14 @@ func TestDroppedLeaseIsReclaimed(t *testing.T) {
 		}
 	}
 	<-closed
-	if st := p.Stats(); st.Reclaimed != 1 || st.InUse != 1 || st.Acquired != 2 {
+	if st := p.Stats(); st.Leaked != 1 || st.InUse != 1 || st.Acquired != 2 {
 		t.Errorf("%+v", st)
 	}
 	l.Release(nil)
 	if err := p.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	checkLaws(t, p.Stats())
+	checkInvariants(t, p.Stats())
 }
 
 func TestWarmDialsTheFirstAlone(t *testing.T) {
@@ -420,7 +420,7 @@ func TestWarmDialsTheFirstAlone(t *testing.T) {
 	})
 }
 
-func TestNothingIsDialledBeforeItIsNeeded(t *testing.T) {
+func TestNoDialBeforeFirstUse(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, p *Pool[*link], s *peer) {
 		sleep(time.Hour)
 		if st := p.Stats(); st.Dials != 0 || st.Target != 2 {
@@ -452,7 +452,7 @@ func TestCloseWaitsForLeasesAndWakesWaiters(t *testing.T) {
 	})
 }
 
-func TestCloseAbortsLeases(t *testing.T) {
+func TestCloseForceClosesLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPeer()
 		p, err := New(s.connector(), Options{})
@@ -468,7 +468,7 @@ func TestCloseAbortsLeases(t *testing.T) {
 		if err := p.Close(ctx); err != nil { // its patience counts as well
 			t.Error(err)
 		}
-		if err := <-first; !errors.Is(err, context.DeadlineExceeded) || err.Error() != "close connection pool with 2 leases out: context deadline exceeded" {
+		if err := <-first; !errors.Is(err, context.DeadlineExceeded) || err.Error() != "close connection pool with 2 connections in use: context deadline exceeded" {
 			t.Error(err)
 		}
 		if len(s.open) != 0 {
@@ -476,8 +476,8 @@ func TestCloseAbortsLeases(t *testing.T) {
 		}
 		releaseAll(held)
 		st := p.Stats()
-		checkLaws(t, st)
-		if st.Aborted != 2 || st.Returned != 0 {
+		checkInvariants(t, st)
+		if st.ForceClosed != 2 || st.Returned != 0 {
 			t.Errorf("%+v", st)
 		}
 	})
@@ -489,12 +489,12 @@ func TestCloseDuringDialAndPing(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.set(func(s *peer) { s.hang = true })
-		for p.Stats().Away == 0 {
+		for p.Stats().Pinging == 0 {
 			sleep(time.Second)
 		}
 		leases := mustAcquire(t, p, 1)
 		a := acquire(t.Context(), p)
-		if st := p.Stats(); st.Away != 1 || st.Dialing != 1 {
+		if st := p.Stats(); st.Pinging != 1 || st.Dialing != 1 {
 			t.Errorf("%+v", st)
 		}
 		releaseAll(leases)

@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// waiter is a caller in the queue.
+// waiter is a caller of Acquire in the queue.
 type waiter[C comparable] struct {
 	ctx   context.Context
 	since time.Duration
-	ready chan grant[C] // capacity 1, so that whoever settles the waiter never waits for it
+	ready chan waitResult[C] // capacity 1, so that sending never blocks
 
-	// failedDials is what Pool.failedDials was when the caller came.
+	// failedDials is Pool.failedDials when the wait began.
 	failedDials uint64
 
-	queued     bool // the queue holds it; false: something is in ready
+	queued     bool // in the queue; otherwise ready holds the result
 	prev, next *waiter[C]
 }
 
-// grant is the end of a wait: a lent connection or an error.
-type grant[C comparable] struct {
+// waitResult ends a wait: an acquired connection or an error.
+type waitResult[C comparable] struct {
 	h   *handle[C]
 	err error
 }
 
-// queue holds the waiters in the order of their arrival.
+// queue is a FIFO queue of waiters.
 type queue[C comparable] struct {
 	first, last *waiter[C]
 	len         int
@@ -56,9 +56,9 @@ func (q *queue[C]) remove(w *waiter[C]) {
 	q.len--
 }
 
-// firstAlive returns the first waiter whose context is not over. The others take
-// themselves out.
-func (q *queue[C]) firstAlive() *waiter[C] {
+// firstLive returns the first waiter whose context is not done, or nil. Waiters whose
+// context is done remove themselves.
+func (q *queue[C]) firstLive() *waiter[C] {
 	w := q.first
 	for w != nil && w.ctx.Err() != nil {
 		w = w.next
@@ -66,7 +66,7 @@ func (q *queue[C]) firstAlive() *waiter[C] {
 	return w
 }
 
-// oldest returns how long the first waiter has waited.
+// oldest returns how long the first waiter has waited, 0 if there is none.
 func (q *queue[C]) oldest(now time.Duration) time.Duration {
 	if q.first == nil {
 		return 0

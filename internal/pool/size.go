@@ -6,93 +6,89 @@ import (
 	"time"
 )
 
-// The figures of the sizing rule that are no options. They were chosen by
-// simulation over six traces; bench/ runs the same function again.
+// Constants of the sizing rule, chosen by simulation over six traces. The simulator
+// in bench/ runs the same function.
 const (
-	aheadLoad     = 0.7             // growth ahead aims at this utilisation
-	shrinkLoad    = 0.8             // shrinking leaves at most this one
-	overloadShare = 0.7             // what a server that calls itself overloaded leaves of the size
-	growthRest    = 2 * time.Second // no shrinking for this long after a growth
-	overloadRest  = 5 * time.Second // no growth for this long after an overload
+	growthUtilisation = 0.7             // utilisation to reach by growing at ScaleUpAt
+	shrinkUtilisation = 0.8             // highest utilisation, in the busiest second, to reach by shrinking
+	overloadFactor    = 0.7             // factor on the number of connections after an overload
+	shrinkDelay       = 2 * time.Second // no shrinking for this long after growth
+	growthDelay       = 5 * time.Second // no growth for this long after an overload
 
-	// SizeTick is the time between two decisions with SizeState.Tick set.
+	// SizeTick is the interval between decisions with SizeState.Tick set.
 	SizeTick = time.Second
-	// SizeWindow is the number of ticks over which SizeState.BusyMax looks back.
+	// SizeWindow is the number of ticks that SizeState.BusyMax covers.
 	SizeWindow = 30
 )
 
-// SizeState is all that decides about the size of a pool.
+// SizeState is the input of Decide.
 type SizeState struct {
 	Min, Max               int     // from Options
 	ScaleUpAt, ScaleDownAt float64 // from Options
 
 	Open    int // connections
-	Dialing int // dials under way
-	Away    int // connections that are out for a ping, and so can be lent to nobody
+	Dialing int // dials in flight
+	Pinging int // connections being pinged, which cannot be acquired
 	Waiting int // callers in the queue
 
-	// MaxDials bounds Dialing. The pool lowers it at the start, after a network
-	// reset and while it waits after a failed dial.
+	// MaxDials bounds Dialing. The pool lowers it until it has first been filled,
+	// after a network reset and while it backs off after a failed dial.
 	MaxDials int
 
-	OldestWait time.Duration // of the first caller in the queue
-	Service    time.Duration // how long a lease lasts, on average; 0 is unknown
-	DialTime   time.Duration // how long a dial takes, on average; 0 is unknown
+	OldestWait  time.Duration // how long the first caller in the queue has waited
+	ServiceTime time.Duration // mean time from Acquire to Release; 0 if unknown
+	DialTime    time.Duration // mean duration of a dial; 0 if unknown
 
 	SinceGrowth   time.Duration // time since the last growth
 	SinceOverload time.Duration // time since the last overload
 
-	// Overload says that the server has just called itself overloaded.
+	// Overload says that the server has just reported an overload.
 	Overload bool
 
-	// Tick says that a second has gone by; Busy and BusyMax are only read then.
+	// Tick says that SizeTick has passed. Busy, BusyMax and Window are only used then.
 	Tick    bool
-	Busy    float64 // connections lent during the last tick, weighted by time
+	Busy    float64 // connections acquired during the last tick, time-weighted mean
 	BusyMax float64 // the largest Busy of the last SizeWindow ticks
-	Window  int     // ticks that BusyMax looks back over, at most SizeWindow
+	Window  int     // ticks that BusyMax covers, at most SizeWindow
 }
 
-// SizeReason says why the size of a pool changes.
+// SizeReason says why the number of connections changes.
 type SizeReason uint8
 
 // The reasons of a Decision.
 const (
-	SizeKept     SizeReason = iota // nothing changes
-	SizeDemand                     // the queue would outlast a dial
-	SizeAhead                      // utilisation reached ScaleUpAt
-	SizeShrunk                     // utilisation stayed under ScaleDownAt
-	SizeOverload                   // the server called itself overloaded
-	SizeRefilled                   // the pool was below Min
-	SizeAsleep                     // nobody needed a connection for IdleShutdown
+	SizeUnchanged      SizeReason = iota // no change
+	SizeDemand                           // the queue would outlast a dial
+	SizeUtilisation                      // utilisation reached ScaleUpAt
+	SizeLowUtilisation                   // utilisation stayed under ScaleDownAt
+	SizeOverload                         // the server reported an overload
+	SizeBelowMin                         // fewer than Min connections were open
+	SizeIdleShutdown                     // no lease for IdleShutdown
 )
 
-var sizeReasons = [...]string{"kept", "demand", "ahead", "shrunk", "overload", "refilled", "asleep"}
+var sizeReasons = [...]string{"unchanged", "demand", "utilisation", "low_utilisation", "overload", "below_min", "idle_shutdown"}
 
-// String returns the reason as one word.
+// String returns the reason in snake case.
 func (r SizeReason) String() string { return sizeReasons[r] }
 
-// Decision is what is to be done about the size of a pool.
+// Decision is the output of Decide.
 type Decision struct {
 	Reason SizeReason
 	Dial   int // dials to start now
-	Close  int // connections to close, idle ones now and others as they return
-	// Elided says that somebody waits, a dial would be allowed, and none was
-	// decided on because the queue is expected to move sooner.
-	Elided bool
-	// Recheck is the time after which the answer would be another without any
-	// event; 0 if it would not.
+	Close  int // connections to close: idle ones now, others when released
+	// Recheck is the time after which the decision changes without an event; 0 if it
+	// does not.
 	Recheck time.Duration
 }
 
-// Decide is the sizing rule. It is a function of the state alone, so that the
-// pool and the simulator cannot drift apart. The pool asks it when a caller
-// begins to wait, when a connection returns to waiting callers, when a dial
-// ends, and every SizeTick. Latency alone never shrinks a pool: a server that
-// is slow for another reason would lose its callers.
+// Decide is the sizing rule. It depends on nothing but s, so that the pool and the
+// simulator share it. The pool calls it after every event and every SizeTick. High
+// latency alone never shrinks the pool: a server that is slow for another reason than
+// load would then lose throughput as well.
 func Decide(s SizeState) Decision {
 	size := s.Open + s.Dialing
 	if s.Overload {
-		target := max(s.Min, int(overloadShare*float64(s.Open)))
+		target := max(s.Min, int(overloadFactor*float64(s.Open)))
 		return Decision{Reason: SizeOverload, Close: max(0, s.Open-target)}
 	}
 	d := demand(s)
@@ -100,31 +96,31 @@ func Decide(s SizeState) Decision {
 		return d
 	}
 	if s.Busy/float64(size) >= s.ScaleUpAt {
-		want := min(s.Max, int(math.Ceil(s.Busy/aheadLoad)))
-		if n := min(want-size, s.MaxDials-s.Dialing); n > 0 && s.SinceOverload >= overloadRest {
-			d.Reason, d.Dial = SizeAhead, n
+		want := min(s.Max, int(math.Ceil(s.Busy/growthUtilisation)))
+		if n := min(want-size, s.MaxDials-s.Dialing); n > 0 && s.SinceOverload >= growthDelay {
+			d.Reason, d.Dial = SizeUtilisation, n
 		}
 		return d
 	}
-	keep := max(s.Min, int(math.Ceil(s.BusyMax/shrinkLoad)))
+	keep := max(s.Min, int(math.Ceil(s.BusyMax/shrinkUtilisation)))
 	if s.BusyMax/float64(size) <= s.ScaleDownAt && size > keep &&
-		s.Window >= SizeWindow && s.SinceGrowth >= growthRest {
-		d.Reason, d.Close = SizeShrunk, 1
+		s.Window >= SizeWindow && s.SinceGrowth >= shrinkDelay {
+		d.Reason, d.Close = SizeLowUtilisation, 1
 	}
 	return d
 }
 
-// demand decides about dials for those who wait. By Little's law a dial is worth
-// it only if the queue outlives it.
+// demand decides on dials for waiting callers. A dial pays only if the queue, whose
+// duration follows from Little's law, outlasts it.
 func demand(s SizeState) Decision {
-	service := s.Service
+	service := s.ServiceTime
 	if service == 0 {
 		service = s.DialTime
 	}
 	var d Decision
 	for s.Waiting > s.Dialing && s.Open+s.Dialing < s.Max {
-		if s.SinceOverload < overloadRest && s.Open+s.Dialing >= s.Min {
-			d.Recheck = overloadRest - s.SinceOverload
+		if s.SinceOverload < growthDelay && s.Open+s.Dialing >= s.Min {
+			d.Recheck = growthDelay - s.SinceOverload
 			return d
 		}
 		if s.Dialing >= s.MaxDials {
@@ -134,10 +130,9 @@ func demand(s SizeState) Decision {
 		queue := time.Duration(float64(s.Waiting) * float64(service) / float64(max(1, size)))
 		switch {
 		case size == 0, s.DialTime == 0: // nothing to wait for, nothing known
-		case s.Dialing < s.Away: // a ping must not make anybody wait longer than a dial
+		case s.Dialing < s.Pinging: // a ping must not make anybody wait longer than a dial
 		case queue > s.DialTime, s.OldestWait > s.DialTime:
 		default:
-			d.Elided = d.Dial == 0
 			d.Recheck = s.DialTime - s.OldestWait + 1
 			return d
 		}
@@ -148,43 +143,43 @@ func demand(s SizeState) Decision {
 	return d
 }
 
-// SizeEvent is a decision that changed something, and what it was made on.
+// SizeEvent is a change of the number of connections and the state that led to it.
 type SizeEvent struct {
 	At     time.Time
 	Reason SizeReason
-	From   int // connections and dials under way before
-	To     int // and after; those to be closed on return are taken off already
+	From   int // connections and dials in flight before
+	To     int // and after, without those to be closed when released
 	State  SizeState
 }
 
-// String returns the event as a line for people.
+// String returns the event as one line of text.
 func (e SizeEvent) String() string {
 	return fmt.Sprintf("%s %s %d -> %d (waiting %d for %v, service %v, dial %v, busy %.2f, at most %.2f in %d s)",
 		e.At.Format(time.RFC3339), e.Reason, e.From, e.To, e.State.Waiting, e.State.OldestWait,
-		e.State.Service, e.State.DialTime, e.State.Busy, e.State.BusyMax, e.State.Window)
+		e.State.ServiceTime, e.State.DialTime, e.State.Busy, e.State.BusyMax, e.State.Window)
 }
 
-// SizeEvents is the number of events that a pool remembers.
+// SizeEvents is the number of events that a pool keeps.
 const SizeEvents = 64
 
-// load measures how many connections are lent, weighted by time. The pool's lock
-// guards it.
+// load measures the time-weighted numbers of open and acquired connections. The
+// pool's lock guards it.
 type load struct {
 	open, inUse int
 
-	at       time.Duration // until when the sums below are counted
-	connTime time.Duration // sum over all connections of the time they were open
-	busyTime time.Duration // of the time they were lent
+	at       time.Duration // up to when the sums below are counted
+	connTime time.Duration // sum of the time that connections were open
+	busyTime time.Duration // sum of the time that connections were acquired
 
 	tickAt, tickConn, tickBusy time.Duration // at, connTime and busyTime at the last tick
 
-	busy  [SizeWindow]float64 // ring of the last ticks
-	ticks int                 // ticks so far
+	busy  [SizeWindow]float64 // ring buffer of the last ticks
+	ticks int                 // total
 	util  float64             // of the last tick
 }
 
-// upTo counts until now. It must be called before open or inUse change.
-func (l *load) upTo(now time.Duration) {
+// advance counts up to now. It must be called before open or inUse changes.
+func (l *load) advance(now time.Duration) {
 	dt := now - l.at
 	l.connTime += dt * time.Duration(l.open)
 	l.busyTime += dt * time.Duration(l.inUse)
@@ -193,7 +188,7 @@ func (l *load) upTo(now time.Duration) {
 
 // tick ends a tick at now.
 func (l *load) tick(now time.Duration) {
-	l.upTo(now)
+	l.advance(now)
 	busy, conn := l.busyTime-l.tickBusy, l.connTime-l.tickConn
 	l.busy[l.ticks%SizeWindow] = float64(busy) / float64(max(1, now-l.tickAt))
 	l.ticks++
@@ -204,9 +199,9 @@ func (l *load) tick(now time.Duration) {
 	l.restart(now)
 }
 
-// restart begins a tick at now without ending one.
+// restart discards the current tick and begins one at now.
 func (l *load) restart(now time.Duration) {
-	l.upTo(now)
+	l.advance(now)
 	l.tickAt, l.tickConn, l.tickBusy = now, l.connTime, l.busyTime
 }
 
@@ -222,7 +217,7 @@ func (l *load) last() (busy, busyMax float64, window int) {
 	return l.busy[(l.ticks-1)%SizeWindow], busyMax, window
 }
 
-// average is an exponentially weighted mean of durations; 0 is none yet.
+// average is an exponentially weighted moving average of durations; 0 means no sample.
 type average time.Duration
 
 func (a *average) add(d time.Duration, weight float64) {

@@ -9,11 +9,11 @@ import (
 
 const ms = time.Millisecond
 
-// resting is a pool of 4 that has known its load for long.
-func resting(change func(*SizeState)) SizeState {
+// steady is the state of a pool of 4 connections with a long, steady history.
+func steady(change func(*SizeState)) SizeState {
 	s := SizeState{
 		Min: 2, Max: 10, ScaleUpAt: 0.8, ScaleDownAt: 0.3, Open: 4, MaxDials: 4,
-		Service: 20 * ms, DialTime: 60 * ms, SinceGrowth: time.Hour, SinceOverload: time.Hour, Window: SizeWindow,
+		ServiceTime: 20 * ms, DialTime: 60 * ms, SinceGrowth: time.Hour, SinceOverload: time.Hour, Window: SizeWindow,
 	}
 	change(&s)
 	return s
@@ -25,39 +25,39 @@ func TestDecide(t *testing.T) {
 		state SizeState
 		want  Decision
 	}{
-		{"nobody waits", resting(func(s *SizeState) {}), Decision{}},
-		{"the queue is shorter than a dial", resting(func(s *SizeState) { s.Waiting = 12 }), Decision{Elided: true, Recheck: 60*ms + 1}},
-		{"the queue outlasts a dial", resting(func(s *SizeState) { s.Waiting = 13 }), Decision{Reason: SizeDemand, Dial: 1, Recheck: 60*ms + 1}},
-		{"it outlasts several", resting(func(s *SizeState) { s.Waiting = 100 }), Decision{Reason: SizeDemand, Dial: 4}},
-		{"somebody waits for longer than a dial", resting(func(s *SizeState) { s.Waiting, s.OldestWait = 1, 61*ms }), Decision{Reason: SizeDemand, Dial: 1}},
-		{"a dial for each is under way", resting(func(s *SizeState) { s.Waiting, s.Dialing, s.OldestWait = 2, 2, time.Second }), Decision{}},
-		{"at Max", resting(func(s *SizeState) { s.Waiting, s.Open, s.Dialing = 100, 8, 2 }), Decision{}},
-		{"up to Max", resting(func(s *SizeState) { s.Waiting, s.Open = 100, 9 }), Decision{Reason: SizeDemand, Dial: 1}},
-		{"no dial is allowed", resting(func(s *SizeState) { s.Waiting, s.MaxDials = 100, 0 }), Decision{}},
-		{"at the start", resting(func(s *SizeState) {
-			s.Waiting, s.Open, s.DialTime, s.Service, s.MaxDials, s.Window = 5, 0, 0, 0, 2, 0
+		{"nobody waits", steady(func(s *SizeState) {}), Decision{}},
+		{"the queue is shorter than a dial", steady(func(s *SizeState) { s.Waiting = 12 }), Decision{Recheck: 60*ms + 1}},
+		{"the queue outlasts a dial", steady(func(s *SizeState) { s.Waiting = 13 }), Decision{Reason: SizeDemand, Dial: 1, Recheck: 60*ms + 1}},
+		{"it outlasts several", steady(func(s *SizeState) { s.Waiting = 100 }), Decision{Reason: SizeDemand, Dial: 4}},
+		{"somebody waits for longer than a dial", steady(func(s *SizeState) { s.Waiting, s.OldestWait = 1, 61*ms }), Decision{Reason: SizeDemand, Dial: 1}},
+		{"a dial for each is under way", steady(func(s *SizeState) { s.Waiting, s.Dialing, s.OldestWait = 2, 2, time.Second }), Decision{}},
+		{"at Max", steady(func(s *SizeState) { s.Waiting, s.Open, s.Dialing = 100, 8, 2 }), Decision{}},
+		{"up to Max", steady(func(s *SizeState) { s.Waiting, s.Open = 100, 9 }), Decision{Reason: SizeDemand, Dial: 1}},
+		{"no dial is allowed", steady(func(s *SizeState) { s.Waiting, s.MaxDials = 100, 0 }), Decision{}},
+		{"at the start", steady(func(s *SizeState) {
+			s.Waiting, s.Open, s.DialTime, s.ServiceTime, s.MaxDials, s.Window = 5, 0, 0, 0, 2, 0
 		}), Decision{Reason: SizeDemand, Dial: 2}},
-		{"the service time is unknown", resting(func(s *SizeState) { s.Waiting, s.Open, s.Service = 1, 1, 0 }), Decision{Elided: true, Recheck: 60*ms + 1}},
-		{"a ping keeps a connection away", resting(func(s *SizeState) { s.Waiting, s.Away = 1, 1 }), Decision{Reason: SizeDemand, Dial: 1}},
-		{"an overload is not over", resting(func(s *SizeState) { s.Waiting, s.SinceOverload = 100, 4*time.Second }), Decision{Recheck: time.Second}},
-		{"an overload is not over, below Min", resting(func(s *SizeState) { s.Waiting, s.Open, s.SinceOverload = 100, 1, 4*time.Second }), Decision{Reason: SizeDemand, Dial: 1, Recheck: time.Second}},
+		{"the service time is unknown", steady(func(s *SizeState) { s.Waiting, s.Open, s.ServiceTime = 1, 1, 0 }), Decision{Recheck: 60*ms + 1}},
+		{"a connection is being pinged", steady(func(s *SizeState) { s.Waiting, s.Pinging = 1, 1 }), Decision{Reason: SizeDemand, Dial: 1}},
+		{"an overload was recent", steady(func(s *SizeState) { s.Waiting, s.SinceOverload = 100, 4*time.Second }), Decision{Recheck: time.Second}},
+		{"an overload was recent, below Min", steady(func(s *SizeState) { s.Waiting, s.Open, s.SinceOverload = 100, 1, 4*time.Second }), Decision{Reason: SizeDemand, Dial: 1, Recheck: time.Second}},
 
-		{"utilisation 0.80", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 3.2, 3.2 }), Decision{Reason: SizeAhead, Dial: 1}},
-		{"utilisation 0.79", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 3.16, 3.16 }), Decision{}},
-		{"utilisation 1", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 4, 4 }), Decision{Reason: SizeAhead, Dial: 2}},
-		{"utilisation 1 without a tick", resting(func(s *SizeState) { s.Busy, s.BusyMax = 4, 4 }), Decision{}},
-		{"utilisation 1 at Max", resting(func(s *SizeState) { s.Tick, s.Open, s.Busy, s.BusyMax = true, 10, 10, 10 }), Decision{}},
-		{"utilisation 1 after an overload", resting(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax, s.SinceOverload = true, 4, 4, 0 }), Decision{}},
-		{"utilisation 0.30", resting(func(s *SizeState) { s.Tick, s.BusyMax = true, 1.2 }), Decision{Reason: SizeShrunk, Close: 1}},
-		{"utilisation 0.31", resting(func(s *SizeState) { s.Tick, s.BusyMax = true, 1.24 }), Decision{}},
-		{"soon after growth", resting(func(s *SizeState) { s.Tick, s.SinceGrowth = true, 1900*ms }), Decision{}},
-		{"too little is known", resting(func(s *SizeState) { s.Tick, s.Window = true, 29 }), Decision{}},
-		{"at Min", resting(func(s *SizeState) { s.Tick, s.Open = true, 2 }), Decision{}},
-		{"never under what is needed", resting(func(s *SizeState) { s.Tick, s.Open, s.BusyMax, s.ScaleDownAt = true, 4, 2.9, 0.75 }), Decision{}},
+		{"utilisation 0.80", steady(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 3.2, 3.2 }), Decision{Reason: SizeUtilisation, Dial: 1}},
+		{"utilisation 0.79", steady(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 3.16, 3.16 }), Decision{}},
+		{"utilisation 1", steady(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax = true, 4, 4 }), Decision{Reason: SizeUtilisation, Dial: 2}},
+		{"utilisation 1 without a tick", steady(func(s *SizeState) { s.Busy, s.BusyMax = 4, 4 }), Decision{}},
+		{"utilisation 1 at Max", steady(func(s *SizeState) { s.Tick, s.Open, s.Busy, s.BusyMax = true, 10, 10, 10 }), Decision{}},
+		{"utilisation 1 after an overload", steady(func(s *SizeState) { s.Tick, s.Busy, s.BusyMax, s.SinceOverload = true, 4, 4, 0 }), Decision{}},
+		{"utilisation 0.30", steady(func(s *SizeState) { s.Tick, s.BusyMax = true, 1.2 }), Decision{Reason: SizeLowUtilisation, Close: 1}},
+		{"utilisation 0.31", steady(func(s *SizeState) { s.Tick, s.BusyMax = true, 1.24 }), Decision{}},
+		{"soon after growth", steady(func(s *SizeState) { s.Tick, s.SinceGrowth = true, 1900*ms }), Decision{}},
+		{"too little is known", steady(func(s *SizeState) { s.Tick, s.Window = true, 29 }), Decision{}},
+		{"at Min", steady(func(s *SizeState) { s.Tick, s.Open = true, 2 }), Decision{}},
+		{"never below the load", steady(func(s *SizeState) { s.Tick, s.Open, s.BusyMax, s.ScaleDownAt = true, 4, 2.9, 0.75 }), Decision{}},
 
-		{"overload", resting(func(s *SizeState) { s.Overload, s.Open = true, 10 }), Decision{Reason: SizeOverload, Close: 3}},
-		{"overload of few", resting(func(s *SizeState) { s.Overload, s.Open = true, 2 }), Decision{Reason: SizeOverload}},
-		{"overload below Min", resting(func(s *SizeState) { s.Overload, s.Open = true, 1 }), Decision{Reason: SizeOverload}},
+		{"overload", steady(func(s *SizeState) { s.Overload, s.Open = true, 10 }), Decision{Reason: SizeOverload, Close: 3}},
+		{"overload of few", steady(func(s *SizeState) { s.Overload, s.Open = true, 2 }), Decision{Reason: SizeOverload}},
+		{"overload below Min", steady(func(s *SizeState) { s.Overload, s.Open = true, 1 }), Decision{Reason: SizeOverload}},
 		{"nothing at all", SizeState{Tick: true}, Decision{}},
 	} {
 		if got := Decide(test.state); got != test.want {
@@ -69,7 +69,7 @@ func TestDecide(t *testing.T) {
 func TestLatencyAloneNeverShrinks(t *testing.T) {
 	for service := ms; service < time.Hour; service *= 3 {
 		for busy := 0.31; busy <= 1; busy += 0.1 {
-			s := resting(func(s *SizeState) { s.Tick, s.Service, s.Busy, s.BusyMax = true, service, 4*busy, 4*busy })
+			s := steady(func(s *SizeState) { s.Tick, s.ServiceTime, s.Busy, s.BusyMax = true, service, 4*busy, 4*busy })
 			if d := Decide(s); d.Close > 0 {
 				t.Errorf("service time %v, busy %v: %+v", service, busy, d)
 			}
@@ -103,7 +103,7 @@ func TestPoolGrowsAndShrinksWithTheLoad(t *testing.T) {
 			}
 		}
 		load(30, 5*time.Second)
-		if st := p.Stats(); st.Open != 10 || st.Peak != 10 || st.UpsDemand == 0 || st.Utilisation < 0.9 || st.Elided == 0 {
+		if st := p.Stats(); st.Open != 10 || st.Peak != 10 || st.GrownOnDemand == 0 || st.Utilisation < 0.9 {
 			t.Errorf("%+v", st)
 		}
 		sleep(15 * time.Second)
@@ -112,7 +112,7 @@ func TestPoolGrowsAndShrinksWithTheLoad(t *testing.T) {
 		}
 		sleep(time.Minute)
 		st := p.Stats()
-		if st.Open != 2 || st.Downs != 8 || st.ClosedBy[ClosedShrunk] != 8 || st.Target != 2 || st.BusyMax != 0 {
+		if st.Open != 2 || st.Shrunk != 8 || st.ClosedBy[ClosedShrunk] != 8 || st.Target != 2 || st.BusyMax != 0 {
 			t.Errorf("%+v", st)
 		}
 		if st.BusyTime <= 0 || st.ConnTime <= st.BusyTime {
@@ -123,8 +123,8 @@ func TestPoolGrowsAndShrinksWithTheLoad(t *testing.T) {
 		}
 		sleep(time.Hour) // a pool at rest does not tick
 		events := p.SizeEvents()
-		if first, last := events[0], events[len(events)-1]; first.Reason != SizeRefilled || last.Reason != SizeAsleep ||
-			!strings.Contains(events[len(events)-2].String(), " shrunk 3 -> 2 (waiting 0 for 0s, service 20ms, dial 60ms, busy 0.00, at most 0.00 in 30 s)") {
+		if first, last := events[0], events[len(events)-1]; first.Reason != SizeBelowMin || last.Reason != SizeIdleShutdown ||
+			!strings.Contains(events[len(events)-2].String(), " low_utilisation 3 -> 2 (waiting 0 for 0s, service 20ms, dial 60ms, busy 0.00, at most 0.00 in 30 s)") {
 			t.Errorf("%s", events)
 		}
 	})
@@ -135,7 +135,7 @@ func TestUtilisationAloneGrowsAhead(t *testing.T) {
 		warm(t, p)
 		leases := mustAcquire(t, p, 2)
 		sleep(1100 * ms)
-		if st := p.Stats(); st.Open != 3 || st.UpsAhead != 1 || st.UpsDemand != 0 {
+		if st := p.Stats(); st.Open != 3 || st.GrownOnUtilisation != 1 || st.GrownOnDemand != 0 {
 			t.Errorf("%+v", st)
 		}
 		releaseAll(leases)
@@ -163,7 +163,7 @@ func TestLongestIdleIsClosedFirst(t *testing.T) {
 func TestOverload(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, p *Pool[*link], s *peer) {
 		leases := mustAcquire(t, p, 10)
-		for range 10 { // refused together: one overload
+		for range 10 { // several reports within a second are one overload
 			p.Overloaded()
 		}
 		if st := p.Stats(); st.Target != 7 || st.Open != 10 || st.Overloads != 10 {

@@ -7,54 +7,54 @@ import (
 	"time"
 )
 
-// CloseReason says why the pool let go of a connection.
+// CloseReason says why the pool closed a connection.
 type CloseReason uint8
 
 // The reasons for closing a connection.
 const (
-	ClosedBroken    CloseReason = iota // its lease was released with an error
-	ClosedDied                         // it said that it died
-	ClosedPing                         // it failed a ping
-	ClosedSlowPing                     // callers waited for longer than a dial takes while it was out for a ping
-	ClosedAge                          // MaxLifetime
-	ClosedShrunk                       // too many, by the sizing rule
-	ClosedOverload                     // too many, as the server said
-	ClosedAsleep                       // IdleShutdown
-	ClosedReclaimed                    // its lease was dropped without Release
-	ClosedPool                         // Close
-	ClosedAborted                      // Close did not wait for its lease any longer
+	ClosedBroken       CloseReason = iota // its lease was released with an error
+	ClosedDied                            // it was found dead while idle or when released
+	ClosedPingFailed                      // a ping failed or timed out
+	ClosedSlowPing                        // its ping took longer than a dial while a caller waited
+	ClosedMaxLifetime                     // MaxLifetime was reached
+	ClosedShrunk                          // utilisation stayed under ScaleDownAt
+	ClosedOverload                        // the server was overloaded
+	ClosedIdleShutdown                    // no lease for IdleShutdown
+	ClosedLeaked                          // its lease became unreachable without Release
+	ClosedPoolClosed                      // the pool was closed while it was not in use
+	ClosedForced                          // the pool was closed and stopped waiting for its lease
 
 	// CloseReasons is the number of reasons.
 	CloseReasons = iota
 )
 
-var closeReasons = [CloseReasons]string{"broken", "died", "ping", "slow_ping", "age", "shrunk", "overload", "asleep", "reclaimed", "pool", "aborted"}
+var closeReasons = [CloseReasons]string{"broken", "died", "ping_failed", "slow_ping", "max_lifetime", "shrunk", "overload", "idle_shutdown", "leaked", "pool_closed", "force_closed"}
 
-// String returns the reason as one word.
+// String returns the reason in snake case.
 func (r CloseReason) String() string { return closeReasons[r] }
 
-// StaleReason says how the pool noticed that a connection is not to be lent as
-// it is.
+// StaleReason says why a connection could not be reused without validation or
+// replacement.
 type StaleReason uint8
 
-// The ways to notice a stale connection.
+// The reasons for a stale connection.
 const (
-	StaleDied       StaleReason = iota // it said so
-	StalePing                          // it failed a ping
-	StaleAge                           // MaxLifetime
-	StaleIdle                          // silent for StaleAfter, or the machine slept
-	StaleGeneration                    // the network was reset
+	StaleDied         StaleReason = iota // it was found dead
+	StalePingFailed                      // a ping failed or timed out
+	StaleMaxLifetime                     // MaxLifetime was reached
+	StaleIdle                            // not known to be alive since StaleAfter, a suspend of the machine or an ErrNoResponse
+	StaleNetworkReset                    // a network reset happened since it was last alive
 
 	// StaleReasons is the number of reasons.
 	StaleReasons = iota
 )
 
-var staleReasons = [StaleReasons]string{"died", "ping", "age", "idle", "generation"}
+var staleReasons = [StaleReasons]string{"died", "ping_failed", "max_lifetime", "idle", "network_reset"}
 
-// String returns the reason as one word.
+// String returns the reason in snake case.
 func (r StaleReason) String() string { return staleReasons[r] }
 
-// histogramBounds are the upper bounds of a Histogram's buckets but the last.
+// histogramBounds are the upper bounds of all buckets of a Histogram but the last.
 var histogramBounds = [...]time.Duration{
 	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
 	1 * time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
@@ -67,7 +67,7 @@ var histogramBounds = [...]time.Duration{
 // Histogram but the last, which has none.
 func HistogramBounds() []time.Duration { return append([]time.Duration(nil), histogramBounds[:]...) }
 
-// Histogram counts durations.
+// Histogram is a histogram of durations.
 type Histogram struct {
 	Buckets [len(histogramBounds) + 1]uint64 // not cumulative; see HistogramBounds
 	Count   uint64
@@ -80,106 +80,103 @@ func (h *Histogram) add(d time.Duration) {
 	h.Sum += d
 }
 
-// Stats is what a pool counted, as of one moment. At every moment
+// Stats is a snapshot of a pool's gauges and counters. In every snapshot
 //
 //	Opened   == Closed + Open
 //	Dials    == Opened + DialFailures + Dialing
-//	Open     == Idle + InUse + Away
-//	Calls    == Acquired + Timeouts + Cancelled + Rejected + DialErrors + Refused + Waiting
-//	Acquired == Returned + Abandoned + Reclaimed + Aborted + InUse
-//	PingsSent == PingTimes.Count + PingsFailed + PingsCut + Away
+//	Open     == Idle + InUse + Pinging
+//	Calls    == Acquired + Timeouts + Cancelled + QueueFull + DialErrors + PoolClosed + Waiting
+//	Acquired == Returned + ReleasedUnused + Leaked + ForceClosed + InUse
+//	PingsSent == PingTimes.Count + PingsFailed + PingsCancelled + Pinging
 type Stats struct {
-	// The state of this moment.
+	// Gauges.
 
 	Open        int           // connections
-	Idle        int           // of these, with the pool
-	InUse       int           // lent
-	Away        int           // out for a ping
-	Dialing     int           // dials under way
+	Idle        int           // of Open, not in use
+	InUse       int           // of Open, acquired
+	Pinging     int           // of Open, being pinged
+	Dialing     int           // dials in flight
 	Waiting     int           // callers in the queue
-	OldestWait  time.Duration // how long the first of them has waited
-	Target      int           // the size that the pool steers at
-	Peak        int           // the largest Open so far
-	Asleep      bool          // after IdleShutdown, until the next Acquire
-	Utilisation float64       // connections lent / open during the last second, 0 to 1
-	BusyMax     float64       // connections lent during the busiest second of the last 30
-	Service     time.Duration // how long a lease lasts, on average over the last ones
-	DialTime    time.Duration // how long a dial takes, on average over the last ones
-	PingTime    time.Duration // how long a ping takes, on average over the last ones
+	OldestWait  time.Duration // how long the first caller in the queue has waited
+	Target      int           // desired number of connections
+	Peak        int           // maximum of Open since the pool was created
+	Asleep      bool          // after IdleShutdown, until the next Acquire or Warm
+	Utilisation float64       // connections acquired / open over the last second, 0 to 1
+	BusyMax     float64       // mean of connections acquired in the busiest of the last 30 seconds
+	ServiceTime time.Duration // moving average of the time from Acquire to Release
+	DialTime    time.Duration // moving average of successful dials
+	PingTime    time.Duration // moving average of successful pings
 
-	// What callers got. They only grow, as all below.
+	// Counters of calls of Acquire and TryAcquire.
 
-	Calls      uint64    // of Acquire, less those whose context was over before they began
-	Acquired   uint64    // connections given to callers
-	Waits      uint64    // calls that had to wait, whatever their end
-	WaitTimes  Histogram // of calls that had to wait, whatever their end; less those that wait still
-	Timeouts   uint64    // calls that waited to their deadline
-	Cancelled  uint64    // calls that were cancelled while they waited
-	Rejected   uint64    // calls refused because MaxWaiters waited
-	DialErrors uint64    // calls ended by a failed dial
-	Refused    uint64    // calls ended by Close
-	Returned   uint64    // leases that were released
-	Abandoned  uint64    // connections given to a caller who gave them back unused, or had just given up; the next one got them
-	Reclaimed  uint64    // leases that were dropped without Release, found by the garbage collector
-	Aborted    uint64    // leases that Close did not wait for any longer
+	Calls          uint64    // calls, except those whose context was done before and failed calls of TryAcquire
+	Acquired       uint64    // connections acquired
+	Waits          uint64    // calls that had to wait, whatever their result
+	WaitTimes      Histogram // duration of waits that have ended, whatever their result
+	Timeouts       uint64    // calls whose deadline passed while they waited
+	Cancelled      uint64    // calls whose context was cancelled while they waited
+	QueueFull      uint64    // calls that failed because MaxWaiters callers were waiting
+	DialErrors     uint64    // calls that failed because a dial failed
+	PoolClosed     uint64    // calls that failed because the pool was closed
+	Returned       uint64    // leases released after use
+	ReleasedUnused uint64    // leases released unused, and connections whose caller's context was done on delivery
+	Leaked         uint64    // leases that became unreachable without Release
+	ForceClosed    uint64    // leases whose connection was closed because Close stopped waiting
 
-	// FirstUseFailures counts leases released with an error, but for
-	// context.Canceled, whose connection had been idle and was called healthy: what
-	// keep-alive is there to prevent.
+	// FirstUseFailures counts leases released with an error other than
+	// context.Canceled on a connection that had been idle and was considered
+	// healthy. Keep-alive exists to prevent these.
 	FirstUseFailures uint64
 
-	// What was done with connections.
+	// Counters of connections.
 
-	Dials         uint64
-	DialFailures  uint64
-	DialTimes     Histogram // of dials that have ended, failed ones included
-	Opened        uint64
-	Closed        uint64 // those that are being closed included
-	ClosedBy      [CloseReasons]uint64
-	CloseFailures uint64 // connections whose Close gave an error
+	Dials        uint64               // dials started
+	DialFailures uint64               // dials that failed
+	DialTimes    Histogram            // duration of dials, including failed ones
+	Opened       uint64               // connections opened
+	Closed       uint64               // connections closed or being closed
+	ClosedBy     [CloseReasons]uint64 // connections closed, by reason
 
-	PingsSent    uint64
-	PingsFailed  uint64    // answered with an error or not in time
-	PingTimeouts uint64    // of these, not in time
-	PingsCut     uint64    // given up because of Close or callers that waited
-	PingTimes    Histogram // of pings that succeeded
+	PingsSent      uint64    // pings sent
+	PingsFailed    uint64    // pings that failed or timed out
+	PingTimeouts   uint64    // pings that timed out
+	PingsCancelled uint64    // pings cancelled by Close or because a caller waited
+	PingTimes      Histogram // duration of successful pings
 
-	Stale           [StaleReasons]uint64 // connections found stale, by reason
-	Refreshes       uint64               // connections replaced by a new one before or because they went stale
-	RefreshFailures uint64               // of such dials, failed
-	Resets          uint64               // times the network was taken to have failed
+	Stale     [StaleReasons]uint64 // connections found stale, by reason
+	Refreshes uint64               // connections dialled to replace one that expired or was lost
+	Resets    uint64               // network resets: two connection failures within a second
 
-	// What was decided about the size.
+	// Counters of sizing decisions.
 
-	UpsDemand uint64 // dials because the queue would have outlasted them
-	UpsAhead  uint64 // dials because utilisation reached ScaleUpAt
-	Downs     uint64 // connections closed because utilisation stayed under ScaleDownAt
-	Overloads uint64 // calls of Overloaded
-	Elided    uint64 // callers for whom no dial was started because the queue was expected to move sooner
+	GrownOnDemand      uint64 // dials started because the queue would outlast a dial
+	GrownOnUtilisation uint64 // dials started because utilisation reached ScaleUpAt
+	Shrunk             uint64 // connections closed because utilisation stayed under ScaleDownAt
+	Overloads          uint64 // calls of Overloaded
 
-	ConnTime time.Duration // sum over all connections of the time they were open
-	BusyTime time.Duration // of the time they were lent
+	ConnTime time.Duration // sum of the time that connections were open
+	BusyTime time.Duration // sum of the time that connections were acquired
 }
 
-// Stats returns what the pool counted, as of one moment.
+// Stats returns a snapshot of the gauges and counters.
 func (p *Pool[C]) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.clock()
-	p.load.upTo(now)
+	p.load.advance(now)
 	s := p.count
-	s.Open, s.Idle, s.InUse, s.Away = p.load.open, len(p.idle), p.load.inUse, p.away
+	s.Open, s.Idle, s.InUse, s.Pinging = p.load.open, len(p.idle), p.load.inUse, p.pinging
 	s.Dialing, s.Waiting, s.OldestWait = p.dialing, p.waiters.len, p.waiters.oldest(now)
 	s.Target, s.Asleep = p.target, p.asleep
 	s.Utilisation = p.load.util
 	_, s.BusyMax, _ = p.load.last()
-	s.Service, s.DialTime, s.PingTime = time.Duration(p.service), time.Duration(p.dialTime), time.Duration(p.pingTime)
+	s.ServiceTime, s.DialTime, s.PingTime = time.Duration(p.serviceTime), time.Duration(p.dialTime), time.Duration(p.pingTime)
 	s.ConnTime, s.BusyTime = p.load.connTime, p.load.busyTime
 	return s
 }
 
-// SizeEvents returns the last changes of the pool's size, at most SizeEvents,
-// the oldest first.
+// SizeEvents returns the last changes of the pool's size, oldest first. There are at
+// most SizeEvents.
 func (p *Pool[C]) SizeEvents() []SizeEvent {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,7 +188,7 @@ func (p *Pool[C]) SizeEvents() []SizeEvent {
 	return events
 }
 
-// countFailedWait counts the end of a wait by the caller's context.
+// countFailedWait counts a wait that ended with the caller's context.
 func (s *Stats) countFailedWait(err error, wait time.Duration) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.Timeouts++

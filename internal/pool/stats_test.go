@@ -35,10 +35,10 @@ func TestReasonsHaveNames(t *testing.T) {
 	for r := range StaleReason(StaleReasons) {
 		seen["stale "+r.String()] = true
 	}
-	for r := range SizeAsleep + 1 {
+	for r := range SizeIdleShutdown + 1 {
 		seen["size "+r.String()] = true
 	}
-	if want := CloseReasons + StaleReasons + int(SizeAsleep) + 1; len(seen) != want || seen["closed "] || seen["stale "] || seen["size "] {
+	if want := CloseReasons + StaleReasons + int(SizeIdleShutdown) + 1; len(seen) != want || seen["closed "] || seen["stale "] || seen["size "] {
 		t.Errorf("%d names for %d reasons: %v", len(seen), want, seen)
 	}
 }

@@ -1,10 +1,9 @@
-// Package schema creates and upgrades the tables by numbered migrations.
+// Package schema creates and upgrades the database schema by numbered migrations.
 //
-// A migration is a file NNNN_name.sql, applied as one batch whose first
-// statement records the number under a primary key. That statement fails when
-// another process was faster, so the version is re-checked inside the very
-// transaction that would apply the migration twice. Files that have been
-// released are never changed.
+// A migration is a file NNNN_name.sql, applied in one transaction whose first statement
+// inserts its number as a primary key. That statement fails if another process has
+// already applied the migration, so that none is applied twice. Released files are never
+// changed.
 package schema
 
 import (
@@ -22,18 +21,19 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// NewerError refuses a database that a newer program has upgraded.
+// NewerError is returned for a database that a newer program has upgraded.
 type NewerError struct {
-	Found, Known int64
+	Found int64 // schema version of the database
+	Known int64 // newest version that this program knows
 }
 
 func (e *NewerError) Error() string {
 	return fmt.Sprintf("the database has schema version %d, this program knows versions up to %d; use a newer episodic", e.Found, e.Known)
 }
 
-// ForeignError refuses a database that holds another program's tables.
+// ForeignError is returned for a database that contains another program's tables.
 type ForeignError struct {
-	Tables []string
+	Tables []string // names of tables and views, at most 5
 }
 
 func (e *ForeignError) Error() string {
@@ -41,13 +41,12 @@ func (e *ForeignError) Error() string {
 		strings.Join(e.Tables, ", "))
 }
 
-// ErrEmpty says that the database holds no tables at all.
+// ErrEmpty is returned by Migrate for a database without tables.
 var ErrEmpty = errors.New("the database is empty")
 
-// Migrate brings the database to the newest version; an empty one only if create
-// is set, otherwise it returns ErrEmpty. Any number of processes may call it at
-// once. It returns a *NewerError or a *ForeignError without having changed
-// anything.
+// Migrate upgrades the database to the newest version. It returns ErrEmpty for an empty
+// database unless create is set. Any number of processes may call it concurrently. It
+// returns a *NewerError or a *ForeignError without having changed anything.
 func Migrate(ctx context.Context, e engine.Engine, create bool) error {
 	migrations, err := load(files)
 	if err != nil {
@@ -56,7 +55,7 @@ func Migrate(ctx context.Context, e engine.Engine, create bool) error {
 	return migrate(ctx, e, migrations, create)
 }
 
-// migrations[i] leads from version i to i+1.
+// migrate applies the missing migrations. migrations[i] upgrades from version i to i+1.
 func migrate(ctx context.Context, e engine.Engine, migrations [][]engine.Stmt, create bool) error {
 	known := int64(len(migrations))
 	for {
@@ -88,8 +87,8 @@ func apply(ctx context.Context, e engine.Engine, to int64, stmts []engine.Stmt) 
 		Args: []engine.Value{to, time.Now().UnixMicro()},
 	}
 	if to == 1 {
-		// The first migration creates the table of migrations, which fails too
-		// when it exists.
+		// The first migration creates the table of migrations, which also fails if it
+		// was already applied.
 		stmts = append(stmts[:len(stmts):len(stmts)], record)
 	} else {
 		stmts = append([]engine.Stmt{record}, stmts...)
@@ -98,13 +97,13 @@ func apply(ctx context.Context, e engine.Engine, to int64, stmts []engine.Stmt) 
 	return err
 }
 
-// version returns 0 for an empty database.
+// version returns the schema version, 0 for an empty database.
 func version(ctx context.Context, e engine.Engine) (int64, error) {
 	r, err := e.Query(ctx, engine.Stmt{SQL: "SELECT max(version) FROM episodic_migrations"})
 	if err == nil {
 		v, ok := r[0].Rows[0][0].(int64)
 		if !ok {
-			return 0, fmt.Errorf("table episodic_migrations holds %v instead of a version", r[0].Rows[0][0])
+			return 0, fmt.Errorf("table episodic_migrations contains %v, not a version", r[0].Rows[0][0])
 		}
 		return v, nil
 	}
@@ -118,7 +117,7 @@ func version(ctx context.Context, e engine.Engine) (int64, error) {
 		return 0, err
 	}
 	if r[0].Rows[0][1] == int64(1) {
-		return version(ctx, e) // another process created it since the first look
+		return version(ctx, e) // another process has created it since the first query
 	}
 	foreign := &ForeignError{}
 	for _, row := range r[0].Rows {
@@ -127,8 +126,7 @@ func version(ctx context.Context, e engine.Engine) (int64, error) {
 	return 0, foreign
 }
 
-// load reads the migrations in the order of their numbers, which must have no
-// gap.
+// load reads the migrations in numerical order. The numbers must be consecutive.
 func load(dir fs.FS) ([][]engine.Stmt, error) {
 	names, err := fs.Glob(dir, "*.sql")
 	if err != nil {

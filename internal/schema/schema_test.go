@@ -146,7 +146,7 @@ func TestDeletingTakesEverythingOfAnEpisode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, seq := range []string{"1", "2"} {
-		exec(t, e, "INSERT INTO episodes VALUES("+seq+", x'0"+seq+"', '', '', '', '', 0, 0, 1, 0, x'')")
+		exec(t, e, "INSERT INTO episodes VALUES("+seq+", x'0"+seq+"', '', '', '', '', 0, 0, 1, 0, x'', 0, 0)")
 		exec(t, e, "INSERT INTO runs VALUES("+seq+", 1, 1, NULL, x'')")
 		exec(t, e, "INSERT INTO tags VALUES('t', "+seq+", 0)")
 		exec(t, e, "INSERT INTO embeddings VALUES('episode', x'0"+seq+"', 'm', 1, x'00')")

@@ -15,6 +15,10 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
+// maxAnswer bounds the values of an answer in bytes, but for its last row, as
+// libSQL servers do. It bounds the memory of whoever asks for too much.
+const maxAnswer = 10 << 20
+
 // maxStmts bounds the prepared statements that a connection keeps; the Store's
 // SQL has fewer variants.
 const maxStmts = 256
@@ -143,13 +147,20 @@ func collect(rows *sql.Rows) (out [][]engine.Value, err error) {
 		return nil, err
 	}
 	into := make([]any, len(cols))
+	size := 0
 	for rows.Next() {
+		if size > maxAnswer {
+			return nil, &engine.Error{Kind: engine.KindTooLarge, Stmt: -1, Err: fmt.Errorf("answer exceeds %d bytes", maxAnswer)}
+		}
 		row := make([]engine.Value, len(cols))
 		for i := range row {
 			into[i] = &row[i]
 		}
 		if err := rows.Scan(into...); err != nil {
 			return nil, err
+		}
+		for _, v := range row {
+			size += engine.ValueSize(v)
 		}
 		out = append(out, row)
 	}

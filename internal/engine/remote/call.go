@@ -212,7 +212,7 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 	c.lease, c.failed = nil, nil
 	if !e.breaker.TryAcquirePermit() {
 		if l != nil {
-			l.GiveBack()
+			l.ReleaseUnused()
 		}
 		return nil, e.errBreakerOpen()
 	}
@@ -400,9 +400,9 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 	case overload:
 		l.Release(nil) // a new connection would be one more thing to do for it
 	case failed && !transport.Sent && !conn.dead() && conn.InFlight() == 0:
-		l.GiveBack() // nothing was given to it, as without a token
+		l.ReleaseUnused() // nothing was given to it, as without a token
 	case failed && errors.Is(err, context.DeadlineExceeded):
-		l.Release(pool.ErrSilent)
+		l.Release(pool.ErrNoResponse)
 	case failed && ctx.Err() != nil:
 		l.Release(context.Canceled) // the connection is lost through no fault of its own
 	default:

@@ -141,7 +141,7 @@ func (e *Engine) serveReads() {
 					e.reads.done()
 				})
 			} else if l != nil { // they have all given up
-				l.GiveBack()
+				l.ReleaseUnused()
 			}
 		}
 	}

@@ -20,11 +20,11 @@ func TestChangesByOthersAreSeenAfterPollInterval(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		get(t, c, "a", 3)
 		get(t, c, everything, 3)
-		get(t, c, "c", 2) // of another group
+		get(t, c, "c", 2)
 		s := c.Stats()
 		expect(t, "polls", w.polls, 1)
 		expect(t, "loads", w.loads, 5)
-		expect(t, "foreign", s.InvalidatedForeign, 2)
+		expect(t, "remote", s.InvalidatedRemote, 2)
 		expect(t, "hits", s.Hits, 2)
 	})
 }
@@ -35,7 +35,7 @@ func TestFirstLooksBesideEachOther(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a", "c", "e")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) }) // as of rtt/2
 		time.Sleep(rtt * 3 / 4)
@@ -51,24 +51,24 @@ func TestFirstLooksBesideEachOther(t *testing.T) {
 }
 
 // Any round trip may look at the clock, and so spare the poll.
-func TestObserve(t *testing.T) {
+func TestAnyRequestMayReadTheFeed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, c := loaded(t, rtt/2, Options{}, "a", "c")
 		time.Sleep(4 * time.Second)
 		w.write("a")
-		begun := c.begin()
+		begun := begin(c)
 		expect(t, "since", begun.since, 2)
-		observe(c, begun, w.look(begun.since))
+		apply(c, begun, w.feed(begun.since))
 		get(t, c, "a", 3)
 		time.Sleep(4 * time.Second)
 		get(t, c, "c", 2)
 		expect(t, "polls", w.polls, 0)
 
 		// A look that comes late takes nothing back.
-		observe(c, begun, Look{Seq: 2, Changes: []Change{{Group: 1, Seq: 2}, {Group: -5, Seq: 2}, {Group: 5000, Seq: 2}}})
+		apply(c, begun, Feed[string]{Seq: 2, Changes: []Change[string]{{"c", 2}, {"never loaded", 2}}})
 		get(t, c, "a", 3)
 		expect(t, "loads", w.loads, 3)
-		expect(t, "since", c.begin().since, 3)
+		expect(t, "since", begin(c).since, 3)
 	})
 }
 
@@ -112,7 +112,7 @@ func TestWhatBeganTooEarlyIsRepeated(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a", "c")
-		c := open(t, w.source(), Options{PollInterval: time.Second, PollTimeout: 4 * time.Second})
+		c := open(t, w.load, w.poll, Options{PollInterval: time.Second, PollTimeout: 4 * time.Second})
 		get(t, c, "a", 1)
 		time.Sleep(2 * time.Second)
 		var wg sync.WaitGroup
@@ -132,7 +132,7 @@ func TestWhatBeganTooEarlyIsRepeated(t *testing.T) {
 
 func TestPollBeforeEveryHit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w, c := loaded(t, 0, Options{PollInterval: -1}, "a", "c")
+		w, c := loaded(t, 0, Options{PollEveryHit: true}, "a", "c")
 		for want := int64(3); want < 10; want++ {
 			time.Sleep(time.Millisecond)
 			w.write("a")
@@ -169,7 +169,7 @@ func TestServerDown(t *testing.T) {
 			t.Helper()
 			begin := time.Now()
 			r := get(t, c, "a", 1)
-			if !errors.Is(r.Stale, errDown) || r.Stale.Error() != "look whether the cache is up to date: server is down" || time.Since(begin) != took {
+			if !errors.Is(r.Stale, errDown) || r.Stale.Error() != "poll the change feed: server is down" || time.Since(begin) != took {
 				t.Fatal(r.Stale, time.Since(begin))
 			}
 		}
@@ -211,7 +211,7 @@ func TestServerDown(t *testing.T) {
 
 func TestStaleIfErrorCanBeForbidden(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w, c := loaded(t, rtt/2, Options{StaleIfError: -1}, "a")
+		w, c := loaded(t, rtt/2, Options{DisableStale: true}, "a")
 		w.set(func() { w.err = errDown })
 		time.Sleep(6 * time.Second)
 		if _, err := c.Get(t.Context(), "a"); err != errDown {
@@ -239,35 +239,35 @@ func TestRestoredDatabase(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(rtt / 2)
 		w.write("a", "c", "a", "a", "a")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		get(t, c, "a", 5)
 		get(t, c, "c", 2)
 		w.restore(2)
-		old := c.begin()
+		old := begin(c)
 		time.Sleep(6 * time.Second)
 		get(t, c, "c", 2) // by a poll
 		get(t, c, "a", 0)
 		expect(t, "loads", w.loads, 4)
 		expect(t, "cleared", c.Stats().Cleared, 2)
-		expect(t, "since", c.begin().since, 2)
-		observe(c, old, Look{Seq: 5}) // from before
-		expect(t, "since", c.begin().since, 2)
+		expect(t, "since", begin(c).since, 2)
+		apply(c, old, Feed[string]{Seq: 5}) // from before
+		expect(t, "since", begin(c).since, 2)
 		w.write("a")
 		time.Sleep(6 * time.Second)
 		get(t, c, "a", 3)
 
 		w.restore(1)
 		get(t, c, "e", 0) // by a load, which itself is from another time
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "superseded", c.Stats().Superseded, 1)
 		expect(t, "entries", c.Stats().Entries, 0)
 	})
 }
 
-func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
+func TestWithoutFeedNoEntryIsOlderThanAMinute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a")
-		c := open(t, Source[string, int64]{Load: w.load}, Options{})
+		c := open(t, w.load, nil, Options{})
 		if mode := c.Stats().Mode.String(); mode != "ttl_only" {
 			t.Error(mode)
 		}
@@ -285,7 +285,7 @@ func TestWithoutClockNoEntryIsOlderThanAMinute(t *testing.T) {
 					break
 				}
 			}
-			// The read that saw it, or the refresh, began within the minute.
+			// The read that saw it began within the minute.
 			if age := time.Since(begin); age > time.Minute+7*time.Second || age < 40*time.Second {
 				t.Errorf("seen after %v", age)
 			}
@@ -300,20 +300,20 @@ func TestRestoredDuringRequests(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(time.Second)
 		w.write("a", "c")
-		c := open(t, w.source(), Options{})
+		c := open(t, w.load, w.poll, Options{})
 		get(t, c, "a", 1)
 		time.Sleep(6 * time.Second)
 		var wg sync.WaitGroup
 		wg.Go(func() { get(t, c, "a", 1) }) // polls, then has to load
 		wg.Go(func() { get(t, c, "c", 2) })
-		begun := c.begin()
+		begun := begin(c)
 		time.Sleep(time.Second / 2)
-		observe(c, begun, Look{})
-		observe(c, begun, Look{Seq: 100})
-		expect(t, "since", c.begin().since, 0)
+		apply(c, begun, Feed[string]{})
+		apply(c, begun, Feed[string]{Seq: 100})
+		expect(t, "since", begin(c).since, 0)
 		wg.Wait()
-		expect(t, "since", c.begin().since, 2)
-		expect(t, "discarded", c.Stats().Discarded, 1)
+		expect(t, "since", begin(c).since, 2)
+		expect(t, "superseded", c.Stats().Superseded, 1)
 		get(t, c, "c", 2)
 		expect(t, "loads", w.loads, 4)
 	})
@@ -322,18 +322,151 @@ func TestRestoredDuringRequests(t *testing.T) {
 func TestTimeGoesOnWhileTheMachineSleeps(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, c := loaded(t, 0, Options{}, "a")
-		before := c.watch.now()
-		c.watch.ahead.Add(-int64(time.Minute)) // as if the wall clock had gone on
-		if slept := c.watch.now() - before; slept != time.Minute {
+		before := c.clock.now()
+		c.clock.ahead.Add(-int64(time.Minute)) // as if the wall clock had gone on
+		if slept := c.clock.now() - before; slept != time.Minute {
 			t.Error(slept)
 		}
 		get(t, c, "a", 1)
 		expect(t, "polls", w.polls, 1)
-		c.watch.ahead.Add(int64(time.Hour)) // as if it had been set back
-		if back := c.watch.now() - before; back != time.Minute {
+		c.clock.ahead.Add(int64(time.Hour)) // as if it had been set back
+		if back := c.clock.now() - before; back != time.Minute {
 			t.Error(back)
 		}
 		get(t, c, "a", 1)
 		expect(t, "polls", w.polls, 1)
+	})
+}
+
+func changeOf(key string, seq int64) []Change[string] {
+	return []Change[string]{{Key: key, Seq: seq}}
+}
+
+// A call finds an entry, and before it asks when the feed was read last a poll
+// shows a change of the key: it must see that.
+func TestChangeBetweenLookupAndCheck(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, c := loaded(t, rtt/2, Options{}, "a")
+		found, _ := c.store.GetEntry("a")
+		time.Sleep(6 * time.Second)
+		apply(c, begin(c), Feed[string]{Seq: 2, Changes: changeOf("a", 2)})
+		if c.feed.lastPolled() < c.clock.now() || c.valid(found.Value) {
+			t.Error("the entry is still valid")
+		}
+		expect(t, "entries", c.Stats().Entries, 0)
+	})
+}
+
+// Nor may it be served an entry that has left the store, where the change would not
+// find it.
+func TestChangeOfAnEntryThatHasLeft(t *testing.T) {
+	for name, leave := range map[string]func(c *testCache){
+		"evicted": func(c *testCache) { c.store.SetMaximum(0) },
+		"expired": func(*testCache) { time.Sleep(5*time.Minute + time.Nanosecond) },
+		"replaced": func(c *testCache) {
+			c.count.Loads++
+			c.count.Misses++
+			c.keep("a", &entry[int64]{seq: 2})
+		},
+	} {
+		bubble(t, func(t *testing.T) {
+			_, c := loaded(t, 0, Options{}, "a")
+			found, _ := c.store.GetEntry("a")
+			leave(c)
+			apply(c, begin(c), Feed[string]{Seq: 2, Changes: changeOf("a", 2)})
+			if c.valid(found.Value) {
+				t.Errorf("%s: the entry is still valid", name)
+			}
+			c.store.SetMaximum(uint64(c.opts.MaxBytes))
+		})
+	}
+}
+
+// A value comes back whose snapshot is older than a change that a poll has shown
+// meanwhile: it is not kept, nor served to who asked after the poll.
+func TestChangeDuringALoad(t *testing.T) {
+	for _, test := range []struct {
+		changed string
+		seq     int64
+		kept    bool
+	}{{"a", 5, false}, {"a", 4, true}, {"b", 5, true}, {everything, 5, true}} {
+		bubble(t, func(t *testing.T) {
+			s := stubborn{make(chan *stubbornLoad)}
+			c := open(t, s.load, func(context.Context, int64) (Feed[string], error) { return Feed[string]{Seq: 5}, nil }, Options{})
+			apply(c, begin(c), Feed[string]{Seq: 3})
+			var wg sync.WaitGroup
+			wg.Go(func() { get(t, c, "a", 1) })
+			l := <-s.begun
+			apply(c, begin(c), Feed[string]{Seq: 5, Changes: changeOf(test.changed, test.seq)})
+			if !test.kept {
+				wg.Go(func() { get(t, c, "a", 2) }) // joins, and then loads anew
+				synctest.Wait()
+			}
+			l.end <- Loaded[string, int64]{Value: 1, Feed: Feed[string]{Seq: 4}}
+			if !test.kept {
+				(<-s.begun).end <- Loaded[string, int64]{Value: 2, Feed: Feed[string]{Seq: 5}}
+			}
+			wg.Wait()
+			stats := c.Stats()
+			expect(t, "superseded", stats.Superseded == 1, !test.kept)
+			expect(t, "entries", stats.Entries, 1)
+		})
+	}
+}
+
+// Reads of the feed that overlap are applied in another order than they began.
+func TestFeedReadsOutOfOrder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, c := loaded(t, rtt/2, Options{}, "a", "c")
+		early, late := begin(c), begin(c)
+		w.write("a") // 3
+		shown := w.feed(early.since)
+		w.write("a", "c") // 4, 5
+		apply(c, late, w.feed(late.since))
+		get(t, c, "a", 4)
+		apply(c, early, shown) // 3 is in what was loaded
+		expect(t, "entries", c.Stats().Entries, 1)
+		get(t, c, "a", 4)
+		get(t, c, "c", 5)
+		expect(t, "loads", w.loads, 4)
+		expect(t, "remote", c.Stats().InvalidatedRemote, 2)
+	})
+}
+
+// More changes than the feed lists invalidate everything loaded before them.
+func TestTooManyChanges(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, c := loaded(t, rtt/2, Options{}, "a", "c")
+		w.set(func() { w.all = true })
+		w.write("a")
+		time.Sleep(6 * time.Second)
+		get(t, c, "a", 3)
+		get(t, c, "c", 2)
+		expect(t, "loads", w.loads, 4)
+		time.Sleep(6 * time.Second)
+		get(t, c, "a", 3)
+		get(t, c, "c", 2)
+		expect(t, "loads", w.loads, 4)
+	})
+}
+
+// StaleIfError is for a server that cannot be reached, not for one that refuses.
+func TestStaleOnlyWhileUnreachable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, c := loaded(t, rtt/2, Options{}, "a")
+		refused := errors.New("401")
+		w.set(func() { w.err = refused })
+		time.Sleep(6 * time.Second)
+		for range 2 { // the second during the pause
+			if _, err := c.Get(t.Context(), "a"); err != refused {
+				t.Error(err)
+			}
+		}
+		expect(t, "stale", c.Stats().StaleServed, 0)
+		w.set(func() { w.err = errDown })
+		time.Sleep(pollPause)
+		if r := get(t, c, "a", 1); r.Stale == nil || !r.Cached || r.Age < 6*time.Second {
+			t.Errorf("%+v", r)
+		}
 	})
 }

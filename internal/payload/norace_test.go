@@ -1,5 +1,5 @@
 //go:build !race
 
-package episodic
+package payload
 
 const raceDetector = false

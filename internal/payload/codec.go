@@ -1,0 +1,300 @@
+package payload
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+const (
+	// MaxSize is how many bytes a payload may have before it is compressed. libSQL
+	// servers refuse values over 5,000,000 bytes.
+	MaxSize = 4_500_000
+	// maxPlain bounds what a compressed payload may grow to: more than any that was
+	// accepted, and no more than could be stored as it is.
+	maxPlain = 5_000_000
+)
+
+// The first byte of a payload. Other values are reserved for later formats;
+// docs/formats.md lists them.
+const (
+	formatJSON  = 0x01 // JSON follows
+	formatFrame = 0x02 // a frame of internal/codec, this byte included, that holds the JSON
+)
+
+// ErrCorrupt says that something stored cannot be read back.
+var ErrCorrupt = errors.New("damaged data")
+
+// TooLargeError says that a value takes more bytes than a payload may have.
+type TooLargeError struct {
+	Size, Max int
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("takes %d bytes when stored, at most %d are allowed; keep large data elsewhere and store a reference", e.Size, e.Max)
+}
+
+// Kind divides payloads by what they have in common.
+type Kind int
+
+// The kinds.
+const (
+	Episodes Kind = iota // heads of episodes, and runs of steps
+	Patterns             // patterns, heuristics and relations
+	kinds    = 2
+)
+
+// String returns the name that the database has for the kind.
+func (k Kind) String() string {
+	return [...]string{Episodes: "episode", Patterns: "pattern"}[k]
+}
+
+// Options say how payloads are compressed. The zero value of every field means
+// its default: all of it is on.
+type Options struct {
+	Codec     codec.Codec
+	Level     codec.Level
+	Threshold int // bytes from which on compressing is tried; default the codec's, negative: never
+
+	DisableEpisodes, DisablePatterns, DisableDictionaries bool
+
+	// Logger is told of dictionaries that are adopted, and of failures in the
+	// background. Nil: nobody is.
+	Logger *slog.Logger
+}
+
+// Validate returns a *codec.OptionError for the first field that makes no sense.
+func (o Options) Validate() error { return o.encoder(nil).Validate() }
+
+func (o Options) encoder(d *codec.Dictionary) codec.Options {
+	e := codec.Options{Codec: o.Codec, Level: o.Level, Threshold: o.Threshold}
+	if !o.DisableDictionaries {
+		e.Dictionary = d
+	}
+	return e
+}
+
+func (o Options) compresses(k Kind) bool {
+	disabled := [...]bool{Episodes: o.DisableEpisodes, Patterns: o.DisablePatterns}[k]
+	return !disabled && o.Codec != codec.None && o.Threshold >= 0
+}
+
+// trains reports whether dictionaries of the kind can be of use.
+func (o Options) trains(k Kind) bool {
+	return o.compresses(k) && !o.DisableDictionaries && o.Codec != codec.LZ4
+}
+
+// Codec encodes values as payloads, and decodes payloads whatever the options of
+// the Codec were that encoded them. It is safe for concurrent use.
+type Codec struct {
+	options      Options
+	dictionaries *dictionaries
+	decoder      *codec.Decoder
+	builtin      *activeEncoder // its frames can be read without the database
+	kinds        [kinds]kindState
+	fetching     chan struct{} // holds one while a dictionary is read from the database
+}
+
+// kindState is what a Codec encodes the payloads of a kind with, and what it has
+// encoded.
+type kindState struct {
+	active atomic.Pointer[activeEncoder] // nil: payloads are stored as JSON
+
+	payloads, plain, stored, skipped atomic.Uint64
+	time                             atomic.Int64 // ns
+}
+
+// activeEncoder is an encoder and what is known about its dictionary.
+type activeEncoder struct {
+	*codec.Encoder
+	dictionary uint32 // 0: none
+	ratio      float64
+}
+
+// New returns a Codec for a database that has been migrated. local says that the
+// engine answers as quickly as it writes: no network is between. The options have
+// been validated.
+func New(e engine.Engine, local bool, o Options) *Codec {
+	c := &Codec{options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1)}
+	c.builtin = c.newEncoder(codec.Builtin(), 0)
+	for k := range Kind(kinds) {
+		if o.compresses(k) {
+			c.kinds[k].active.Store(c.builtin)
+		}
+	}
+	c.dictionaries = newDictionaries(e, c, local)
+	return c
+}
+
+// Close ends what is under way in the background, and waits for it. Later calls
+// begin nothing new there.
+func (c *Codec) Close() { c.dictionaries.close() }
+
+func (c *Codec) newEncoder(d *codec.Dictionary, ratio float64) *activeEncoder {
+	o := c.options.encoder(d)
+	enc, err := codec.NewEncoder(o)
+	if err != nil {
+		panic(err) // the options have been validated
+	}
+	e := &activeEncoder{Encoder: enc}
+	if o.Dictionary != nil && o.Codec != codec.LZ4 {
+		e.dictionary, e.ratio = d.ID(), ratio
+	}
+	return e
+}
+
+// Marshal returns v as JSON, without escapes for HTML. Errors: *TooLargeError;
+// those of encoding/json.
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	if size := len(text) + 1; size > MaxSize {
+		return nil, &TooLargeError{size, MaxSize}
+	}
+	return text, nil
+}
+
+// Encode returns the payload that holds v. Errors: those of Marshal.
+func (c *Codec) Encode(k Kind, v any) ([]byte, error) {
+	text, err := Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return c.EncodeJSON(k, text), nil
+}
+
+// EncodeJSON returns the payload that holds the JSON: a frame, or the JSON itself
+// if that is no larger.
+func (c *Codec) EncodeJSON(k Kind, text []byte) []byte {
+	kind := &c.kinds[k]
+	var out []byte
+	if use := kind.active.Load(); use != nil {
+		start := time.Now()
+		out = encode(use.Encoder, text)
+		kind.time.Add(int64(time.Since(start)))
+	} else {
+		out = plain(text)
+	}
+	kind.payloads.Add(1)
+	kind.plain.Add(uint64(len(text) + 1))
+	kind.stored.Add(uint64(len(out)))
+	if out[0] == formatJSON {
+		kind.skipped.Add(1)
+	}
+	return out
+}
+
+// encode is EncodeJSON with an encoder.
+func encode(enc *codec.Encoder, text []byte) []byte {
+	buf := buffers.Get().(*[]byte)
+	defer keep(buf)
+	*buf = enc.Encode((*buf)[:0], text)
+	if len(*buf) > len(text) {
+		return plain(text)
+	}
+	return bytes.Clone(*buf)
+}
+
+func plain(text []byte) []byte {
+	return append(append(make([]byte, 0, 1+len(text)), formatJSON), text...)
+}
+
+// buffers hold frames and plain texts for the time of a call.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func keep(buf *[]byte) {
+	if cap(*buf) <= 1<<20 {
+		buffers.Put(buf)
+	}
+}
+
+// Decode decodes a payload column into v. Errors: ErrCorrupt, which names nothing,
+// because the caller knows the row; those of the engine.
+func (c *Codec) Decode(ctx context.Context, column any, v any) error {
+	_, err := c.DecodeSized(ctx, column, v)
+	return err
+}
+
+// DecodeSized is Decode, and returns how many bytes the column's JSON has.
+func (c *Codec) DecodeSized(ctx context.Context, column any, v any) (size int, err error) {
+	buf := buffers.Get().(*[]byte)
+	defer keep(buf)
+	var text []byte
+	*buf, text, err = c.decode(ctx, (*buf)[:0], column)
+	if err != nil {
+		return 0, err
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return 0, fmt.Errorf("%w: payload: %w", ErrCorrupt, err)
+	}
+	return len(text), nil
+}
+
+// decode returns the JSON that a column holds. It lies in the column itself, or
+// in buf, which is returned because it may have grown.
+func (c *Codec) decode(ctx context.Context, buf []byte, column any) (grown, text []byte, err error) {
+	b, ok := column.([]byte)
+	switch {
+	case !ok:
+		return buf, nil, fmt.Errorf("%w: payload is %T, want a blob", ErrCorrupt, column)
+	case len(b) == 0:
+		return buf, nil, fmt.Errorf("%w: payload is empty", ErrCorrupt)
+	case b[0] == formatJSON:
+		return buf, b[1:], nil
+	case b[0] != formatFrame:
+		return buf, nil, fmt.Errorf("%w: payload has the unknown format %#02x; a newer episodic may have written it", ErrCorrupt, b[0])
+	}
+	buf, err = c.decoder.Decode(buf, b)
+	if unknown, isUnknown := errors.AsType[*codec.UnknownDictionaryError](err); isUnknown {
+		if err := c.addDictionary(ctx, unknown.ID); err != nil {
+			return buf, nil, fmt.Errorf("payload: %w", err)
+		}
+		buf, err = c.decoder.Decode(buf, b)
+	}
+	if err != nil {
+		return buf, nil, fmt.Errorf("%w: payload: %w", ErrCorrupt, err)
+	}
+	return buf, buf, nil
+}
+
+// addDictionary makes a dictionary of the database known to the decoder.
+func (c *Codec) addDictionary(ctx context.Context, id uint32) error {
+	select {
+	case c.fetching <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.fetching }()
+	if c.decoder.Knows(id) {
+		return nil // another call has just fetched it
+	}
+	d, err := readDictionary(ctx, c.dictionaries.engine, id)
+	if err != nil {
+		return err
+	}
+	return c.decoder.Learn(d)
+}
+
+// PlainSize returns how many bytes a payload takes when it is decoded, by its
+// first bytes; ok is false if it is damaged or no frame. Twenty bytes are enough.
+func PlainSize(payload []byte) (size int64, ok bool) {
+	if len(payload) == 0 || payload[0] != formatFrame {
+		return 0, false
+	}
+	h, err := codec.Inspect(payload)
+	return h.PlainSize, err == nil
+}

@@ -1,0 +1,33 @@
+package payload
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{"", "\x01", "\x01[]", "\x01[{\"tool\":\"a\"}]", "\x02[]", "\x01{", "\x01null"} {
+		f.Add([]byte(s))
+	}
+	m := open(f, filepath.Join(f.TempDir(), "m.db"), Options{})
+	f.Add(m.EncodeJSON(Episodes, []byte("[{\"tool\":\"a\",\"action\":\""+strings.Repeat("b", 100)+"\"}]")))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var steps []step
+		if err := m.Decode(t.Context(), b, &steps); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		if err := m.Decode(t.Context(), b, &head{}); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestTooLargeValues(t *testing.T) {
+	m := onFile(t)
+	_, err := m.Encode(Episodes, strings.Repeat("x", MaxSize))
+	if large, ok := errors.AsType[*TooLargeError](err); !ok || large.Max != MaxSize || large.Size <= MaxSize {
+		t.Errorf("error is %v", err)
+	}
+}
