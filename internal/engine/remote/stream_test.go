@@ -1,9 +1,15 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/effort"
+	"github.com/episodic-memory/episodic/internal/hrana"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 func newStreams() *streams { return &streams{wake: make(chan struct{}, 1)} }
@@ -114,4 +120,79 @@ func TestBudget(t *testing.T) {
 	}
 	now = now.Add(-time.Hour) // a clock set back takes nothing away
 	b.earn(now)
+}
+
+func TestNoStreamIsHeldIdle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
+	t.Parallel()
+	const sparse, calls = 300 * time.Millisecond, 6
+	e, proxy := open(t, hrana.V3JSON) // in which the proxy can tell streams
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	streams := func() int { n, _ := proxy.Streams(); return n }
+	traffic := func() {
+		t.Helper()
+		if err := errors.Join(callAll(400, 8, func(int) error {
+			_, err := e.Query(t.Context(), stmt("SELECT 1"))
+			return err
+		})...); err != nil {
+			t.Errorf("traffic: %v", err)
+		}
+		if streams() == 0 {
+			t.Error("no stream was kept under load")
+		}
+	}
+
+	traffic()
+	took := eventually(t, "closed", func() bool { return streams() == 0 })
+	t.Logf("streams were closed %v after the last call", took)
+	if took > soon() {
+		t.Errorf("a stream was held for %v after the last call", took)
+	}
+
+	rare := time.NewTicker(sparse)
+	defer rare.Stop()
+	<-rare.C
+	before := proxy.Requests("")
+	for range calls {
+		count(t, e, "SELECT count(*) FROM t")
+		if n := streams(); n > 0 {
+			t.Errorf("%d streams are open after a rare call", n)
+		}
+		<-rare.C
+	}
+	if n := proxy.Requests("") - before; n != calls {
+		t.Errorf("%d requests for %d rare calls", n, calls)
+	}
+
+	traffic()
+	_ = e.Close() // always nil
+	if n := streams(); n > 0 {
+		t.Errorf("%d streams are open after Close", n)
+	}
+}
+
+// A stream whose answer is lost stays open on the server, which has few.
+func TestLostAnswersLeaveFewStreams(t *testing.T) {
+	const callers, percent, conns = 16, 10, 10
+	calls := effort.Of(2000, 3000, 10_000)
+	e, proxy := open(t, hrana.V3JSON)
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	begin := time.Now()
+	proxy.Always(hranatest.Share(percent, 1, hranatest.CutAnswer))
+	for i, err := range callAll(calls, callers, func(int) error {
+		_, err := e.Query(t.Context(), stmt("SELECT 1"))
+		return err
+	}) {
+		if err != nil && strings.Contains(err.Error(), "HTTP 429") {
+			t.Fatalf("call %d: %v", i, err)
+		}
+	}
+	_, n := proxy.Streams()
+	t.Logf("up to %d streams were open, %d exchanges went on with one", n, e.ServerStats().StreamsReused)
+	// On a slow machine it lasts longer than orphanTime, after which as many are allowed again.
+	if most := maxOrphans*(1+int(time.Since(begin)/orphanTime)) + conns; n > most || n < maxOrphans {
+		t.Errorf("up to %d streams were open at a time", n)
+	}
 }
