@@ -73,7 +73,7 @@ func TestFreshReads(t *testing.T) {
 				ctx := WithFresh(t.Context())
 				got, err := s.Episode(ctx, e.ID)
 				ok(t, err)
-				page, err := s.ListEpisodes(ctx, nil)
+				page, err := s.ListEpisodes(ctx, nil, nil)
 				ok(t, err)
 				if got.Context.Domain != e.Context.Domain || page.Items[0].Context.Domain != e.Context.Domain {
 					t.Errorf("%+v: read %s and %s, not %d", c, got.Context.Domain, page.Items[0].Context.Domain, n)
@@ -136,7 +136,7 @@ func TestAuthTokenOfCachedReads(t *testing.T) {
 	for range 2 {
 		_, err := s.Episode(ctx, e.ID)
 		ok(t, err)
-		_, err = s.ListEpisodes(ctx, nil)
+		_, err = s.ListEpisodes(ctx, nil, nil)
 		ok(t, err)
 		time.Sleep(shortPoll)
 	}
