@@ -292,7 +292,7 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 		rows := make([]*episodeRow, len(episodes))
 		for i, e := range episodes {
 			if rows[i], err = newEpisodeRow(s.payloads, e); err != nil {
-				return nil, fmt.Errorf("episode %d: %w", i+1, err)
+				return nil, fmt.Errorf("episode %d of %d: %w", i+1, len(episodes), err)
 			}
 		}
 		return rows, nil
