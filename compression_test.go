@@ -528,10 +528,12 @@ func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
 	ok(t, err)
 	ids = append(ids, put(t, s, 25, 26)...)
 	for name, read := range map[string]func(*Store) error{
-		"episode":  func(s *Store) error { _, err := s.Episode(t.Context(), ids[25]); return err },
-		"list":     func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil, nil); return err },
-		"search":   func(s *Store) error { _, err := s.Search(t.Context(), "reservation", nil); return err },
-		"complete": func(s *Store) error { return s.CompleteEpisode(t.Context(), ids[25], Completion{Outcome: task(25).Outcome}) },
+		"episode": func(s *Store) error { _, err := s.Episode(t.Context(), ids[25]); return err },
+		"list":    func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil, nil); return err },
+		"search":  func(s *Store) error { _, err := s.Search(t.Context(), "reservation", nil); return err },
+		"complete": func(s *Store) error {
+			return s.CompleteEpisode(t.Context(), ids[25], Completion{Outcome: task(25).Outcome})
+		},
 	} {
 		e := &swappingEngine{Engine: s.engine}
 		reader := newStore(e, Compression{})
