@@ -402,6 +402,7 @@ func TestCachedListsAndSearches(t *testing.T) {
 				shows(t, tt.what, lag, func() bool { return count() == tt.want })
 			}
 		}
+		e.Revision = 0 // it was deleted
 		ok(t, s.PutEpisode(t.Context(), e))
 		for _, tt := range []struct{ what, sql string }{
 			{"a stranger's tag less", "DELETE FROM tags"},

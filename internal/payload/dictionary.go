@@ -47,11 +47,11 @@ type dictionaries struct {
 	busy   chan struct{} // holds one while somebody refreshes or trains
 	first  chan struct{} // closed when the first refresh is over, or was waited for
 
-	mu                                  sync.Mutex // guards the fields below
-	closed, running, started, firstOver bool
-	next                                time.Time // when to refresh again
-	trainings, failures                 uint64
-	lastFailure                         string
+	mu                         sync.Mutex // guards the fields below
+	closed, running, firstOver bool
+	next                       time.Time // when to refresh again
+	trainings, failures        uint64
+	lastFailure                string
 }
 
 func newDictionaries(e engine.Engine, c *Codec, local bool) *dictionaries {

@@ -35,7 +35,7 @@ func keys(t *testing.T, e *Engine) string {
 // A group is committed as one transaction even if it is the first request, from
 // which the protocol is still to be learned.
 func TestOneBadUnitHurtsNoOther(t *testing.T) {
-	for protocol := range hrana.V2JSON + 1 {
+	for protocol := range protocols() {
 		for _, tt := range []struct {
 			name string
 			bad  []engine.Stmt

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
@@ -163,7 +164,9 @@ func checkOutcomes(t *testing.T, e *Engine, writes []write) (left []string, unkn
 }
 
 func TestWritesWhoseAnswersAreCut(t *testing.T) {
-	const calls, callers, percent, rounds = 10_000, 128, 20, 100
+	const percent, rounds = 20, 100
+	// Enough requests that some use up the budget of retries.
+	calls, callers := effort.Of(1200, 4000, 50_000), effort.Of(16, 32, 128)
 	keys := make([]string, calls)
 	for i := range keys {
 		keys[i] = markOf(i)
@@ -314,7 +317,8 @@ func TestOutage(t *testing.T) {
 }
 
 func TestServerKilledUnderLoad(t *testing.T) {
-	const writers, readers, rounds, loaded = 8, 8, 3, 200
+	const writers, readers, loaded = 8, 8, 200
+	rounds := effort.Of(1, 3, 10)
 	const pause = 2 * time.Millisecond // of a caller whose call failed
 	server := hranatest.Start(t)
 	e := openURL(t, server.URL())
@@ -385,7 +389,8 @@ func TestServerKilledUnderLoad(t *testing.T) {
 
 // Closings that cross a request on its way cannot be avoided, but are hidden.
 func TestConnectionsClosedAtRandomMoments(t *testing.T) {
-	const calls, callers = 2000, 3
+	const callers = 3
+	calls := effort.Of(1000, 2000, 10_000)
 	const pause = 30 * time.Millisecond // at most, between two closings
 	r := openRoad(t, pool.Options{})
 	must(t, r.Engine, stmt("CREATE TABLE t(k UNIQUE)"))
@@ -429,7 +434,8 @@ func TestConnectionsClosedAtRandomMoments(t *testing.T) {
 
 // A connection that the server has closed while it was idle is never used.
 func TestConnectionsClosedWhileIdle(t *testing.T) {
-	const calls, callers, between = 10_000, 3, 100 // calls between two closings, on average
+	const callers, between = 3, 100 // calls between two closings, on average
+	calls := effort.Of(1000, 3000, 30_000)
 	r := openRoad(t, pool.Options{})
 	must(t, r.Engine, stmt("CREATE TABLE t(k UNIQUE)"))
 	// A closing that crosses a request on its way cannot be known in time, so
@@ -481,6 +487,9 @@ func TestConnectionsClosedWhileIdle(t *testing.T) {
 }
 
 func TestSilentlyDeadIdleConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	const conns, interval, timeout = 3, 5 * time.Second, 500 * time.Millisecond
 	r := openRoad(t, pool.Options{MinConns: conns, KeepAlive: pool.KeepAlive{Interval: interval, PingTimeout: timeout}})
@@ -508,6 +517,9 @@ func TestSilentlyDeadIdleConnections(t *testing.T) {
 }
 
 func TestPeerThatDiesUnderACall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	const limit, calls, callers = suspectAfter*3/2 + 300*time.Millisecond, 100, 4
 	r := openRoad(t, pool.Options{})
@@ -549,6 +561,9 @@ func TestPeerThatDiesUnderACall(t *testing.T) {
 }
 
 func TestPeerThatDiesUnderReadsThatTravelTogether(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	const limit, n = suspectAfter*3/2 + 300*time.Millisecond, 5
 	r, held := openHeld(t, hranatest.BlackHole)
@@ -826,6 +841,9 @@ func TestBytesAreCounted(t *testing.T) {
 }
 
 func TestNoStreamIsHeldIdle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	const sparse, calls = 300 * time.Millisecond, 6
 	e, proxy := open(t, hrana.V3JSON) // in which the proxy can tell streams
@@ -875,7 +893,8 @@ func TestNoStreamIsHeldIdle(t *testing.T) {
 
 // A stream whose answer is lost stays open on the server, which has few.
 func TestLostAnswersLeaveFewStreams(t *testing.T) {
-	const calls, callers, percent, most = 3000, 16, 10, maxOrphans + 10 // connections
+	const callers, percent, most = 16, 10, maxOrphans + 10 // connections
+	calls := effort.Of(1000, 3000, 10_000)
 	e, proxy := open(t, hrana.V3JSON)
 	must(t, e, stmt("CREATE TABLE t(k)"))
 	proxy.Always(hranatest.Share(percent, 1, hranatest.CutAnswer))

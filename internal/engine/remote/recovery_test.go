@@ -159,6 +159,9 @@ func deadConns(t *testing.T) *Engine {
 }
 
 func TestDeadConnectionsFailOneHurriedRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	e := deadConns(t)
 	if err := within(t, e, suspectAfter+100*time.Millisecond); err != nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -172,6 +175,9 @@ func TestDeadConnectionsFailOneHurriedRead(t *testing.T) {
 }
 
 func TestReadsOnDeadConnectionsAreAnsweredByOthers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	e := deadConns(t)
 	var callers sync.WaitGroup
@@ -256,6 +262,9 @@ func TestCloseStoresWhatWasAccepted(t *testing.T) {
 
 // A caller in a hurry does not end the read of the patient one it travels with.
 func TestReadsThatTravelTogetherHaveTheLongestDeadline(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	e, proxy := open(t, hrana.V3Protobuf)
 	count(t, e, "SELECT 1")
@@ -275,6 +284,9 @@ func TestReadsThatTravelTogetherHaveTheLongestDeadline(t *testing.T) {
 }
 
 func TestASlowAnswerInTimeIsWaitedFor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
 	t.Parallel()
 	e, proxy := open(t, hrana.V3Protobuf)
 	count(t, e, "SELECT 1")

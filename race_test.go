@@ -1,0 +1,5 @@
+//go:build race
+
+package episodic
+
+const raceDetector = true
