@@ -432,7 +432,7 @@ func TestCacheKeysTellRequestsApart(t *testing.T) {
 	var draw func(t *rapid.T, v reflect.Value, name string)
 	draw = func(t *rapid.T, v reflect.Value, name string) {
 		switch v.Interface().(type) {
-		case EpisodeFilter, PatternFilter, HeuristicFilter, SearchOptions, Paging:
+		case EpisodeFilter, PatternFilter, HeuristicFilter, SearchOptions, Paging, Scope:
 			for i := range v.NumField() {
 				draw(t, v.Field(i), v.Type().Field(i).Name)
 			}

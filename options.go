@@ -46,6 +46,9 @@ type Options struct {
 
 	// Cache says what is kept in memory of what was read.
 	Cache Cache
+
+	// Scope narrows the Store, as Store.Scoped does. Default: everything.
+	Scope Scope
 }
 
 // Compression says how the payloads of episodes, steps, patterns, heuristics and

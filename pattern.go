@@ -27,6 +27,9 @@ type Pattern struct {
 	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
 	Updated  time.Time         `json:"updated,omitzero"` // storing sets a zero Updated to Created
 
+	// Scope is whom the pattern belongs to, as Episode.Scope says.
+	Scope Scope `json:"scope,omitzero"`
+
 	Revision int64 `json:"-"` // what was read, as Episode.Revision says
 }
 
@@ -146,6 +149,7 @@ type PatternFilter struct {
 	Kind           PatternKind
 	Domain         string
 	MinSuccessRate float64
+	Scope          Scope // the fields that are set are those of the pattern
 }
 
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
@@ -154,11 +158,16 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 	if err := s.check(ctx, p != nil, "pattern"); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
-	if err := p.prepare(time.Now()); err != nil {
+	scope, err := p.Scope.within(s.scope)
+	if err == nil {
+		err = p.prepare(time.Now())
+	}
+	if err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
+	p.Scope = scope
 	defer s.changed(onePattern, p.ID)
-	err := write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
+	err = write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
 		err := s.put(ctx, w, p.Revision)
 		if err == nil {
 			p.Revision = w.rev
@@ -176,8 +185,13 @@ func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
 		},
 		clone: (*Pattern).clone, size: (*Pattern).size,
 	})
+	if err == nil && !s.scope.contains(p.Scope) {
+		p, err = nil, ErrNotFound
+	}
 	return p, failed(err, "get pattern %v", id)
 }
+
+func (f *PatternFilter) scope() *Scope { return &f.Scope }
 
 func (f *PatternFilter) where() (w where, err error) {
 	c := &check{}
@@ -189,6 +203,7 @@ func (f *PatternFilter) where() (w where, err error) {
 	if f.MinSuccessRate > 0 {
 		w.and("success_rate >= ?", f.MinSuccessRate)
 	}
+	f.Scope.and(&w, "scope")
 	return w, c.err
 }
 
@@ -203,7 +218,7 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (
 // first error.
 func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Pattern, error] {
 	return iterate(func(p *Paging) (*Page[*Pattern], error) {
-		page, err := s.listPatterns(ctx, s.engine, &pageRequest[PatternFilter]{*orZero(f), *p})
+		page, err := listed(ctx, s, f, p, s.listPatterns)
 		return page, failed(err, "list patterns")
 	})
 }

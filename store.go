@@ -27,6 +27,9 @@ type Store struct {
 	cache    *cache.Cache[cacheKey, any] // nil: none
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
+
+	scope    Scope // bounds what the Store sees
+	borrowed bool  // all but scope belongs to the Store that this one was made of
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -47,6 +50,10 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := cmp.Or(opts.Compression.validate(), opts.Cache.validate()); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
+	scope, err := opts.Scope.within(Scope{})
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
 	t, err := parseTarget(target, opts.AllowPlaintext)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
@@ -59,6 +66,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
 	s := newStore(e, opts.Compression)
+	s.scope = scope
 	s.openCache(opts.Cache)
 	return s, nil
 }
@@ -104,9 +112,11 @@ func (s *Store) Warm(ctx context.Context) error {
 }
 
 // Close waits for writes under way, and frees everything the Store holds. Reads
-// under way and later calls return ErrClosed. Closing twice is harmless.
+// under way and later calls return ErrClosed. Closing twice is harmless. A Store
+// that Scoped returned ends with the one that it was made of: its own Close does
+// nothing.
 func (s *Store) Close() error {
-	if s == nil || s.engine == nil {
+	if s == nil || s.engine == nil || s.borrowed {
 		return nil
 	}
 	s.hub.Close(ErrClosed)
