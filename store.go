@@ -85,7 +85,7 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NoMmap: opts.NoMmap})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, DisableMmap: opts.DisableMmap})
 	}
 	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections})
 }
