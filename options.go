@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -46,6 +47,13 @@ type Options struct {
 
 	// Cache says what is kept in memory of what was read.
 	Cache Cache
+
+	// Logger is told what no call reports. Warn: a server is considered down, so that
+	// calls fail at once; a dictionary cannot be trained or used. Info: the server is
+	// back; a dictionary is adopted. Debug: a request is sent again; a stream on the
+	// server was lost. No record holds a token, SQL, or anything stored, but the
+	// server's host and port are in it. Default nil: nothing is logged.
+	Logger *slog.Logger
 }
 
 // Compression says how the payloads of episodes, steps, patterns, heuristics and
@@ -110,15 +118,16 @@ const (
 // String returns the name: default, fast or best.
 func (l Level) String() string { return codec.Level(l).String() }
 
-func (c *Compression) payloadOptions() payload.Options {
+func (c *Compression) payloadOptions(log *slog.Logger) payload.Options {
 	return payload.Options{
 		Codec: codec.Codec(c.Codec), Level: codec.Level(c.Level), Threshold: c.Threshold,
 		DisableEpisodes: c.DisableEpisodes, DisablePatterns: c.DisablePatterns, DisableDictionaries: c.DisableDictionaries,
+		Logger: log,
 	}
 }
 
 func (c *Compression) validate() error {
-	if bad, ok := errors.AsType[*codec.OptionError](c.payloadOptions().Validate()); ok {
+	if bad, ok := errors.AsType[*codec.OptionError](c.payloadOptions(nil).Validate()); ok {
 		return invalid("Compression."+bad.Field, "%s", bad.Problem)
 	}
 	if int(c.Embeddings) >= len(vectorFormats) {
