@@ -37,7 +37,7 @@ func cachedStore(t testing.TB, target string, c Cache) *Store {
 	if c.PollInterval == 0 {
 		c.PollInterval = shortPoll
 	}
-	return open(t, target, &Options{Cache: c, Compression: Compression{Dictionaries: Off}})
+	return open(t, target, &Options{Cache: c, Compression: Compression{DisableDictionaries: true}})
 }
 
 // onEveryCached runs a test on a Store with a cache and on one without on the same
@@ -851,7 +851,7 @@ func TestCacheOptions(t *testing.T) {
 }
 
 func TestCacheIsBounded(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Cache: Cache{MaxBytes: 64 << 10}, Compression: Compression{Dictionaries: Off}})
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Cache: Cache{MaxBytes: 64 << 10}, Compression: Compression{DisableDictionaries: true}})
 	text := strings.Repeat("much the same ", 300)
 	for i := range 100 {
 		e := &Episode{Description: fmt.Sprint(i, text)}

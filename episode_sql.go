@@ -140,7 +140,7 @@ func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int
 		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
 		s.Time = whole(s.Time)
-		step, err := payload.Marshal(&s)
+		step, err := payload.Marshal((*storedStep)(&s))
 		if err != nil {
 			return nil, 0, encodeFailed(field, err)
 		}
@@ -347,7 +347,7 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
 	}
-	var steps []Step
+	var steps []storedStep
 	if plain, err = s.payloads.DecodeSized(ctx, row[2], &steps); err != nil {
 		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
 	}
@@ -356,7 +356,7 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 	}
 	for i, s := range steps {
 		s.Number = first + i
-		e.Steps = append(e.Steps, s)
+		e.Steps = append(e.Steps, Step(s))
 	}
 	return plain, nil
 }

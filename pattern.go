@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"time"
@@ -33,19 +34,21 @@ type Pattern struct {
 	Revision int64 `json:"-"` // what was read, as Episode.Revision says
 }
 
-// ToolSequence is a series of tool calls that works.
+// ToolSequence is a series of tool calls that works. In JSON, MeanLatency is a
+// number of milliseconds, as the latency of a Step is.
 type ToolSequence struct {
 	Tools       []string      `json:"tools"`                     // in order, at least one
-	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"` // of the whole sequence
+	MeanLatency time.Duration `json:"mean_latency_ms,omitempty"` // of the whole sequence
 }
 
-// DecisionPoint is a choice that comes back.
+// DecisionPoint is a choice that comes back. In JSON, MeanLatency is a number of
+// milliseconds, as the latency of a Step is.
 type DecisionPoint struct {
 	Condition   string        `json:"condition"` // required
 	Action      string        `json:"action"`    // required
 	Successes   int           `json:"successes,omitempty"`
 	Failures    int           `json:"failures,omitempty"`
-	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"`
+	MeanLatency time.Duration `json:"mean_latency_ms,omitempty"`
 }
 
 // ErrorRecovery is a way out of an error.
@@ -58,6 +61,56 @@ type ErrorRecovery struct {
 type ContextPattern struct {
 	Features []string `json:"features"` // at least one
 	Approach string   `json:"approach"` // required
+}
+
+// plainToolSequence and plainDecisionPoint are without methods.
+type (
+	plainToolSequence  ToolSequence
+	plainDecisionPoint DecisionPoint
+)
+
+type toolSequenceDocument struct {
+	plainToolSequence
+	Latency     *milliseconds  `json:"mean_latency_ms,omitempty"`
+	Nanoseconds *time.Duration `json:"mean_latency_ns,omitempty"` // of older documents
+}
+
+type decisionPointDocument struct {
+	plainDecisionPoint
+	Latency     *milliseconds  `json:"mean_latency_ms,omitempty"`
+	Nanoseconds *time.Duration `json:"mean_latency_ns,omitempty"` // of older documents
+}
+
+// MarshalJSON implements json.Marshaler.
+func (x ToolSequence) MarshalJSON() ([]byte, error) {
+	return marshalDocument(toolSequenceDocument{plainToolSequence: plainToolSequence(x), Latency: (*milliseconds)(orNil(x.MeanLatency))})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Unknown fields are ignored.
+func (x *ToolSequence) UnmarshalJSON(b []byte) error {
+	doc := toolSequenceDocument{plainToolSequence: plainToolSequence(*x)}
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return err
+	}
+	*x = ToolSequence(doc.plainToolSequence)
+	setLatency(&x.MeanLatency, doc.Latency, doc.Nanoseconds)
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (x DecisionPoint) MarshalJSON() ([]byte, error) {
+	return marshalDocument(decisionPointDocument{plainDecisionPoint: plainDecisionPoint(x), Latency: (*milliseconds)(orNil(x.MeanLatency))})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Unknown fields are ignored.
+func (x *DecisionPoint) UnmarshalJSON(b []byte) error {
+	doc := decisionPointDocument{plainDecisionPoint: plainDecisionPoint(*x)}
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return err
+	}
+	*x = DecisionPoint(doc.plainDecisionPoint)
+	setLatency(&x.MeanLatency, doc.Latency, doc.Nanoseconds)
+	return nil
 }
 
 // PatternKind names the kinds of patterns.
@@ -117,14 +170,14 @@ func (p *Pattern) prepare(now time.Time) error {
 	}
 	if x := p.ToolSequence; x != nil {
 		some("tool_sequence.tools", x.Tools)
-		c.notNegative("tool_sequence.mean_latency_ns", int64(x.MeanLatency))
+		c.notNegative("tool_sequence.mean_latency_ms", int64(x.MeanLatency))
 	}
 	if x := p.DecisionPoint; x != nil {
 		required("decision_point.condition", x.Condition)
 		required("decision_point.action", x.Action)
 		c.notNegative("decision_point.successes", int64(x.Successes))
 		c.notNegative("decision_point.failures", int64(x.Failures))
-		c.notNegative("decision_point.mean_latency_ns", int64(x.MeanLatency))
+		c.notNegative("decision_point.mean_latency_ms", int64(x.MeanLatency))
 	}
 	if x := p.ErrorRecovery; x != nil {
 		required("error_recovery.error", x.Error)

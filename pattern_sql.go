@@ -18,12 +18,32 @@ const (
 	sqlDeletePattern   = `DELETE FROM patterns WHERE id = ?`
 )
 
-// storedPattern is a Pattern without what has a column of its own.
-type storedPattern Pattern
+// storedPattern is a Pattern as payloads hold it, without what has a column of its
+// own. The names in it must stay.
+type storedPattern struct {
+	plainPattern
+	ToolSequence  *storedToolSequence  `json:"tool_sequence,omitempty"`
+	DecisionPoint *storedDecisionPoint `json:"decision_point,omitempty"`
+}
+
+type plainPattern Pattern
+
+type storedToolSequence struct {
+	Tools       []string      `json:"tools"`
+	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"`
+}
+
+type storedDecisionPoint struct {
+	Condition   string        `json:"condition"`
+	Action      string        `json:"action"`
+	Successes   int           `json:"successes,omitempty"`
+	Failures    int           `json:"failures,omitempty"`
+	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"`
+}
 
 // patternWrite is p in the form of its row.
 func (s *Store) patternWrite(p *Pattern) (w itemWrite, err error) {
-	stored := storedPattern(*p)
+	stored := storedPattern{plainPattern(*p), (*storedToolSequence)(p.ToolSequence), (*storedDecisionPoint)(p.DecisionPoint)}
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = whole(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
@@ -35,11 +55,13 @@ func (s *Store) patternWrite(p *Pattern) (w itemWrite, err error) {
 
 // patternFrom reads a row of patternColumns.
 func (s *Store) patternFrom(ctx context.Context, row []any) (*Pattern, int, error) {
-	var p storedPattern
-	in, err := s.itemFrom(ctx, row, &p)
+	var stored storedPattern
+	in, err := s.itemFrom(ctx, row, &stored)
 	if err != nil {
 		return nil, 0, fmt.Errorf("pattern %w", err)
 	}
+	p := Pattern(stored.plainPattern)
+	p.ToolSequence, p.DecisionPoint = (*ToolSequence)(stored.ToolSequence), (*DecisionPoint)(stored.DecisionPoint)
 	p.ID, p.Created, p.Revision, p.Scope = in.id, time.UnixMicro(in.created).UTC(), in.rev, in.scope
-	return (*Pattern)(&p), in.size, nil
+	return &p, in.size, nil
 }

@@ -65,7 +65,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
-	s := newStore(e, opts.Compression)
+	s := newStore(e, opts)
 	s.scope = scope
 	s.openCache(opts.Cache)
 	return s, nil
@@ -73,9 +73,10 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 
 // newStore returns a Store on a database that has been migrated. The options have
 // been checked.
-func newStore(e engine.Engine, o Compression) *Store {
+func newStore(e engine.Engine, o *Options) *Store {
 	server, _ := e.(*remote.Engine)
-	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, o.payloadOptions()), vectors: o.Embeddings}
+	c := &o.Compression
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c.payloadOptions(o.Logger)), vectors: c.Embeddings}
 	s.hub = s.newHub()
 	return s
 }
@@ -93,9 +94,9 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NoMmap: opts.NoMmap})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, DisableMmap: opts.DisableMmap})
 	}
-	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections})
+	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, Logger: opts.Logger})
 }
 
 // Warm opens Pool.MinConns connections to the server ahead of the first call that

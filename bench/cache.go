@@ -214,7 +214,7 @@ func stampede(ctx context.Context, b *bench, server *hranatest.Server, pool []*e
 	l.link.SetRTT(cacheRTT)
 	// Looking for a dictionary takes a request more, and so does the first read of
 	// what was written with one that the Store does not know yet.
-	store, err := episodic.Open(ctx, l.url(), &episodic.Options{Compression: episodic.Compression{Dictionaries: episodic.Off}})
+	store, err := episodic.Open(ctx, l.url(), &episodic.Options{Compression: episodic.Compression{DisableDictionaries: true}})
 	if err != nil {
 		return err
 	}
