@@ -127,7 +127,7 @@ func TestAuthTokenOfCachedReads(t *testing.T) {
 			return key.Token(false, time.Now().Add(time.Hour)), nil
 		},
 		Cache:       Cache{PollInterval: shortPoll},
-		Compression: Compression{Dictionaries: Off},
+		Compression: Compression{DisableDictionaries: true},
 	})
 	ctx := context.WithValue(t.Context(), callerKey{}, "me")
 	e := &Episode{Description: "x"}

@@ -174,7 +174,7 @@ func TestCacheMemory(t *testing.T) {
 		{"small", 8 << 20, 12_000, func(i int) *Episode { return &Episode{Description: fmt.Sprint("task ", i)} }},
 		{"100 steps", 64 << 20, 1400, longEpisode},
 	}[:effort.Of(1, 2, 3)] {
-		s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Cache: Cache{MaxBytes: test.bound}, Compression: Compression{Dictionaries: Off}})
+		s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Cache: Cache{MaxBytes: test.bound}, Compression: Compression{DisableDictionaries: true}})
 		var ids []ID
 		for len(ids) < test.n {
 			var some []*Episode
