@@ -27,7 +27,7 @@ type room struct {
 var rooms = map[string]room{
 	".": {
 		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/payload", "internal/feed", "internal/cache", "internal/schema"},
-		others: []string{"github.com/google/uuid"},
+		others: []string{"github.com/google/uuid", "golang.org/x/text"},
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {

@@ -168,8 +168,15 @@ func cachedRequest[V any](ctx context.Context, s *Store, n noun, request any, l 
 func cachedPage[F, T any, P interface {
 	*F
 	where() (where, error)
+	scope() *Scope
 }](ctx context.Context, s *Store, n noun, filter P, paging *Paging, item loader[T], list func(context.Context, querier, *pageRequest[F]) (*Page[T], error)) (*Page[T], error) {
-	r := &pageRequest[F]{*orZero((*F)(filter)), *orZero(paging)}
+	if err := s.check(ctx, true, ""); err != nil {
+		return nil, err
+	}
+	r, err := pageRequestFor(s, filter, paging)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := P(&r.Filter).where(); err != nil {
 		return nil, err
 	}

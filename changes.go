@@ -20,6 +20,9 @@ type Change struct {
 	// Deleted says that the item is gone. Of ChangedRelations and ChangedEmbeddings it
 	// says that none are left.
 	Deleted bool `json:"deleted,omitempty"`
+	// Scope is that of the item. An item that was deleted and stored again in another
+	// scope comes once for each.
+	Scope Scope `json:"scope,omitzero"`
 }
 
 // ChangeKind says what has changed.
@@ -56,8 +59,10 @@ func (s *Store) Changes(ctx context.Context, since int64) iter.Seq2[Change, erro
 			yield(Change{}, fmt.Errorf("read changes: %w", err))
 			return
 		}
+		var w where
+		s.scope.and(&w, "scope")
 		for {
-			page, err := feed.Since(ctx, s.engine, since, maxLimit, "")
+			page, err := feed.Since(ctx, s.engine, since, maxLimit, w.sql, w.args...)
 			if err != nil {
 				yield(Change{}, failed(err, "read changes after %d", since))
 				return
@@ -95,7 +100,10 @@ func (s *Store) Watch(ctx context.Context, since int64) iter.Seq2[Change, error]
 			yield(Change{}, fmt.Errorf("watch changes: %w", err))
 			return
 		}
-		err := s.hub.Watch(ctx, since, func(c feed.Change) bool { return yield(changeFrom(c), nil) })
+		err := s.hub.Watch(ctx, since, func(c feed.Change) bool {
+			change := changeFrom(c)
+			return !s.scope.contains(change.Scope) || yield(change, nil)
+		})
 		if err != nil {
 			yield(Change{}, failed(err, "watch changes"))
 		}
@@ -113,7 +121,11 @@ func (s *Store) checkSince(ctx context.Context, since int64) error {
 }
 
 func changeFrom(c feed.Change) Change {
-	return Change{Seq: c.Seq, Kind: changeKinds[c.Kind], ID: ID(c.Item), Deleted: c.Gone}
+	scope, err := scopeFrom(c.Scope)
+	if err != nil {
+		scope = Scope{} // an SQL shell has made it, and only it can mend it
+	}
+	return Change{Seq: c.Seq, Kind: changeKinds[c.Kind], ID: ID(c.Item), Deleted: c.Gone, Scope: scope}
 }
 
 // newHub returns the hub of the Store's watchers.

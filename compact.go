@@ -32,7 +32,8 @@ func trainingsFrom(list []payload.Training) []Training {
 // patterns with heuristics and relations, when there are 20, 60 or 600 of them. A new one is stored, and used from then on, if it makes what it was not
 // made from at least 3 % smaller. It returns the attempts, which are none if it
 // is not time. Stores that stay open do the same in the background, at 60 and 600; a program
-// that ends soon calls this at its end. Errors: Retryable ones; the context's.
+// that ends soon calls this at its end. It concerns the whole database, whatever the
+// Store's scope. Errors: Retryable ones; the context's.
 func (s *Store) TrainDictionaries(ctx context.Context) ([]Training, error) {
 	if err := s.check(ctx, true, ""); err != nil {
 		return nil, failed(err, "train dictionaries")
@@ -66,6 +67,7 @@ type Compaction struct {
 // given up for the built-in one, so that nothing of that text is left in one. Other Stores may read
 // and write meanwhile; what they change is left as they made it. It can be
 // interrupted at any moment, and goes on where it was when it is called again.
+// It concerns the whole database, whatever the Store's scope.
 // The freed space is used for what is stored next. progress, unless it is nil, is
 // called now and then with how many of the Compaction's Payloads have been looked
 // at, and how many there are. What was done before an error is returned with it.

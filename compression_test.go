@@ -21,14 +21,13 @@ import (
 var settings = []Compression{
 	{},
 	{Threshold: 1, Level: LevelFast},
-	{Threshold: 1, Level: LevelBest, Patterns: Off},
+	{Threshold: 1, Level: LevelBest, DisablePatterns: true},
 	{Threshold: 1, Codec: LZ4},
 	{Threshold: 1, Codec: Gzip, Level: LevelBest},
-	{Threshold: 1, Codec: Gzip, Dictionaries: Off, Episodes: Off},
-	{Threshold: 1, Dictionaries: Off},
+	{Threshold: 1, Codec: Gzip, DisableDictionaries: true, DisableEpisodes: true},
+	{Threshold: 1, DisableDictionaries: true},
 	{Codec: Uncompressed},
-	{Threshold: -1},
-	{Episodes: Off, Patterns: Off},
+	{DisableEpisodes: true, DisablePatterns: true},
 }
 
 func openAll(t *testing.T, target string) []*Store {
@@ -159,7 +158,7 @@ func waitUntil(t testing.TB, what string, is func() bool) {
 func TestDictionariesAreTrainedAndAdopted(t *testing.T) {
 	onEveryTarget(t, func(t *testing.T, target string) {
 		a, b := open(t, target, nil), open(t, target, nil)
-		old := open(t, target, &Options{Compression: Compression{Dictionaries: Off}})
+		old := open(t, target, &Options{Compression: Compression{DisableDictionaries: true}})
 		ids := put(t, a, 0, 10)
 		done, err := a.TrainDictionaries(t.Context())
 		ok(t, err)
@@ -211,7 +210,7 @@ func TestTrainingInTheBackground(t *testing.T) {
 // A look at the database that hangs delays the first write a little, and no other.
 func TestALookThatHangsDelaysNoWrite(t *testing.T) {
 	hanging := &hangingEngine{Engine: onFile(t).engine, free: make(chan struct{})}
-	s := newStore(hanging, Compression{})
+	s := newStore(hanging, &Options{})
 	start := time.Now()
 	for range 50 {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: strings.Repeat("some text ", 20)}))
@@ -304,7 +303,7 @@ func TestDamagedDictionary(t *testing.T) {
 
 func TestBadCompressionOptionsAreNamed(t *testing.T) {
 	for field, c := range map[string]Compression{
-		"Codec": {Codec: 9}, "Level": {Level: 9}, "Episodes": {Episodes: 2}, "Patterns": {Patterns: 2}, "Dictionaries": {Dictionaries: 2}, "Embeddings": {Embeddings: 9},
+		"Codec": {Codec: 9}, "Level": {Level: 9}, "Threshold": {Threshold: -1}, "Embeddings": {Embeddings: 9},
 	} {
 		_, err := Open(t.Context(), filepath.Join(t.TempDir(), "m.db"), &Options{Compression: c})
 		bad, _ := errors.AsType[*InvalidError](err)
@@ -347,7 +346,7 @@ func TestVeryCompressibleSteps(t *testing.T) {
 
 func TestCompact(t *testing.T) {
 	onEveryTarget(t, func(t *testing.T, target string) {
-		plain := open(t, target, &Options{Compression: Compression{Episodes: Off, Patterns: Off}})
+		plain := open(t, target, &Options{Compression: Compression{DisableEpisodes: true, DisablePatterns: true}})
 		ids := put(t, plain, 0, 40)
 		s := open(t, target, nil)
 		var last, all int64
@@ -374,7 +373,7 @@ func TestCompact(t *testing.T) {
 // Somebody replaces, completes and adds to episodes while they are compressed again.
 func TestCompactOverwritesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.db")
-	plain := open(t, path, &Options{Compression: Compression{Episodes: Off}})
+	plain := open(t, path, &Options{Compression: Compression{DisableEpisodes: true}})
 	put(t, plain, 0, 150)
 	s := open(t, path, nil)
 	_, err := s.TrainDictionaries(t.Context())
@@ -430,11 +429,11 @@ func (e *cutEngine) cut() {
 }
 
 func TestInterruptedCompactLosesNothing(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Compression: Compression{Episodes: Off}})
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Compression: Compression{DisableEpisodes: true}})
 	ids := put(t, s, 0, 250)
 	for calls := 1; ; calls++ {
 		ctx, cancel := context.WithCancel(t.Context())
-		c := newStore(&cutEngine{s.engine, calls, cancel}, Compression{})
+		c := newStore(&cutEngine{s.engine, calls, cancel}, &Options{})
 		done, err := c.Compact(ctx, nil)
 		c.payloads.Close()
 		cancel()
@@ -528,13 +527,15 @@ func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
 	ok(t, err)
 	ids = append(ids, put(t, s, 25, 26)...)
 	for name, read := range map[string]func(*Store) error{
-		"episode":  func(s *Store) error { _, err := s.Episode(t.Context(), ids[25]); return err },
-		"list":     func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil, nil); return err },
-		"search":   func(s *Store) error { _, err := s.Search(t.Context(), "reservation", nil); return err },
-		"complete": func(s *Store) error { return s.CompleteEpisode(t.Context(), ids[25], Completion{Outcome: task(25).Outcome}) },
+		"episode": func(s *Store) error { _, err := s.Episode(t.Context(), ids[25]); return err },
+		"list":    func(s *Store) error { _, err := s.ListEpisodes(t.Context(), nil, nil); return err },
+		"search":  func(s *Store) error { _, err := s.Search(t.Context(), "reservation", nil); return err },
+		"complete": func(s *Store) error {
+			return s.CompleteEpisode(t.Context(), ids[25], Completion{Outcome: task(25).Outcome})
+		},
 	} {
 		e := &swappingEngine{Engine: s.engine}
-		reader := newStore(e, Compression{})
+		reader := newStore(e, &Options{})
 		e.swap = func() {
 			_, err := s.engine.Batch(t.Context(), stmt("UPDATE removals SET n = n + 1"))
 			ok(t, err)

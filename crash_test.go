@@ -1,6 +1,8 @@
 package episodic
 
 import (
+	"github.com/episodic-memory/episodic/internal/effort"
+
 	"bufio"
 	"context"
 	"fmt"
@@ -83,8 +85,6 @@ func checkAcknowledged(t *testing.T, s *Store, acknowledged map[ID]int) {
 	}
 }
 
-const kills = 20
-
 // killed runs this test binary with path in the variable env, as a program that
 // says what it has stored, an episode and a number in each line. It is killed some
 // time, up to within, after so many lines; acknowledged is what it said.
@@ -116,6 +116,7 @@ func killed(t *testing.T, env, path string, lines int, within time.Duration, ack
 func TestKilledProcessLosesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.db")
 	acknowledged := make(map[ID]int)
+	kills := effort.Of(3, 8, 20)
 	for kill := range kills {
 		// Killed amid its writes, at a moment that differs from round to round.
 		killed(t, crashEnv, path, 5+kill*7, 0, acknowledged)
@@ -170,6 +171,7 @@ func TestKilledServerLosesNothing(t *testing.T) {
 	server := hranatest.Start(t)
 	s := open(t, server.URL(), nil)
 	acknowledged := make(map[ID]int)
+	kills := effort.Of(3, 8, 20)
 	for kill := range kills {
 		n, dead := 0, make(chan struct{})
 		err := writeAndAcknowledge(t.Context(), s, func(id ID, steps int) {

@@ -68,7 +68,7 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
 		return fmt.Errorf("put embedding: %w", err)
 	}
 	defer s.hub.Kick()
-	r, err := s.engine.Repeatable(ctx, e.stmts(s.vectors)...)
+	r, err := s.engine.Repeatable(ctx, s.scope.guard(e.stmts(s.vectors)...)...)
 	if err != nil {
 		return failed(err, "%s", attempt)
 	}
@@ -133,6 +133,9 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 	var w where
 	w.and("kind = ? AND item = ?", string(kind), item.bytes())
 	w.andText("model = ?", model)
+	if cond, args := s.scope.condition("scope"); cond != "" {
+		w.and("EXISTS (SELECT 1 FROM "+string(kind)+"s WHERE id = embeddings.item AND "+cond+")", args...)
+	}
 	l := &listing[*Embedding]{columns: "dim, vector", from: "embeddings", where: w, keys: []string{"model"}, kinds: "t"}
 	l.row = func(_ context.Context, row []any) (*Embedding, int, error) {
 		in := reader{row: row}
@@ -161,7 +164,11 @@ func (s *Store) DeleteEmbedding(ctx context.Context, kind ItemKind, item ID, mod
 		return failed(c.err, "delete embedding")
 	}
 	defer s.hub.Kick()
-	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteEmbedding, Args: []any{string(kind), item.bytes(), model}})
+	w := where{sql: sqlDeleteEmbedding, args: []any{string(kind), item.bytes(), model}}
+	if cond, args := s.scope.condition("scope"); cond != "" {
+		w.and("EXISTS (SELECT 1 FROM "+string(kind)+"s WHERE id = embeddings.item AND "+cond+")", args...)
+	}
+	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: w.sql, Args: w.args})
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}

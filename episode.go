@@ -46,6 +46,10 @@ type Episode struct {
 	Reflection      Reflection        `json:"reflection,omitzero"`
 	AppliedPatterns []AppliedPattern  `json:"applied_patterns,omitempty"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
+	// Scope is whom the episode belongs to. Storing fills its empty fields from the
+	// Store's scope. An episode that is stored keeps its scope: storing it again under
+	// another one is ErrConflict, and fields that are empty then stay as they are stored.
+	Scope Scope `json:"scope,omitzero"`
 
 	// Revision names what was read: reading sets it, and every later write of the
 	// episode, by anybody, gives it another one. PutEpisode stores an episode with a
@@ -190,6 +194,18 @@ func (e *Episode) prepare(now time.Time) error {
 	return c.err
 }
 
+// prepare fills in what storing fills in, the scope included, and checks the rest.
+func (s *Store) prepare(e *Episode, now time.Time) error {
+	scope, err := e.Scope.within(s.scope)
+	if err == nil {
+		err = e.prepare(now)
+	}
+	if err == nil {
+		e.Scope = scope
+	}
+	return err
+}
+
 func (c *check) context(x *Context) {
 	c.name("context.domain", x.Domain)
 	c.name("context.language", x.Language)
@@ -263,7 +279,7 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 		return fmt.Errorf("put episode: %w", err)
 	}
 	isNew := e.ID.IsZero()
-	if err := e.prepare(time.Now()); err != nil {
+	if err := s.prepare(e, time.Now()); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
 	defer s.changed(oneEpisode, e.ID)
@@ -274,7 +290,11 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 		case isNew: // costs a third less than looking for what to replace
 			_, err = s.insert(ctx, w.insert(), w)
 		default:
-			_, err = s.engine.Repeatable(ctx, w.upsert()...)
+			var r []engine.Result
+			r, err = s.engine.Repeatable(ctx, w.upsert()...)
+			if err == nil && w.scope != (Scope{}) && r[0].Affected == 0 {
+				err = errOtherScope
+			}
 		}
 		if err == nil {
 			e.Revision = w.rev
@@ -297,6 +317,8 @@ func (s *Store) replace(ctx context.Context, w *episodeRow, rev int64) error {
 	switch now, found := stored[w.id]; {
 	case !found:
 		return fmt.Errorf("%w: the episode was deleted after it was read", ErrConflict)
+	case now == rev:
+		return errOtherScope
 	case now != w.rev: // otherwise it was sent twice
 		return fmt.Errorf("%w: the episode was changed after it was read; read it again", ErrConflict)
 	}
@@ -307,7 +329,11 @@ func (s *Store) replace(ctx context.Context, w *episodeRow, rev int64) error {
 // none. When the engine cannot tell whether it has stored them, or finds them
 // because it has sent them twice, their revisions do; the results are nil then.
 func (s *Store) insert(ctx context.Context, stmts []engine.Stmt, rows ...*episodeRow) ([]engine.Result, error) {
-	results, err := s.engine.Repeatable(ctx, stmts...)
+	scopes := make([]Scope, len(rows))
+	for i, w := range rows {
+		scopes[i] = w.scope
+	}
+	results, err := s.engine.Repeatable(ctx, append(stmts, storeScopes(scopes...)...)...)
 	switch engine.KindOf(err) {
 	case engine.KindUnique, engine.KindConstraint, engine.KindUnknownOutcome:
 	default:
@@ -345,7 +371,7 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 	now := time.Now()
 	for i, e := range episodes {
 		if err = s.check(ctx, e != nil, "episode"); err == nil {
-			err = e.prepare(now)
+			err = s.prepare(e, now)
 		}
 		if err != nil {
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
@@ -431,6 +457,9 @@ func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
 		read:  func(ctx context.Context, q querier) (*Episode, error) { return s.load(ctx, q, id) },
 		clone: (*Episode).clone, size: (*Episode).size,
 	})
+	if err == nil && !s.scope.contains(e.Scope) {
+		e, err = nil, ErrNotFound
+	}
 	return e, failed(err, "get episode %v", id)
 }
 
@@ -445,7 +474,9 @@ func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (ID, error) {
 	if err != nil {
 		return ID{}, err
 	}
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlEpisodeIDs, Args: []any{from, to}})
+	var w where
+	s.scope.and(&w, "scope")
+	r, err := s.engine.Query(ctx, engine.Stmt{SQL: fmt.Sprintf(sqlEpisodeIDs, w.sql), Args: append([]any{from, to}, w.args...)})
 	if err != nil {
 		return ID{}, failed(err, "find episode %q", prefix)
 	}
@@ -486,7 +517,7 @@ func (s *Store) StartEpisode(ctx context.Context, e *Episode) error {
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	if err := e.prepare(time.Now()); err != nil {
+	if err := s.prepare(e, time.Now()); err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
 	defer s.changed(oneEpisode, e.ID)
@@ -543,14 +574,14 @@ func (s *Store) appendSteps(ctx context.Context, id ID, key []byte, steps []Step
 }
 
 func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error) {
-	r, err := s.engine.Repeatable(ctx, a.insert())
+	r, err := s.engine.Repeatable(ctx, a.insert(s.scope))
 	if err != nil {
 		return 0, err
 	}
-	if n := r[0].Rows[0][0]; n != nil {
-		return intFrom(n)
+	if rows := r[0].Rows; len(rows) > 0 && rows[0][0] != nil {
+		return intFrom(rows[0][0])
 	}
-	r, err = s.engine.Query(ctx, engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.id.bytes(), a.key, a.id.bytes()}})
+	r, err = s.engine.Query(ctx, s.scope.guardOne(engine.Stmt{SQL: sqlWhyNotAppended, Args: []any{a.id.bytes(), a.key, a.id.bytes()}}))
 	if err != nil {
 		return 0, err
 	}
@@ -643,6 +674,9 @@ func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error)
 	}
 	k, err := readAgain(func() (k known, err error) {
 		k.Episode, k.recorded, err = s.loadSome(ctx, s.engine, id, readAtOnce)
+		if err == nil && !s.scope.contains(k.Scope) {
+			err = ErrNotFound
+		}
 		return k, err
 	})
 	return k.Episode, k.recorded, err

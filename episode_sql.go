@@ -17,7 +17,8 @@ import (
 
 const (
 	episodeColumns = `episodes.seq, id, task_type, domain, language, episodes.outcome, start_us, end_us, episodes.steps, payload,
- (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos)) AS tags, episodes.rev`
+ (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos)) AS tags, episodes.rev,
+ iif(episodes.scope, (SELECT text FROM scopes WHERE n = episodes.scope), '')`
 
 	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, rev, payload, bytes) VALUES(?,?,?,?,?,?,?,?,?,?,?)`
 	sqlAddEpisode    = sqlInsertEpisode + ` ON CONFLICT(id) DO NOTHING`
@@ -39,12 +40,13 @@ const (
 	sqlGetRuns = `SELECT first, count, payload FROM (
  SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY first) AS upto
  FROM runs WHERE episode = ` + bySeq + ` AND first >= ?) WHERE upto <= ? OR upto = size ORDER BY first`
-	sqlEpisodeIDs = `SELECT id FROM episodes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2`
+	sqlEpisodeIDs = `SELECT id FROM episodes WHERE id BETWEEN ? AND ?%s ORDER BY id LIMIT 2`
 	sqlRevisions  = `SELECT id, rev FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
 
 	// Added where the episode runs, and where the very same append was not stored
 	// before: its answer may have been lost. It returns where it begins, or NULL.
 	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE key=?4)n`
+	sqlAppendInScope  = `INSERT INTO appends SELECT ?1,?2,?3,?4,?5,?6,?7 FROM episodes WHERE id = ?1 RETURNING(SELECT n FROM last_run WHERE key=?4)n`
 	sqlWhyNotAppended = `SELECT (SELECT first FROM appends WHERE id = ? AND key = ?), end_us, steps, bytes FROM episodes WHERE id = ?`
 
 	// writtenBy guards the later statements of a batch by the effect of the first: they
@@ -86,6 +88,7 @@ type episodeRow struct {
 	runs    []run
 	tags    string // JSON array, in order
 	words   [4]any // columns of the search table
+	scope   Scope
 }
 
 func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
@@ -99,7 +102,7 @@ func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &episodeRow{id: e.ID, payload: head, rev: newRevision(), steps: len(e.Steps)}
+	w := &episodeRow{id: e.ID, payload: head, rev: newRevision(), steps: len(e.Steps), scope: e.Scope}
 	var size int
 	if w.runs, size, err = encodeRuns(c, e.Steps, 1); err != nil {
 		return nil, err
@@ -137,7 +140,7 @@ func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int
 		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
 		s.Time = whole(s.Time)
-		step, err := payload.Marshal(&s)
+		step, err := payload.Marshal((*storedStep)(&s))
 		if err != nil {
 			return nil, 0, encodeFailed(field, err)
 		}
@@ -162,22 +165,22 @@ func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int
 
 // insert stores an episode that must not be there yet.
 func (w *episodeRow) insert() []engine.Stmt {
-	return w.children(engine.Stmt{SQL: sqlInsertEpisode, Args: w.columns})
+	return w.children(w.scope.insert(engine.Stmt{SQL: sqlInsertEpisode, Args: w.columns}))
 }
 
 // add stores an episode unless it is there.
 func (w *episodeRow) add() []engine.Stmt {
-	return w.children(engine.Stmt{SQL: sqlAddEpisode, Args: w.columns})
+	return w.children(w.scope.insert(engine.Stmt{SQL: sqlAddEpisode, Args: w.columns}))
 }
 
 // upsert stores an episode, over one that is there.
 func (w *episodeRow) upsert() []engine.Stmt {
-	return w.children(engine.Stmt{SQL: sqlUpsertEpisode, Args: w.columns})
+	return append(w.children(w.scope.insert(engine.Stmt{SQL: sqlUpsertEpisode, Args: w.columns})), storeScopes(w.scope)...)
 }
 
 // replace stores an episode over the one that has the revision.
 func (w *episodeRow) replace(rev int64) []engine.Stmt {
-	return w.children(engine.Stmt{SQL: sqlReplaceEpisode, Args: append(w.columns[:len(w.columns):len(w.columns)], rev)})
+	return w.children(w.scope.guardOne(engine.Stmt{SQL: sqlReplaceEpisode, Args: append(w.columns[:len(w.columns):len(w.columns)], rev)}))
 }
 
 // key are the arguments of writtenBy.
@@ -252,8 +255,13 @@ func newAppend(c *payload.Codec, id ID, key []byte, steps []Step, now time.Time)
 	}, nil
 }
 
-func (a *appendRow) insert() engine.Stmt {
-	return engine.Stmt{SQL: sqlAppend, Args: []any{a.id.bytes(), int64(a.first), int64(a.count), a.key, a.payload, a.words, int64(a.size)}}
+// insert stores the steps if the episode lies within a scope.
+func (a *appendRow) insert(scope Scope) engine.Stmt {
+	st := engine.Stmt{SQL: sqlAppend, Args: []any{a.id.bytes(), int64(a.first), int64(a.count), a.key, a.payload, a.words, int64(a.size)}}
+	if scope != (Scope{}) {
+		st.SQL = sqlAppendInScope
+	}
+	return scope.guardOne(st)
 }
 
 // load reads an episode with its steps, in one round trip unless the steps are
@@ -339,7 +347,7 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
 	}
-	var steps []Step
+	var steps []storedStep
 	if plain, err = s.payloads.DecodeSized(ctx, row[2], &steps); err != nil {
 		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
 	}
@@ -348,7 +356,7 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 	}
 	for i, s := range steps {
 		s.Number = first + i
-		e.Steps = append(e.Steps, s)
+		e.Steps = append(e.Steps, Step(s))
 	}
 	return plain, nil
 }
@@ -377,7 +385,7 @@ func (s *Store) episodeFrom(ctx context.Context, row []any) (e *Episode, size in
 	if row[7] != nil {
 		e.End = time.UnixMicro(r.int(7)).UTC()
 	}
-	e.StepCount, e.Revision = int(r.int(8)), r.int(11)
+	e.StepCount, e.Revision, e.Scope = int(r.int(8)), r.int(11), r.scope(12)
 	if tags := r.text(10); tags != "[]" && r.err == nil {
 		r.err = json.Unmarshal([]byte(tags), &e.Context.Tags)
 	}

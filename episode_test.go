@@ -473,7 +473,7 @@ func TestBadEpisodesAreRefusedByField(t *testing.T) {
 			"end: lies before start":                    {Description: "x", Start: time.Unix(10, 0), End: time.Unix(9, 0)},
 			"start: lies in the first microsecond":      {Description: "x", Start: time.Time{}.Add(400)},
 			"start: has the year":                       {Description: "x", Start: time.Unix(1<<40, 0)},
-			"steps[1].latency_ns: is negative":          {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Latency: -1}}},
+			"steps[1].latency_ms: is negative":          {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Latency: -1}}},
 			"steps[0].tokens":                           {Description: "x", Steps: []Step{{Tool: "a", Tokens: -1}}},
 			"steps[0].tool: is empty":                   {Description: "x", Steps: []Step{{}}},
 			"steps[0].parameters: is not JSON":          {Description: "x", Steps: []Step{{Tool: "a", Parameters: "{"}}},
@@ -614,7 +614,7 @@ func (e *slowEngine) Query(context.Context, ...engine.Stmt) ([]engine.Result, er
 
 func TestCallersMayReuseTheirStructs(t *testing.T) {
 	slow := &slowEngine{}
-	s := newStore(slow, Compression{Dictionaries: Off})
+	s := newStore(slow, &Options{Compression: Compression{DisableDictionaries: true}})
 	e := &Episode{Description: "x", Steps: []Step{{Tool: "a"}}, Context: Context{Tags: []string{"t"}}}
 	p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"a"}}}
 	h := &Heuristic{Condition: "c", Action: "a"}

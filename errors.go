@@ -52,7 +52,7 @@ var (
 // InvalidError says which field of the input is refused and why. It matches
 // ErrInvalid.
 type InvalidError struct {
-	Field   string // in the form of the JSON document: steps[3].latency_ns
+	Field   string // in the form of the JSON document: steps[3].latency_ms
 	Problem string // what is wrong and what would be right
 }
 

@@ -20,6 +20,9 @@ type Heuristic struct {
 	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
 	Updated  time.Time         `json:"updated,omitzero"` // storing sets a zero Updated to Created
 
+	// Scope is whom the heuristic belongs to, as Episode.Scope says.
+	Scope Scope `json:"scope,omitzero"`
+
 	Revision int64 `json:"-"` // what was read, as Episode.Revision says
 }
 
@@ -61,6 +64,7 @@ func (h *Heuristic) prepare(now time.Time) error {
 // HeuristicFilter chooses heuristics. Conditions that are set must all hold.
 type HeuristicFilter struct {
 	MinConfidence float64
+	Scope         Scope // the fields that are set are those of the heuristic
 }
 
 // PutHeuristic stores a heuristic: it creates it, or replaces the stored one
@@ -71,11 +75,16 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 	if err := s.check(ctx, h != nil, "heuristic"); err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
-	if err := h.prepare(time.Now()); err != nil {
+	scope, err := h.Scope.within(s.scope)
+	if err == nil {
+		err = h.prepare(time.Now())
+	}
+	if err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
+	h.Scope = scope
 	defer s.changed(oneHeuristic, h.ID)
-	err := write(ctx, s, func() (itemWrite, error) { return s.heuristicWrite(h) }, func(w itemWrite) error {
+	err = write(ctx, s, func() (itemWrite, error) { return s.heuristicWrite(h) }, func(w itemWrite) error {
 		err := s.put(ctx, w, h.Revision)
 		if err == nil {
 			h.Revision = w.rev
@@ -93,8 +102,13 @@ func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
 		},
 		clone: (*Heuristic).clone, size: (*Heuristic).size,
 	})
+	if err == nil && !s.scope.contains(h.Scope) {
+		h, err = nil, ErrNotFound
+	}
 	return h, failed(err, "get heuristic %v", id)
 }
+
+func (f *HeuristicFilter) scope() *Scope { return &f.Scope }
 
 func (f *HeuristicFilter) where() (w where, err error) {
 	c := &check{}
@@ -102,6 +116,7 @@ func (f *HeuristicFilter) where() (w where, err error) {
 	if f.MinConfidence > 0 {
 		w.and("confidence >= ?", f.MinConfidence)
 	}
+	f.Scope.and(&w, "scope")
 	return w, c.err
 }
 
@@ -117,7 +132,7 @@ func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Pagin
 // first error.
 func (s *Store) Heuristics(ctx context.Context, f *HeuristicFilter) iter.Seq2[*Heuristic, error] {
 	return iterate(func(p *Paging) (*Page[*Heuristic], error) {
-		page, err := s.listHeuristics(ctx, s.engine, &pageRequest[HeuristicFilter]{*orZero(f), *p})
+		page, err := listed(ctx, s, f, p, s.listHeuristics)
 		return page, failed(err, "list heuristics")
 	})
 }

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	heuristicColumns   = `seq, id, created_us, payload, rev`
+	heuristicColumns   = `seq, id, created_us, payload, rev, iif(scope, (SELECT text FROM scopes WHERE n = scope), '')`
 	sqlUpsertHeuristic = `INSERT INTO heuristics(id, confidence, created_us, payload, rev) VALUES(?,?,?,?,?)
  ON CONFLICT(id) DO UPDATE SET confidence = excluded.confidence, created_us = excluded.created_us, payload = excluded.payload, rev = excluded.rev`
 	sqlReplaceHeuristic  = `UPDATE heuristics SET confidence = ?2, created_us = ?3, payload = ?4, rev = ?5 WHERE id = ?1 AND rev = ?6`
@@ -24,10 +24,10 @@ type storedHeuristic Heuristic
 // heuristicWrite is h in the form of its row.
 func (s *Store) heuristicWrite(h *Heuristic) (w itemWrite, err error) {
 	stored := storedHeuristic(*h)
-	stored.ID, stored.Created = ID{}, time.Time{}
+	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = whole(h.Updated)
 	encoded, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
-	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: newRevision()}
+	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: newRevision(), scope: h.Scope}
 	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), encoded, w.rev}
 	return w, err
 }
@@ -39,6 +39,6 @@ func (s *Store) heuristicFrom(ctx context.Context, row []any) (*Heuristic, int, 
 	if err != nil {
 		return nil, 0, fmt.Errorf("heuristic %w", err)
 	}
-	h.ID, h.Created, h.Revision = in.id, time.UnixMicro(in.created).UTC(), in.rev
+	h.ID, h.Created, h.Revision, h.Scope = in.id, time.UnixMicro(in.created).UTC(), in.rev, in.scope
 	return (*Heuristic)(&h), in.size, nil
 }

@@ -17,6 +17,7 @@ type EpisodeFilter struct {
 	Outcome  OutcomeKind
 	State    State     // running or ended; empty: both
 	From, To time.Time // the start lies at or after From and before To
+	Scope    Scope     // the fields that are set are those of the episode
 }
 
 // State tells running episodes from those that have ended.
@@ -64,8 +65,11 @@ func (f *EpisodeFilter) where() (w where, err error) {
 	if !f.To.IsZero() {
 		w.and("start_us < ?", micros(f.To))
 	}
+	f.Scope.and(&w, "episodes.scope")
 	return w, c.err
 }
+
+func (f *EpisodeFilter) scope() *Scope { return &f.Scope }
 
 // canonical returns f with its times as they are compared, and within those that
 // are stored, as JSON knows no others.
@@ -101,7 +105,7 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (
 // steps. It reads them page by page, and ends with the first error.
 func (s *Store) Episodes(ctx context.Context, f *EpisodeFilter) iter.Seq2[*Episode, error] {
 	return iterate(func(p *Paging) (*Page[*Episode], error) {
-		page, err := s.listEpisodes(ctx, s.engine, &pageRequest[EpisodeFilter]{*orZero(f), *p})
+		page, err := listed(ctx, s, f, p, s.listEpisodes)
 		return page, failed(err, "list episodes")
 	})
 }
@@ -118,6 +122,32 @@ func (s *Store) listEpisodes(ctx context.Context, q querier, r *pageRequest[Epis
 type pageRequest[F any] struct {
 	Filter F
 	Paging
+}
+
+// pageRequestFor narrows the filter to the Store's scope.
+func pageRequestFor[F any, P interface {
+	*F
+	scope() *Scope
+}](s *Store, filter P, paging *Paging) (r *pageRequest[F], err error) {
+	r = &pageRequest[F]{*orZero((*F)(filter)), *orZero(paging)}
+	scope := P(&r.Filter).scope()
+	*scope, err = scope.within(s.scope)
+	return r, err
+}
+
+// listed reads a page that is not cached.
+func listed[F, T any, P interface {
+	*F
+	scope() *Scope
+}](ctx context.Context, s *Store, filter P, paging *Paging, list func(context.Context, querier, *pageRequest[F]) (*Page[T], error)) (*Page[T], error) {
+	if err := s.check(ctx, true, ""); err != nil {
+		return nil, err
+	}
+	r, err := pageRequestFor(s, filter, paging)
+	if err != nil {
+		return nil, err
+	}
+	return list(ctx, s.engine, r)
 }
 
 // orZero returns p, or a pointer to a zero value for nil.

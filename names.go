@@ -11,8 +11,11 @@ type NameKind string
 
 // The kinds of names that episodes are filtered by.
 const (
-	TagNames    NameKind = "tag"
-	DomainNames NameKind = "domain"
+	TagNames     NameKind = "tag"
+	DomainNames  NameKind = "domain"
+	ProjectNames NameKind = "project" // of scopes, as the next two
+	UserNames    NameKind = "user"
+	AgentNames   NameKind = "agent"
 )
 
 // NameCount is a name and the number of episodes that have it.
@@ -21,10 +24,28 @@ type NameCount struct {
 	Episodes int64  `json:"episodes"`
 }
 
-// namesBy are SELECTs of a name and minus the number of its episodes.
+// namesBy are the tables of a SELECT of names, with the condition that chooses the
+// rows.
 var namesBy = map[NameKind]string{
-	TagNames:    `SELECT tag AS name, -count(*) AS fewer FROM tags GROUP BY tag`,
-	DomainNames: `SELECT domain AS name, -count(*) AS fewer FROM episodes WHERE domain <> '' GROUP BY domain`,
+	TagNames:     `tags WHERE 1`,
+	DomainNames:  `episodes WHERE domain <> ''`,
+	ProjectNames: `episodes JOIN scopes ON n = scope WHERE project <> ''`,
+	UserNames:    `episodes JOIN scopes ON n = scope WHERE user <> ''`,
+	AgentNames:   `episodes JOIN scopes ON n = scope WHERE agent <> ''`,
+}
+
+// namesFrom is a SELECT of the names of a kind and minus the numbers of their
+// episodes, within a scope.
+func namesFrom(kind NameKind, scope Scope) (w where) {
+	w.sql = fmt.Sprintf("SELECT %s AS name, -count(*) AS fewer FROM %s", kind, namesBy[kind])
+	if cond, args := scope.condition("episodes.scope"); cond != "" {
+		if kind == TagNames {
+			cond = "episode IN (SELECT seq FROM episodes WHERE " + cond + ")"
+		}
+		w.and(cond, args...)
+	}
+	w.sql += " GROUP BY name"
+	return w
 }
 
 // ListNames returns a page of the names of a kind that are in use, the most used
@@ -45,10 +66,11 @@ func (s *Store) listNames(ctx context.Context, kind NameKind, p *Paging) (*Page[
 		return nil, err
 	}
 	c := &check{}
-	if c.oneOf("kind", string(kind), TagNames, DomainNames); c.err != nil {
+	if c.oneOf("kind", string(kind), TagNames, DomainNames, ProjectNames, UserNames, AgentNames); c.err != nil {
 		return nil, c.err
 	}
-	l := &listing[NameCount]{columns: "1", from: "(" + namesBy[kind] + ")", keys: []string{"fewer", "name"}, kinds: "it"}
+	from := namesFrom(kind, s.scope)
+	l := &listing[NameCount]{columns: "1", from: "(" + from.sql + ")", where: where{args: from.args}, keys: []string{"fewer", "name"}, kinds: "it"}
 	l.row = func(_ context.Context, row []any) (NameCount, int, error) {
 		in := reader{row: row}
 		n := NameCount{Name: in.text(2), Episodes: -in.int(1)}

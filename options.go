@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -29,11 +30,11 @@ type Options struct {
 	// Default: it is created.
 	MustExist bool
 
-	// NoMmap makes readers of a local file read it instead of mapping it into
+	// DisableMmap makes readers of a local file read it instead of mapping it into
 	// memory. Set it on network file systems, where an I/O error on a mapped
 	// page ends the process. Default: mapped, which is about twice as fast for
 	// concurrent readers.
-	NoMmap bool
+	DisableMmap bool
 
 	// Pool says how many connections to a server there are, and KeepAlive how idle
 	// ones are watched. Unused for a local file.
@@ -46,6 +47,16 @@ type Options struct {
 
 	// Cache says what is kept in memory of what was read.
 	Cache Cache
+
+	// Scope narrows the Store, as Store.Scoped does. Default: everything.
+	Scope Scope
+
+	// Logger is told what no call reports. Warn: a server is considered down, so that
+	// calls fail at once; a dictionary cannot be trained or used. Info: the server is
+	// back; a dictionary is adopted. Debug: a request is sent again; a stream on the
+	// server was lost. No record holds a token, SQL, or anything stored, but the
+	// server's host and port are in it. Default nil: nothing is logged.
+	Logger *slog.Logger
 }
 
 // Compression says how the payloads of episodes, steps, patterns, heuristics and
@@ -59,24 +70,25 @@ type Compression struct {
 	Codec Codec
 	// Level is how hard to try. Default LevelDefault.
 	Level Level
-	// Threshold is the number of bytes from which on compressing a payload is
-	// tried. Default 1024, or 64 with a dictionary. Negative: never. A payload
-	// that would not get smaller is stored as it is in any case.
+	// Threshold is the size, in bytes, of the smallest payload that is compressed.
+	// Not negative, default 1024, or 64 with a dictionary; Uncompressed switches
+	// compression off. A payload that would not
+	// get smaller is stored uncompressed in any case.
 	Threshold int
-	// Episodes switches compression of episodes and steps.
-	Episodes Switch
-	// Patterns switches compression of patterns, heuristics and relations.
-	Patterns Switch
+	// DisableEpisodes stores episodes and steps uncompressed.
+	DisableEpisodes bool
+	// DisablePatterns stores patterns, heuristics and relations uncompressed.
+	DisablePatterns bool
 	// Embeddings is the format in which vectors are stored from now on; what is
 	// stored in another one is read all the same. Default Float16.
 	Embeddings VectorFormat
-	// Dictionaries switches the use and the training of dictionaries, without
-	// which short payloads gain little. The first one is built in; better ones
-	// are trained of what is stored when there are 60 and 600 items, in the
-	// background, which takes at most a second or two of one processor each time.
-	// They are kept in the database, 112 KiB for episodes and 32 KiB for patterns,
-	// and used by all Stores that are open on it.
-	Dictionaries Switch
+	// DisableDictionaries compresses without dictionaries and trains none. Short
+	// payloads then shrink little. Default: a built-in dictionary is used first, and
+	// better ones are trained from stored payloads at 60 and at 600 items, in the
+	// background, which takes at most 2 s of one processor each time. They are kept
+	// in the database, 112 KiB for episodes and 32 KiB for patterns, and used by all
+	// Stores that are open on it.
+	DisableDictionaries bool
 }
 
 // Codec is a way to compress. Zstd and Gzip use dictionaries.
@@ -109,33 +121,17 @@ const (
 // String returns the name: default, fast or best.
 func (l Level) String() string { return codec.Level(l).String() }
 
-// Switch is On or Off. The zero value is On.
-type Switch uint8
-
-// The positions of a Switch.
-const (
-	On Switch = iota
-	Off
-)
-
-func (c *Compression) payloadOptions() payload.Options {
+func (c *Compression) payloadOptions(log *slog.Logger) payload.Options {
 	return payload.Options{
 		Codec: codec.Codec(c.Codec), Level: codec.Level(c.Level), Threshold: c.Threshold,
-		DisableEpisodes: c.Episodes == Off, DisablePatterns: c.Patterns == Off, DisableDictionaries: c.Dictionaries == Off,
+		DisableEpisodes: c.DisableEpisodes, DisablePatterns: c.DisablePatterns, DisableDictionaries: c.DisableDictionaries,
+		Logger: log,
 	}
 }
 
 func (c *Compression) validate() error {
-	if bad, ok := errors.AsType[*codec.OptionError](c.payloadOptions().Validate()); ok {
+	if bad, ok := errors.AsType[*codec.OptionError](c.payloadOptions(nil).Validate()); ok {
 		return invalid("Compression."+bad.Field, "%s", bad.Problem)
-	}
-	for _, s := range []struct {
-		field string
-		value Switch
-	}{{"Episodes", c.Episodes}, {"Patterns", c.Patterns}, {"Dictionaries", c.Dictionaries}} {
-		if s.value > Off {
-			return invalid("Compression."+s.field, "is %d, must be On or Off", s.value)
-		}
 	}
 	if int(c.Embeddings) >= len(vectorFormats) {
 		return invalid("Compression.Embeddings", "is %v, must be one of %s", c.Embeddings, strings.Join(vectorFormats[:], ", "))

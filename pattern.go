@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"time"
@@ -27,22 +28,27 @@ type Pattern struct {
 	Created  time.Time         `json:"created,omitzero"` // storing sets a zero Created to now
 	Updated  time.Time         `json:"updated,omitzero"` // storing sets a zero Updated to Created
 
+	// Scope is whom the pattern belongs to, as Episode.Scope says.
+	Scope Scope `json:"scope,omitzero"`
+
 	Revision int64 `json:"-"` // what was read, as Episode.Revision says
 }
 
-// ToolSequence is a series of tool calls that works.
+// ToolSequence is a series of tool calls that works. In JSON, MeanLatency is a
+// number of milliseconds, as the latency of a Step is.
 type ToolSequence struct {
 	Tools       []string      `json:"tools"`                     // in order, at least one
-	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"` // of the whole sequence
+	MeanLatency time.Duration `json:"mean_latency_ms,omitempty"` // of the whole sequence
 }
 
-// DecisionPoint is a choice that comes back.
+// DecisionPoint is a choice that comes back. In JSON, MeanLatency is a number of
+// milliseconds, as the latency of a Step is.
 type DecisionPoint struct {
 	Condition   string        `json:"condition"` // required
 	Action      string        `json:"action"`    // required
 	Successes   int           `json:"successes,omitempty"`
 	Failures    int           `json:"failures,omitempty"`
-	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"`
+	MeanLatency time.Duration `json:"mean_latency_ms,omitempty"`
 }
 
 // ErrorRecovery is a way out of an error.
@@ -55,6 +61,56 @@ type ErrorRecovery struct {
 type ContextPattern struct {
 	Features []string `json:"features"` // at least one
 	Approach string   `json:"approach"` // required
+}
+
+// plainToolSequence and plainDecisionPoint are without methods.
+type (
+	plainToolSequence  ToolSequence
+	plainDecisionPoint DecisionPoint
+)
+
+type toolSequenceDocument struct {
+	plainToolSequence
+	Latency     *milliseconds  `json:"mean_latency_ms,omitempty"`
+	Nanoseconds *time.Duration `json:"mean_latency_ns,omitempty"` // of older documents
+}
+
+type decisionPointDocument struct {
+	plainDecisionPoint
+	Latency     *milliseconds  `json:"mean_latency_ms,omitempty"`
+	Nanoseconds *time.Duration `json:"mean_latency_ns,omitempty"` // of older documents
+}
+
+// MarshalJSON implements json.Marshaler.
+func (x ToolSequence) MarshalJSON() ([]byte, error) {
+	return marshalDocument(toolSequenceDocument{plainToolSequence: plainToolSequence(x), Latency: (*milliseconds)(orNil(x.MeanLatency))})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Unknown fields are ignored.
+func (x *ToolSequence) UnmarshalJSON(b []byte) error {
+	doc := toolSequenceDocument{plainToolSequence: plainToolSequence(*x)}
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return err
+	}
+	*x = ToolSequence(doc.plainToolSequence)
+	setLatency(&x.MeanLatency, doc.Latency, doc.Nanoseconds)
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (x DecisionPoint) MarshalJSON() ([]byte, error) {
+	return marshalDocument(decisionPointDocument{plainDecisionPoint: plainDecisionPoint(x), Latency: (*milliseconds)(orNil(x.MeanLatency))})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Unknown fields are ignored.
+func (x *DecisionPoint) UnmarshalJSON(b []byte) error {
+	doc := decisionPointDocument{plainDecisionPoint: plainDecisionPoint(*x)}
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return err
+	}
+	*x = DecisionPoint(doc.plainDecisionPoint)
+	setLatency(&x.MeanLatency, doc.Latency, doc.Nanoseconds)
+	return nil
 }
 
 // PatternKind names the kinds of patterns.
@@ -114,14 +170,14 @@ func (p *Pattern) prepare(now time.Time) error {
 	}
 	if x := p.ToolSequence; x != nil {
 		some("tool_sequence.tools", x.Tools)
-		c.notNegative("tool_sequence.mean_latency_ns", int64(x.MeanLatency))
+		c.notNegative("tool_sequence.mean_latency_ms", int64(x.MeanLatency))
 	}
 	if x := p.DecisionPoint; x != nil {
 		required("decision_point.condition", x.Condition)
 		required("decision_point.action", x.Action)
 		c.notNegative("decision_point.successes", int64(x.Successes))
 		c.notNegative("decision_point.failures", int64(x.Failures))
-		c.notNegative("decision_point.mean_latency_ns", int64(x.MeanLatency))
+		c.notNegative("decision_point.mean_latency_ms", int64(x.MeanLatency))
 	}
 	if x := p.ErrorRecovery; x != nil {
 		required("error_recovery.error", x.Error)
@@ -146,6 +202,7 @@ type PatternFilter struct {
 	Kind           PatternKind
 	Domain         string
 	MinSuccessRate float64
+	Scope          Scope // the fields that are set are those of the pattern
 }
 
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
@@ -154,11 +211,16 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 	if err := s.check(ctx, p != nil, "pattern"); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
-	if err := p.prepare(time.Now()); err != nil {
+	scope, err := p.Scope.within(s.scope)
+	if err == nil {
+		err = p.prepare(time.Now())
+	}
+	if err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
+	p.Scope = scope
 	defer s.changed(onePattern, p.ID)
-	err := write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
+	err = write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
 		err := s.put(ctx, w, p.Revision)
 		if err == nil {
 			p.Revision = w.rev
@@ -176,8 +238,13 @@ func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
 		},
 		clone: (*Pattern).clone, size: (*Pattern).size,
 	})
+	if err == nil && !s.scope.contains(p.Scope) {
+		p, err = nil, ErrNotFound
+	}
 	return p, failed(err, "get pattern %v", id)
 }
+
+func (f *PatternFilter) scope() *Scope { return &f.Scope }
 
 func (f *PatternFilter) where() (w where, err error) {
 	c := &check{}
@@ -189,6 +256,7 @@ func (f *PatternFilter) where() (w where, err error) {
 	if f.MinSuccessRate > 0 {
 		w.and("success_rate >= ?", f.MinSuccessRate)
 	}
+	f.Scope.and(&w, "scope")
 	return w, c.err
 }
 
@@ -203,7 +271,7 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (
 // first error.
 func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Pattern, error] {
 	return iterate(func(p *Paging) (*Page[*Pattern], error) {
-		page, err := s.listPatterns(ctx, s.engine, &pageRequest[PatternFilter]{*orZero(f), *p})
+		page, err := listed(ctx, s, f, p, s.listPatterns)
 		return page, failed(err, "list patterns")
 	})
 }

@@ -111,7 +111,7 @@ func TestBadPatternsAreRefusedByField(t *testing.T) {
 		"pattern: needs exactly one":    {},
 		"pattern":                       {ToolSequence: tools, ErrorRecovery: &ErrorRecovery{"e", []string{"s"}}},
 		"tool_sequence.tools":           {ToolSequence: &ToolSequence{}},
-		"tool_sequence.mean_latency_ns": {ToolSequence: &ToolSequence{Tools: []string{"a"}, MeanLatency: -1}},
+		"tool_sequence.mean_latency_ms": {ToolSequence: &ToolSequence{Tools: []string{"a"}, MeanLatency: -1}},
 		"decision_point.condition":      {DecisionPoint: &DecisionPoint{Action: "a"}},
 		"error_recovery.steps":          {ErrorRecovery: &ErrorRecovery{Error: "e"}},
 		"context_pattern.features[0]":   {ContextPattern: &ContextPattern{Features: []string{"\xff"}, Approach: "a"}},

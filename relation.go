@@ -100,7 +100,7 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
 	defer s.hub.Kick()
 	var res []engine.Result
 	err := write(ctx, s, func() ([]engine.Stmt, error) { return s.relationUpsert(r) }, func(stmts []engine.Stmt) (err error) {
-		res, err = s.engine.Repeatable(ctx, stmts...)
+		res, err = s.engine.Repeatable(ctx, s.scope.guard(stmts...)...)
 		return err
 	})
 	if err != nil {
@@ -164,6 +164,8 @@ func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter
 		w.and("(src = "+bySeq+" OR dst = "+bySeq+")", episode.bytes(), episode.bytes())
 	}
 	w.andText("type = ?", string(f.Type))
+	s.scope.and(&w, "a.scope")
+	s.scope.and(&w, "b.scope")
 	l := &listing[*Relation]{
 		columns: relationColumns, from: relationTables, where: w,
 		keys: []string{"relations.created_us", "src", "type", "dst"}, kinds: "iiti", row: s.relationFrom,
@@ -182,7 +184,7 @@ func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, t
 		return failed(c.err, "delete relation")
 	}
 	defer s.hub.Kick()
-	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sqlDeleteRelation, Args: []any{from.bytes(), to.bytes(), string(typ)}})
+	r, err := s.engine.Batch(ctx, s.scope.guardOne(engine.Stmt{SQL: sqlDeleteRelation, Args: []any{from.bytes(), to.bytes(), string(typ)}}))
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}

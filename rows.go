@@ -36,6 +36,15 @@ func (r *reader) float(i int) float64 { return column[float64](r, i) }
 // text would keep alive.
 func (r *reader) text(i int) string { return strings.Clone(column[string](r, i)) }
 
+// scope reads the text of a scope.
+func (r *reader) scope(i int) Scope {
+	scope, err := scopeFrom(r.text(i))
+	if r.err == nil {
+		r.err = err
+	}
+	return scope
+}
+
 func intFrom(v any) (int, error) {
 	n, ok := v.(int64)
 	if !ok {
@@ -269,7 +278,7 @@ func (s *Store) delete(ctx context.Context, n noun, name, sql string, id ID) err
 		return fmt.Errorf("delete %s %v: %w", name, id, err)
 	}
 	defer s.changed(n, id)
-	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: sql, Args: []any{id.bytes()}})
+	r, err := s.engine.Batch(ctx, s.scope.guardOne(engine.Stmt{SQL: sql, Args: []any{id.bytes()}}))
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}
@@ -281,17 +290,18 @@ type stored struct {
 	id      ID
 	created int64 // microseconds
 	rev     int64
+	scope   Scope
 	size    int // of the payload, decoded
 }
 
-// itemFrom reads a row of the columns seq, id, created_us, payload, rev; the
+// itemFrom reads a row of the columns seq, id, created_us, payload, rev, scope; the
 // payload goes into v. Its error begins with the item's id.
 func (s *Store) itemFrom(ctx context.Context, row []any, v any) (at stored, err error) {
 	if at.id, err = idFrom(row[1]); err != nil {
 		return at, fmt.Errorf("%v: %w: %w", row[0], ErrCorrupt, err)
 	}
 	in := reader{row: row}
-	at.created, at.rev = in.int(2), in.int(4)
+	at.created, at.rev, at.scope = in.int(2), in.int(4), in.scope(5)
 	if in.err != nil {
 		return at, fmt.Errorf("%v: %w: %w", at.id, ErrCorrupt, in.err)
 	}
@@ -319,24 +329,31 @@ type itemWrite struct {
 	upsert, replace, look string // SQL
 	columns               []any  // of upsert; replace has the revision behind them
 	rev                   int64
+	scope                 Scope
 }
 
 // put stores an item, over the one that has the revision if that is not 0.
 func (s *Store) put(ctx context.Context, w itemWrite, revision int64) error {
 	if revision == 0 {
-		_, err := s.engine.Repeatable(ctx, engine.Stmt{SQL: w.upsert, Args: w.columns})
+		stmts := append([]engine.Stmt{w.scope.insert(engine.Stmt{SQL: w.upsert, Args: w.columns})}, storeScopes(w.scope)...)
+		r, err := s.engine.Repeatable(ctx, stmts...)
+		if err == nil && w.scope != (Scope{}) && r[0].Affected == 0 {
+			return errOtherScope
+		}
 		return err
 	}
 	// The look behind the write tells a write that was sent twice from one that came
 	// too late.
 	r, err := s.engine.Repeatable(ctx,
-		engine.Stmt{SQL: w.replace, Args: append(w.columns[:len(w.columns):len(w.columns)], revision)},
+		w.scope.guardOne(engine.Stmt{SQL: w.replace, Args: append(w.columns[:len(w.columns):len(w.columns)], revision)}),
 		engine.Stmt{SQL: w.look, Args: w.columns[:1:1]})
 	switch {
 	case err != nil || r[0].Affected == 1:
 		return err
 	case len(r[1].Rows) == 0:
 		return fmt.Errorf("%w: it was deleted after it was read", ErrConflict)
+	case r[1].Rows[0][0] == revision:
+		return errOtherScope
 	case r[1].Rows[0][0] != w.rev:
 		return fmt.Errorf("%w: it was changed after it was read; read it again", ErrConflict)
 	}

@@ -47,6 +47,10 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", r.Limit, maxLimit, defaultHits), "search")
 	}
 	r.Limit = cmp.Or(r.Limit, defaultHits)
+	var err error
+	if r.Filter.Scope, err = r.Filter.Scope.within(s.scope); err != nil {
+		return nil, failed(err, "search")
+	}
 	if _, err := r.Filter.where(); err != nil {
 		return nil, failed(err, "search")
 	}

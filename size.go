@@ -102,7 +102,11 @@ func (e *Episode) size() int {
 	for i := range e.AppliedPatterns {
 		n += stringSize(e.AppliedPatterns[i].Effect) + stringSize(e.AppliedPatterns[i].Note)
 	}
-	return n + metadataSize(e.Metadata)
+	return n + metadataSize(e.Metadata) + e.Scope.size()
+}
+
+func (sc Scope) size() int {
+	return stringSize(sc.Project) + stringSize(sc.User) + stringSize(sc.Agent)
 }
 
 func (s Step) size() int {
@@ -114,7 +118,7 @@ func (s Step) size() int {
 }
 
 func (p *Pattern) size() int {
-	n := pointedSize(p) + stringSize(p.Description) + p.Context.size() + sliceSize(p.Evidence) + metadataSize(p.Metadata)
+	n := pointedSize(p) + stringSize(p.Description) + p.Context.size() + sliceSize(p.Evidence) + metadataSize(p.Metadata) + p.Scope.size()
 	if x := p.ToolSequence; x != nil {
 		n += pointedSize(x) + stringsSize(x.Tools)
 	}
@@ -131,7 +135,7 @@ func (p *Pattern) size() int {
 }
 
 func (h *Heuristic) size() int {
-	return pointedSize(h) + stringSize(h.Condition) + stringSize(h.Action) + sliceSize(h.Evidence.Episodes) + metadataSize(h.Metadata)
+	return pointedSize(h) + stringSize(h.Condition) + stringSize(h.Action) + sliceSize(h.Evidence.Episodes) + metadataSize(h.Metadata) + h.Scope.size()
 }
 
 func (h Hit) size() int { return h.Episode.size() + stringSize(h.Snippet) }

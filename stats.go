@@ -20,14 +20,29 @@ type Counts struct {
 	Tags       int64 `json:"tags"` // different ones
 }
 
-// Counts counts what the database holds, all at one moment.
+const (
+	sqlCounts = `SELECT (SELECT count(*) FROM episodes), (SELECT coalesce(sum(steps), 0) FROM episodes),
+ (SELECT count(*) FROM patterns), (SELECT count(*) FROM heuristics), (SELECT count(*) FROM embeddings),
+ (SELECT count(*) FROM relations), (SELECT count(DISTINCT tag) FROM tags)`
+	// mine is the table of the scopes that are counted.
+	sqlCountsInScope = `, eps(seq, steps) AS (SELECT seq, steps FROM episodes WHERE scope IN mine)
+ SELECT (SELECT count(*) FROM eps), (SELECT coalesce(sum(steps), 0) FROM eps),
+ (SELECT count(*) FROM patterns WHERE scope IN mine), (SELECT count(*) FROM heuristics WHERE scope IN mine),
+ (SELECT count(*) FROM embeddings e WHERE EXISTS (SELECT 1 FROM items WHERE id = e.item AND kind = e.kind AND scope IN mine)),
+ (SELECT count(*) FROM relations WHERE src IN (SELECT seq FROM eps) AND dst IN (SELECT seq FROM eps)),
+ (SELECT count(DISTINCT tag) FROM tags WHERE episode IN (SELECT seq FROM eps))`
+)
+
+// Counts counts what the database holds within the Store's scope, all at one moment.
 func (s *Store) Counts(ctx context.Context) (Counts, error) {
 	if err := s.check(ctx, true, ""); err != nil {
 		return Counts{}, failed(err, "count")
 	}
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: `SELECT (SELECT count(*) FROM episodes), (SELECT coalesce(sum(steps), 0) FROM episodes),
- (SELECT count(*) FROM patterns), (SELECT count(*) FROM heuristics), (SELECT count(*) FROM embeddings),
- (SELECT count(*) FROM relations), (SELECT count(DISTINCT tag) FROM tags)`})
+	count := engine.Stmt{SQL: sqlCounts}
+	if cond, args := s.scope.condition("n"); cond != "" {
+		count = engine.Stmt{SQL: "WITH mine(n) AS (SELECT n FROM scopes WHERE " + cond + ")" + sqlCountsInScope, Args: args}
+	}
+	r, err := s.engine.Query(ctx, count)
 	if err != nil {
 		return Counts{}, failed(err, "count")
 	}
@@ -130,7 +145,7 @@ type StorageStats struct {
 }
 
 // StorageStats returns the sizes of all payloads in the database, whoever wrote
-// them. Errors: ErrCorrupt, Retryable ones.
+// them, whatever the Store's scope. Errors: ErrCorrupt, Retryable ones.
 func (s *Store) StorageStats(ctx context.Context) (StorageStats, error) {
 	if err := s.check(ctx, true, ""); err != nil {
 		return StorageStats{}, failed(err, "count storage")

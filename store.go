@@ -27,6 +27,9 @@ type Store struct {
 	cache    *cache.Cache[cacheKey, any] // nil: none
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
+
+	scope    Scope // bounds what the Store sees
+	borrowed bool  // all but scope belongs to the Store that this one was made of
 }
 
 // Open opens the memory at target and creates it if there is none:
@@ -47,6 +50,10 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := cmp.Or(opts.Compression.validate(), opts.Cache.validate()); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
+	scope, err := opts.Scope.within(Scope{})
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
 	t, err := parseTarget(target, opts.AllowPlaintext)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
@@ -58,16 +65,18 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
-	s := newStore(e, opts.Compression)
+	s := newStore(e, opts)
+	s.scope = scope
 	s.openCache(opts.Cache)
 	return s, nil
 }
 
 // newStore returns a Store on a database that has been migrated. The options have
 // been checked.
-func newStore(e engine.Engine, o Compression) *Store {
+func newStore(e engine.Engine, o *Options) *Store {
 	server, _ := e.(*remote.Engine)
-	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, o.payloadOptions()), vectors: o.Embeddings}
+	c := &o.Compression
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c.payloadOptions(o.Logger)), vectors: c.Embeddings}
 	s.hub = s.newHub()
 	return s
 }
@@ -85,9 +94,9 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NoMmap: opts.NoMmap})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, DisableMmap: opts.DisableMmap})
 	}
-	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections})
+	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, Logger: opts.Logger})
 }
 
 // Warm opens Pool.MinConns connections to the server ahead of the first call that
@@ -104,9 +113,11 @@ func (s *Store) Warm(ctx context.Context) error {
 }
 
 // Close waits for writes under way, and frees everything the Store holds. Reads
-// under way and later calls return ErrClosed. Closing twice is harmless.
+// under way and later calls return ErrClosed. Closing twice is harmless. A Store
+// that Scoped returned ends with the one that it was made of: its own Close does
+// nothing.
 func (s *Store) Close() error {
-	if s == nil || s.engine == nil {
+	if s == nil || s.engine == nil || s.borrowed {
 		return nil
 	}
 	s.hub.Close(ErrClosed)

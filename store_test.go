@@ -138,7 +138,7 @@ func TestTokenIsAskedForEveryRequest(t *testing.T) {
 			asked++
 			return token, nil
 		},
-		Compression: Compression{Dictionaries: Off}, // so that nothing is asked in the background
+		Compression: Compression{DisableDictionaries: true}, // so that nothing is asked in the background
 	})
 	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
 	if n := int(s.Stats().Requests); asked != n || n == 0 {
@@ -230,7 +230,7 @@ func TestSixOpenersOfOneNewMemory(t *testing.T) {
 func TestStatsCountWhatHappened(t *testing.T) {
 	onEveryTarget(t, func(t *testing.T, target string) {
 		// Looking for dictionaries is a read besides.
-		s := open(t, target, &Options{Compression: Compression{Dictionaries: Off}})
+		s := open(t, target, &Options{Compression: Compression{DisableDictionaries: true}})
 		before := s.Stats()
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
 		_, err := s.Counts(t.Context())

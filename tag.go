@@ -74,7 +74,7 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 		stmts = append(stmts, engine.Stmt{SQL: index, Args: words})
 	}
 	defer s.changed(oneEpisode, id)
-	r, err := s.engine.Repeatable(ctx, stmts...)
+	r, err := s.engine.Repeatable(ctx, s.scope.guard(stmts...)...)
 	if err != nil {
 		return err
 	}

@@ -126,10 +126,10 @@ func farEpisodes(ctx context.Context, b *bench, server *hranatest.Server, pool [
 		row(with, fmt.Sprintf("%.2f %%", 100*float64(stats.Hits)/float64(max(stats.Hits+stats.Misses, 1))), us(percentile(hits, 0.5)), us(percentile(hits, 0.99)), compare(with, without).String()),
 	)
 	b.printf("The cache made %d loads and %d polls for %d reads, and lost %d entries to the %d writes of the other Store.\n\n",
-		stats.Loads, stats.Polls, with.acknowledged(), stats.InvalidationsForeign, w.count())
+		stats.Loads, stats.Polls, with.acknowledged(), stats.InvalidationsRemote, w.count())
 	b.judge(percentile(hits, 0.5) < 10*time.Microsecond, "p50 of a hit below 10 µs", "%s", us(percentile(hits, 0.5)))
 	b.judge(got >= 4, "at least 4 times the rate of no cache, from an empty one on", "%.1f times", got)
-	b.judge(stats.InvalidationsForeign > 0, "what others write removes entries", "%d", stats.InvalidationsForeign)
+	b.judge(stats.InvalidationsRemote > 0, "what others write removes entries", "%d", stats.InvalidationsRemote)
 	return nil
 }
 
@@ -214,7 +214,7 @@ func stampede(ctx context.Context, b *bench, server *hranatest.Server, pool []*e
 	l.link.SetRTT(cacheRTT)
 	// Looking for a dictionary takes a request more, and so does the first read of
 	// what was written with one that the Store does not know yet.
-	store, err := episodic.Open(ctx, l.url(), &episodic.Options{Compression: episodic.Compression{Dictionaries: episodic.Off}})
+	store, err := episodic.Open(ctx, l.url(), &episodic.Options{Compression: episodic.Compression{DisableDictionaries: true}})
 	if err != nil {
 		return err
 	}

@@ -63,13 +63,9 @@ func random(r *rand.Rand, mean time.Duration) time.Duration {
 	return time.Duration(r.ExpFloat64() * float64(mean))
 }
 
-// clockGroup returns the group of the clock that a key belongs to, of so many.
-func clockGroup(key, groups int) int { return int(uint32(key) * 2654435761 >> 8 % uint32(groups)) }
-
-// ttlRule decides how long entries are kept. It sets expires and refreshAt.
+// ttlRule decides how long entries are kept. It sets expires.
 type ttlRule interface {
-	// loaded is called when e has been loaded, before it is one of the size entries.
-	loaded(e *kept, size int)
+	loaded(e *kept)
 	read(e *kept, now time.Duration)
 }
 
@@ -80,13 +76,12 @@ type kept struct {
 	seq      int // how many writes there were when it was loaded
 	loadedAt time.Duration
 
-	expires   time.Duration
-	refreshAt time.Duration // 0 is never
+	expires time.Duration
 
 	use   *list.Element // nil: it is no entry
 	place int           // among deadlines
 
-	state  *cache.State    // of nextTTL
+	state  cache.State     // of nextTTL
 	jitter float64         // of nextTTL
 	hits   []time.Duration // of original
 }
@@ -94,13 +89,13 @@ type kept struct {
 // fixedTTL keeps every entry for the same time.
 type fixedTTL time.Duration
 
-func (r fixedTTL) loaded(e *kept, _ int)   { e.expires = e.loadedAt + time.Duration(r) }
+func (r fixedTTL) loaded(e *kept)          { e.expires = e.loadedAt + time.Duration(r) }
 func (fixedTTL) read(*kept, time.Duration) {}
 
 // original is the rule of the program that episodic takes the place of.
 type original struct{}
 
-func (original) loaded(e *kept, _ int) {
+func (original) loaded(e *kept) {
 	e.expires, e.hits = e.loadedAt+5*time.Minute, e.hits[:0]
 }
 
@@ -126,65 +121,43 @@ func (original) read(e *kept, now time.Duration) {
 	e.expires = e.loadedAt + min(max(ttl, time.Minute), time.Hour)
 }
 
-// nextTTL is package cache: its rule, and what it does with it.
+// nextTTL is the rule of package cache, with its jitter.
 type nextTTL struct {
 	cache.Options
-	rand       *rand.Rand
-	young, old map[int]*cache.State
+	rand *rand.Rand
 }
 
 func newNextTTL(o cache.Options) *nextTTL {
-	return &nextTTL{Options: o, rand: rand.New(rand.NewPCG(0, 2)), young: map[int]*cache.State{}}
+	return &nextTTL{Options: o, rand: rand.New(rand.NewPCG(0, 2))}
 }
 
-// What package cache keeps to itself. TestTTLModelIsTheCache fails when it
-// changes.
-const (
-	maxJitter       = 0.1
-	minRemembered   = 1024 // keys in a generation
-	rememberedShare = 4    // times as many keys as entries in a generation
-)
+// maxJitter is what package cache keeps to itself. TestTTLModelIsTheCache fails
+// when it changes.
+const maxJitter = 0.1
 
-func (r *nextTTL) loaded(e *kept, size int) {
-	e.state = r.young[e.key]
-	if e.state == nil {
-		if e.state = r.old[e.key]; e.state == nil {
-			e.state = &cache.State{}
-		}
-		if len(r.young) >= max(minRemembered, rememberedShare*size) {
-			r.old, r.young = r.young, map[int]*cache.State{}
-		}
-		r.young[e.key] = e.state
-	}
-	*e.state = e.state.Load(r.Options, e.loadedAt, uint64(e.version), false)
+func (r *nextTTL) loaded(e *kept) {
+	e.state = e.state.Load(r.Options, e.loadedAt, false)
 	e.jitter = (2*r.rand.Float64() - 1) * maxJitter
-	r.settle(e, e.loadedAt)
+	e.expires = e.loadedAt + r.jittered(e)
 }
 
 func (r *nextTTL) read(e *kept, now time.Duration) {
-	*e.state = e.state.Touch(r.Options, now)
-	r.settle(e, now)
+	e.state = e.state.Touch(r.Options, now)
+	e.expires = e.loadedAt + r.jittered(e)
 }
 
-func (r *nextTTL) settle(e *kept, now time.Duration) {
-	e.expires, e.refreshAt = e.loadedAt+r.jittered(e, e.state.TTL), 0
-	if after := cache.RefreshAfter(r.Options, *e.state, now); after > 0 {
-		e.refreshAt = e.loadedAt + r.jittered(e, after)
-	}
-}
-
-func (r *nextTTL) jittered(e *kept, ttl time.Duration) time.Duration {
+func (r *nextTTL) jittered(e *kept) time.Duration {
 	longest := float64(r.MaxTTL) * (1 - max(e.jitter, -e.jitter))
-	return time.Duration(min(float64(ttl)*(1+e.jitter), longest))
+	return time.Duration(min(float64(e.state.TTL)*(1+e.jitter), longest))
 }
 
 // ttlModel is a cache in virtual time. Loads and polls take none.
 type ttlModel struct {
 	*readTrace
-	rule   ttlRule
-	groups int           // of the clock, 0 if there is none
-	poll   time.Duration // how long a look at the clock is good for
-	room   int           // entries; the one that was not read for longest goes first
+	rule ttlRule
+	feed bool          // there is a change feed
+	poll time.Duration // how long a read of the feed is relied on
+	room int           // entries; the one that was not read for longest goes first
 
 	now       time.Duration
 	entries   []*kept // by key
@@ -193,19 +166,18 @@ type ttlModel struct {
 
 	seq      int   // how many writes there were
 	versions []int // by key, how many of them
-	seen     int   // how many writes the last look at the clock showed
-	known    []int // by group, the number of its last write that a look showed
-	looked   time.Duration
+	seen     int   // how many writes the last read of the feed showed
+	polled   time.Duration
 
 	ttlOutcome
 }
 
 // ttlOutcome is what became of a trace.
 type ttlOutcome struct {
-	length                        time.Duration
-	hits, loads, refreshes, polls int
-	stale                         []time.Duration // for each hit of another version than the database's, since when that was
-	held                          time.Duration   // sum over all entries of how long they were kept
+	length             time.Duration
+	hits, loads, polls int
+	stale              []time.Duration // for each hit of another version than the database's, since when that was
+	held               time.Duration   // sum over all entries of how long they were kept
 }
 
 // entries is how many there were on average.
@@ -217,25 +189,21 @@ func (o *ttlOutcome) hitShare() float64 { return float64(o.hits) / float64(o.hit
 // staleShare is the part of all reads that was stale hits.
 func (o *ttlOutcome) staleShare() float64 { return float64(len(o.stale)) / float64(o.hits+o.loads) }
 
-// allLoads counts those in the background too.
-func (o *ttlOutcome) allLoads() int { return o.loads + o.refreshes }
-
 // add makes o the sum of both.
 func (o *ttlOutcome) add(p *ttlOutcome) {
 	o.length += p.length
 	o.hits += p.hits
 	o.loads += p.loads
-	o.refreshes += p.refreshes
 	o.stale = append(o.stale, p.stale...)
 	o.held += p.held
 }
 
 // simulate makes the accesses of a trace to a cache with room for so many
 // entries.
-func (t *readTrace) simulate(rule ttlRule, groups int, poll time.Duration, room int) *ttlOutcome {
+func (t *readTrace) simulate(rule ttlRule, feed bool, poll time.Duration, room int) *ttlOutcome {
 	m := &ttlModel{
-		readTrace: t, rule: rule, groups: groups, poll: poll, room: room,
-		entries: make([]*kept, len(t.writesOf)), uses: list.New(), versions: make([]int, len(t.writesOf)), known: make([]int, groups),
+		readTrace: t, rule: rule, feed: feed, poll: poll, room: room,
+		entries: make([]*kept, len(t.writesOf)), uses: list.New(), versions: make([]int, len(t.writesOf)),
 		ttlOutcome: ttlOutcome{length: t.length},
 	}
 	for _, read := range t.reads {
@@ -272,10 +240,14 @@ func (m *ttlModel) read(key int) {
 		m.load(key)
 		return
 	}
-	m.rule.read(e, m.now) // before it is known to be valid, as in package cache
+	m.rule.read(e, m.now)
 	heap.Fix(&m.deadlines, e.place)
 	m.uses.MoveToFront(e.use)
-	if !m.valid(e) {
+	if m.feed && m.now-m.polled > m.poll {
+		m.polls++
+		m.apply()
+	}
+	if e.use == nil {
 		m.loads++
 		m.load(key)
 		return
@@ -284,50 +256,29 @@ func (m *ttlModel) read(key int) {
 	if e.version != m.versions[key] {
 		m.stale = append(m.stale, m.now-m.writesOf[key][e.version])
 	}
-	if e.refreshAt > 0 && m.now >= e.refreshAt {
-		m.refreshes++
-		m.load(key)
-	}
 }
 
-// valid reports that nothing is known that made e wrong, and looks at the clock
-// for it if need be.
-func (m *ttlModel) valid(e *kept) bool {
-	if m.groups == 0 {
-		return true
-	}
-	last := &m.known[clockGroup(e.key, m.groups)]
-	if e.seq >= *last && m.now-m.looked > m.poll {
-		m.polls++
-		m.look()
-	}
-	return e.seq >= *last
-}
-
-func (m *ttlModel) look() {
-	if m.groups == 0 {
-		return
-	}
+// apply removes the entries of keys that the feed shows to have changed.
+func (m *ttlModel) apply() {
 	for ; m.seen < m.seq; m.seen++ {
-		m.known[clockGroup(m.writes[m.seen].key, m.groups)] = m.seen + 1
+		if e := m.entries[m.writes[m.seen].key]; e != nil && e.use != nil && e.seq <= m.seen {
+			m.remove(e)
+		}
 	}
-	m.looked = m.now
+	m.polled = m.now
 }
 
 func (m *ttlModel) load(key int) {
-	m.look()
+	if m.feed {
+		m.apply()
+	}
 	e := m.entries[key]
 	if e == nil {
 		e = &kept{key: key}
 		m.entries[key] = e
 	}
-	e.version, e.seq, e.loadedAt, e.refreshAt = m.versions[key], m.seq, m.now, 0
-	m.rule.loaded(e, len(m.deadlines))
-	if e.use != nil {
-		m.uses.MoveToFront(e.use)
-		heap.Fix(&m.deadlines, e.place)
-		return
-	}
+	e.version, e.seq, e.loadedAt = m.versions[key], m.seq, m.now
+	m.rule.loaded(e)
 	e.use = m.uses.PushFront(e)
 	heap.Push(&m.deadlines, e)
 	if len(m.deadlines) > m.room {

@@ -38,24 +38,22 @@ func families(s episodic.Stats) []family {
 
 func cacheFamilies(c *episodic.CacheStats) []family {
 	return []family{
-		by("cache_info", "How the cache notices that others write.", "mode", map[string]uint64{c.Mode: 1}),
-		one("cache_entries", "What is kept in memory.", c.Entries),
-		one("cache_bytes", "The memory that takes, about.", c.Bytes),
-		one("cache_hits_total", "Reads that were served from memory.", c.Hits),
-		one("cache_stale_served_total", "Of the hits, those while the server could not be reached.", c.StaleServed),
-		one("cache_misses_total", "Reads that needed the database.", c.Misses),
+		by("cache_info", "How the cache notices changes by others.", "mode", map[string]uint64{c.Mode: 1}),
+		one("cache_entries", "Entries in the cache.", c.Entries),
+		one("cache_bytes", "Memory that the entries take.", c.Bytes),
+		one("cache_hits_total", "Reads served from the cache.", c.Hits),
+		one("cache_stale_served_total", "Hits while the server could not be reached.", c.StaleServed),
+		one("cache_misses_total", "Reads that needed a load.", c.Misses),
 		one("cache_loads_total", "Loads from the database.", c.Loads),
-		one("cache_shared_loads_total", "Misses that waited for the load of another.", c.SharedLoads),
-		one("cache_refreshes_total", "Loads ahead of the end of an entry.", c.Refreshes),
-		one("cache_polls_total", "Questions what others have written, besides those of loads.", c.Polls),
+		one("cache_shared_loads_total", "Times that a read waited for a load begun by another.", c.SharedLoads),
+		one("cache_polls_total", "Polls of the change feed, excluding loads.", c.Polls),
 		one("cache_load_failures_total", "Loads that failed.", c.LoadFailures),
-		one("cache_poll_failures_total", "Such questions that failed.", c.PollFailures),
-		one("cache_evictions_total", "Entries removed for want of memory.", c.Evictions),
-		one("cache_expiries_total", "Entries whose time was over.", c.Expiries),
-		one("cache_invalidations_own_total", "Entries removed because this store has written.", c.InvalidationsOwn),
-		one("cache_invalidations_foreign_total", "Entries removed because others have written.", c.InvalidationsForeign),
-		one("cache_mean_ttl_seconds", "The time that was granted to entries, on average.", c.MeanTTL.Seconds()),
-		times("cache_ttl_seconds", "The time that was granted to the entries that have gone.", &c.TTLs),
+		one("cache_poll_failures_total", "Polls that failed.", c.PollFailures),
+		one("cache_evictions_total", "Entries removed because the memory bound was reached.", c.Evictions),
+		one("cache_expiries_total", "Entries removed because their TTL was over.", c.Expiries),
+		one("cache_invalidations_local_total", "Entries removed because of writes by this store.", c.InvalidationsLocal),
+		one("cache_invalidations_remote_total", "Entries removed because of changes in the feed.", c.InvalidationsRemote),
+		one("cache_mean_ttl_seconds", "Average time for which entries were kept or may be.", c.MeanTTL.Seconds()),
 	}
 }
 

@@ -74,7 +74,6 @@ var leftOut = []string{"pool_open", "pool_closed_total", "pool_utilisation", "po
 var renamed = map[string]string{
 	"compression_episodes_time_seconds": "compression_episodes_seconds_total",
 	"compression_patterns_time_seconds": "compression_patterns_seconds_total",
-	"cache_ttls":                        "cache_ttl_seconds",
 	"pool_idle":                         `pool_connections{state="idle"}`,
 	"pool_in_use":                       `pool_connections{state="in_use"}`,
 	"pool_pinging":                      `pool_connections{state="pinging"}`,

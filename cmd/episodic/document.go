@@ -85,12 +85,56 @@ func derivedID(format string, raw []byte) episodic.ID {
 	return id
 }
 
+// document is an Episode whose steps refuse unknown fields, which a Step by itself
+// ignores.
+type document struct {
+	episodic.Episode
+	Steps []documentStep `json:"steps"`
+}
+
+type documentStep struct {
+	plainStep
+	Latency     *milliseconds  `json:"latency_ms"`
+	Nanoseconds *time.Duration `json:"latency_ns"` // of documents before latency_ms
+}
+
+// plainStep is a Step without its UnmarshalJSON.
+type plainStep episodic.Step
+
+func (d *documentStep) step() episodic.Step {
+	s := episodic.Step(d.plainStep)
+	switch {
+	case d.Latency != nil:
+		s.Latency = time.Duration(*d.Latency)
+	case d.Nanoseconds != nil:
+		s.Latency = *d.Nanoseconds
+	}
+	return s
+}
+
+// milliseconds is a duration as a Step reads it.
+type milliseconds time.Duration
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *milliseconds) UnmarshalJSON(b []byte) error {
+	var s episodic.Step
+	err := json.Unmarshal(slices.Concat([]byte(`{"latency_ms":`), b, []byte("}")), &s)
+	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		mismatch.Field = "" // the decoder of the document adds it
+	}
+	*d = milliseconds(s.Latency)
+	return err
+}
+
 func parseEpisode(raw []byte, fields object) (*episodic.Episode, error) {
-	var e episodic.Episode
-	if err := decodeStrict(raw, &e); err != nil {
+	var d document
+	if err := decodeStrict(raw, &d); err != nil {
 		return nil, blameEpisode(fields, err)
 	}
-	return &e, nil
+	for i := range d.Steps {
+		d.Episode.Steps = append(d.Episode.Steps, d.Steps[i].step())
+	}
+	return &d.Episode, nil
 }
 
 func decodeStrict(raw []byte, v any) error {
@@ -106,12 +150,12 @@ func blameEpisode(fields object, err error) error {
 	var steps []object
 	if json.Unmarshal(fields["steps"], &steps) == nil {
 		for i, step := range steps {
-			if err := blame[episodic.Step](fmt.Sprintf("steps[%d].", i), step); err != nil {
+			if err := blame[documentStep](fmt.Sprintf("steps[%d].", i), step); err != nil {
 				return err
 			}
 		}
 	}
-	if err := blame[episodic.Episode]("", fields); err != nil {
+	if err := blame[document]("", fields); err != nil {
 		return err
 	}
 	return problem("", err)

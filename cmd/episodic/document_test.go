@@ -62,6 +62,8 @@ func TestRefusalsNameTheField(t *testing.T) {
 		`{"description":"x","steps":[{"tokens":1.5}]}`:                        "steps[0].tokens: holds number 1.5, want a whole number",
 		`{"description":"x","steps":[{},{"result":"r"}]}`:                     "steps[1].result: holds a string, want an object",
 		`{"description":"x","steps":[{"result":{"kind":"output","txt":""}}]}`: `steps[0].result: unknown field "txt"`,
+		`{"description":"x","steps":[{"tool":"t","latency_ms":"fast"}]}`:      "steps[0].latency_ms: holds a string, want a finite number",
+		`{"description":"x","steps":[{"tool":"t","latency_ms":1e300}]}`:       "steps[0].latency_ms: is 1e300; it must be milliseconds",
 		`{"description":"x","steps":[{"time":"noon"}]}`:                       "steps[0].time: parsing time",
 		`{"description":"x","metadata":{"n":1}}`:                              "metadata: holds a number, want a string",
 	} {
@@ -72,12 +74,25 @@ func TestRefusalsNameTheField(t *testing.T) {
 	}
 }
 
+// Documents written before latency_ms have latency_ns.
+func TestLatencyOfDocuments(t *testing.T) {
+	for latency, want := range map[string]time.Duration{
+		`"latency_ms":1.234567`: 1234567, `"latency_ms":1500`: 1500 * time.Millisecond, `"latency_ms":1.5e3`: 1500 * time.Millisecond,
+		`"latency_ns":41000000000`: 41 * time.Second, `"latency_ms":2,"latency_ns":7`: 2 * time.Millisecond,
+	} {
+		e, err := parseDocument([]byte(`{"description":"x","steps":[{"tool":"t",`+latency+`}]}`), formatEpisodic, e0)
+		if err != nil || e.Steps[0].Latency != want {
+			t.Errorf("%s: %+v, %v", latency, e, err)
+		}
+	}
+}
+
 // FuzzParseDocument checks that whatever is read, nothing panics, a refusal is
 // ErrInvalid, the same document always gives the same episode, and no call is lost.
 func FuzzParseDocument(f *testing.F) {
 	for _, doc := range []string{
 		lineOne,
-		`{"id":"0198c5f2-0000-7000-8000-000000000001","description":"d","context":{"tags":["a"]},"start":"2026-01-01T00:00:00Z","steps":[{"number":1,"tool":"t","parameters":{"a":[1]},"result":{"kind":"error","text":"x"},"latency_ns":5}],"outcome":{"kind":"failure","reason":"r"},"reward":{"total":0.5}}`,
+		`{"id":"0198c5f2-0000-7000-8000-000000000001","description":"d","context":{"tags":["a"]},"start":"2026-01-01T00:00:00Z","steps":[{"number":1,"tool":"t","parameters":{"a":[1]},"result":{"kind":"error","text":"x"},"latency_ms":5}],"outcome":{"kind":"failure","reason":"r"},"reward":{"total":0.5}}`,
 		`{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":null,"tool_calls":[{"id":"c1","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"c1","function":{"name":"g","arguments":"broken"}}]},{"role":"tool","tool_call_id":"c1","content":"Error: no"}],"reward":1}`,
 		`{"traj":[{"role":"assistant","content":[{"type":"text","text":"hi"},{"type":"image_url"}]}],"reward":0.5,"created":1717171717.25,"task_id":3,"info":{"task":{"instruction":"do"}}}`,
 		`{"messages":[{"role":"tool","tool_call_id":"x"}]}`,

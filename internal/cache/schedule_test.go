@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -9,13 +10,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/effort"
 )
 
-// quickSchedules is what a plain test run does; it takes seconds with -race.
-const quickSchedules = 2000
-
 var (
-	schedules = flag.Int("cache.schedules", quickSchedules, "random schedules to run")
+	schedules = flag.Int("cache.schedules", 0, "random schedules to run; 0: as many as the test run is long")
 	seed      = flag.Uint64("cache.seed", 0, "seed of the first random schedule")
 )
 
@@ -26,11 +26,12 @@ var (
 //     PollInterval + StaleIfError if it is flagged, 60 s without a feed
 //   - Result.Age is no less than how long the value has been wrong
 //   - who calls after a write of this process is not given what was before it
-//   - the laws of Stats hold, and memory is bounded
+//   - the equations of Stats hold, and memory is bounded
 //   - nothing runs after Close
 func TestRandomSchedules(t *testing.T) {
 	var sum Stats
-	for i := range *schedules {
+	count := cmp.Or(*schedules, effort.Of(300, 2000, 20_000))
+	for i := range count {
 		n := *seed + uint64(i)
 		synctest.Test(t, func(t *testing.T) {
 			defer func() {
@@ -48,7 +49,7 @@ func TestRandomSchedules(t *testing.T) {
 		"evicted": sum.Evicted, "expired": sum.Expired, "local": sum.InvalidatedLocal, "remote": sum.InvalidatedRemote,
 		"replaced": sum.Replaced, "cleared": sum.Cleared,
 	} {
-		if n == 0 && *schedules >= quickSchedules {
+		if n == 0 && count >= 2000 {
 			t.Errorf("no schedule had this: %s", what)
 		}
 	}

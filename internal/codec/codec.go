@@ -68,10 +68,9 @@ type Options struct {
 	Codec Codec
 	// Level trades speed for size. Default is Default.
 	Level Level
-	// Threshold is the minimum number of plain bytes to compress. Default 1024, or 64
-	// with a dictionary: shorter payloads do not get smaller. Negative disables
-	// compression. Payloads that compression would not make smaller are always stored
-	// uncompressed.
+	// Threshold is the minimum number of plain bytes to compress. Not negative, default
+	// 1024, or 64 with a dictionary: shorter payloads do not get smaller. Payloads that
+	// compression would not make smaller are always stored uncompressed.
 	Threshold int
 	// Dictionary is used for compression and must be known to every Decoder; nil is
 	// none. LZ4 and None ignore it.
@@ -94,9 +93,6 @@ func (o Options) withDefaults() Options {
 			o.Threshold = defaultThresholdDict
 		}
 	}
-	if o.Threshold < 0 {
-		o.Codec = None
-	}
 	return o
 }
 
@@ -115,6 +111,8 @@ func (o Options) Validate() error {
 		return &OptionError{"Codec", fmt.Sprintf("is %d, must be one of %s", o.Codec, strings.Join(codecNames[:], ", "))}
 	case int(o.Level) >= len(levelNames):
 		return &OptionError{"Level", fmt.Sprintf("is %d, must be one of %s", o.Level, strings.Join(levelNames[:], ", "))}
+	case o.Threshold < 0:
+		return &OptionError{"Threshold", fmt.Sprintf("is negative (%d)", o.Threshold)}
 	}
 	return nil
 }

@@ -195,7 +195,6 @@ func TestThreshold(t *testing.T) {
 		{"at the default of a dictionary", codec.Options{Dictionary: codec.Builtin()}, text[:64], codec.Zstd},
 		{"with a dictionary that the codec does not use", codec.Options{Codec: codec.LZ4, Dictionary: codec.Builtin()}, text[:1023], codec.None},
 		{"one that is set", codec.Options{Codec: codec.Gzip, Threshold: 200}, text[:200], codec.Gzip},
-		{"negative", codec.Options{Threshold: -1}, text, codec.None},
 		{"what does not get smaller", codec.Options{Threshold: 1}, noise, codec.None},
 		{"what does not get smaller as gzip", codec.Options{Codec: codec.Gzip, Threshold: 1}, noise, codec.None},
 		{"what does not get smaller as lz4", codec.Options{Codec: codec.LZ4, Threshold: 1}, noise, codec.None},
@@ -217,6 +216,7 @@ func TestOptions(t *testing.T) {
 	}{
 		{codec.Options{Codec: 4}, "Codec"},
 		{codec.Options{Level: 3}, "Level"},
+		{codec.Options{Threshold: -1}, "Threshold"},
 	} {
 		_, err := codec.NewEncoder(test.o)
 		if e, is := errors.AsType[*codec.OptionError](err); !is || e.Field != test.field {

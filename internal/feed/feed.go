@@ -35,6 +35,9 @@ type Change struct {
 	Kind Kind
 	Item [16]byte // of Relations: the episode; of Embeddings: what they were made of
 	Gone bool     // it was deleted; of a set: nothing is left of it
+	// Scope is the text of the item's scope, as the table of scopes holds it; empty for
+	// the empty scope.
+	Scope string
 }
 
 // ErrForgotten says that the changes since a number cannot be told: deletions
@@ -58,7 +61,7 @@ type Page struct {
 
 const (
 	sqlState = `SELECT forgotten, ifnull((SELECT max(n) FROM feed), 0) FROM feed_state`
-	sqlSince = `SELECT n, kind, item, gone_us FROM feed WHERE n > ?`
+	sqlSince = `SELECT n, kind, item, gone_us, iif(scope, (SELECT text FROM scopes WHERE scopes.n = scope), '') FROM feed WHERE n > ?`
 )
 
 // Since reads at most limit changes after the number since, 0 being before all. The
@@ -110,5 +113,6 @@ func changeFrom(row []any) (c Change, ok bool, err error) {
 		return c, false, fmt.Errorf("feed: change %v holds %T and %T", row[0], row[1], row[2])
 	}
 	c = Change{Seq: n, Kind: Kind(kind), Gone: row[3] != nil}
+	c.Scope, _ = row[4].(string) // unless an SQL shell has deleted the scope
 	return c, copy(c.Item[:], item) == len(c.Item) && len(item) == len(c.Item), nil
 }

@@ -344,8 +344,10 @@ func TestReplicaHonoursReplicationIndex(t *testing.T) {
 
 		rounds := effort.Of(25, 100, 300)
 		rows := int64(0)
-		stale := func(read Request, ask bool) (n int) {
-			for range rounds {
+		// stale counts stale answers in so many rounds, or until the first if ask is
+		// false: then one is enough.
+		stale := func(read Request, ask bool, rounds int) (n int) {
+			for i := 0; i < rounds && (ask || n == 0); i++ {
 				written := primary.once(t, "INSERT INTO t VALUES(1)")
 				rows++
 				p := Pipeline{Requests: []Request{read, Close{}}}
@@ -359,14 +361,13 @@ func TestReplicaHonoursReplicationIndex(t *testing.T) {
 			return n
 		}
 		for _, read := range []Request{execute(count)[0], countBatch} {
-			if n := stale(read, true); n != 0 {
+			if n := stale(read, true, rounds); n != 0 {
 				t.Errorf("%T: %d of %d answers are older than requested", read, n, rounds)
 			}
-			n := stale(read, false)
-			if n == 0 {
-				t.Errorf("%T: no answer is stale, so the test proves nothing", read)
+			// How often the replica lags depends on the load of the machine.
+			if stale(read, false, 2000) == 0 {
+				t.Errorf("%T: no answer without an index is stale, so the test proves nothing", read)
 			}
-			t.Logf("%T: without an index %d of %d answers are stale", read, n, rounds)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func (k Kind) String() string {
 type Options struct {
 	Codec     codec.Codec
 	Level     codec.Level
-	Threshold int // bytes from which on compressing is tried; default the codec's, negative: never
+	Threshold int // bytes from which on compressing is tried; not negative, default the codec's
 
 	DisableEpisodes, DisablePatterns, DisableDictionaries bool
 
@@ -85,7 +85,7 @@ func (o Options) encoder(d *codec.Dictionary) codec.Options {
 
 func (o Options) compresses(k Kind) bool {
 	disabled := [...]bool{Episodes: o.DisableEpisodes, Patterns: o.DisablePatterns}[k]
-	return !disabled && o.Codec != codec.None && o.Threshold >= 0
+	return !disabled && o.Codec != codec.None
 }
 
 // trains reports whether dictionaries of the kind can be of use.

@@ -90,6 +90,9 @@ func (c *compactor) run(ctx context.Context) (err error) {
 		}
 	}
 	for i := range tables {
+		if c.kinds[tables[i].kind].encoder == nil {
+			continue // deleteClosed does what there is to do
+		}
 		if _, err := c.rewrite(ctx, &tables[i], c.stale(&tables[i])); err != nil {
 			return err
 		}
@@ -168,9 +171,29 @@ func (c *compactor) stale(t *table) condition {
 }
 
 // rewrite recompresses the rows of a table that fulfil the condition, and returns
-// how many there were.
+// how many there were. It looks at the table page by page, so that no snapshot is
+// held for long.
 func (c *compactor) rewrite(ctx context.Context, t *table, cond condition) (found int, err error) {
 	after := t.start
+	for {
+		r, err := c.engine.Query(ctx, t.page(after))
+		if err != nil {
+			return found, err
+		}
+		var end []any
+		if len(r[0].Rows) > 0 {
+			end = r[0].Rows[0]
+		}
+		n, err := c.rewritePage(ctx, t, after, t.upTo(end, cond))
+		found += n
+		if err != nil || end == nil {
+			return found, err
+		}
+		after = end
+	}
+}
+
+func (c *compactor) rewritePage(ctx context.Context, t *table, after []any, cond condition) (found int, err error) {
 	for {
 		r, err := c.engine.Query(ctx, t.next(after, cond))
 		if err != nil || len(r[0].Rows) == 0 {
@@ -249,7 +272,9 @@ func (c *compactor) deleteClosed(ctx context.Context, k Kind) error {
 			found += n
 		}
 		if c.done.Damaged > damaged {
-			c.done.Damaged = damaged // they have been counted before
+			if c.kinds[k].encoder != nil {
+				c.done.Damaged = damaged // they have been counted before
+			}
 			return nil
 		}
 		if found > 0 {

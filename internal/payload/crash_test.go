@@ -1,6 +1,8 @@
 package payload
 
 import (
+	"github.com/episodic-memory/episodic/internal/effort"
+
 	"bufio"
 	"context"
 	"fmt"
@@ -86,10 +88,7 @@ func TestKilledTrainerLosesNothing(t *testing.T) {
 		used[m.Stats().Kinds[Episodes].Dictionary] = true
 		ok(t, m.close())
 	}
-	kills := 50
-	if raceDetector { // which makes training ten times as slow
-		kills = 15
-	}
+	kills := effort.Of(3, 8, 50) // the race detector makes training ten times as slow
 	for kill := range kills {
 		// It trains after every tenth episode, and compacts after every twentieth.
 		// It is killed while it does, or while it writes with what came of it.

@@ -47,11 +47,11 @@ type dictionaries struct {
 	busy   chan struct{} // holds one while somebody refreshes or trains
 	first  chan struct{} // closed when the first refresh is over, or was waited for
 
-	mu                                  sync.Mutex // guards the fields below
-	closed, running, started, firstOver bool
-	next                                time.Time // when to refresh again
-	trainings, failures                 uint64
-	lastFailure                         string
+	mu                         sync.Mutex // guards the fields below
+	closed, running, firstOver bool
+	next                       time.Time // when to refresh again
+	trainings, failures        uint64
+	lastFailure                string
 }
 
 func newDictionaries(e engine.Engine, c *Codec, local bool) *dictionaries {
@@ -127,11 +127,24 @@ func (c *Codec) Maintain() {
 		if err != nil && d.ctx.Err() == nil {
 			d.failures++
 			d.lastFailure = err.Error()
-			d.log.Warn("dictionary training failed", "error", err)
+			d.log.Warn("dictionary training failed", "error", loggable(err))
 		}
 		d.running = false
 		d.releaseWaiters()
 	})
+}
+
+// loggable describes err without what a server said, which may repeat what it was
+// sent.
+func loggable(err error) string {
+	if _, ok := errors.AsType[*engine.Error](err); !ok {
+		return err.Error()
+	}
+	switch engine.KindOf(err) {
+	case engine.KindBusy, engine.KindUnavailable:
+		return "database unavailable"
+	}
+	return "database error"
 }
 
 // Reset makes the Codec encode with the built-in dictionary until the next refresh,
@@ -168,7 +181,7 @@ func (d *dictionaries) refresh(ctx context.Context) (states [kinds]dictionarySta
 			d.failures++
 			d.lastFailure = err.Error()
 			d.mu.Unlock()
-			d.log.Warn("dictionary unusable", "id", s.id, "error", err)
+			d.log.Warn("dictionary unusable", "id", s.id, "error", loggable(err))
 		case err != nil:
 			return states, err
 		}

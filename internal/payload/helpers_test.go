@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -165,12 +164,5 @@ func (m *memory) readable(t testing.TB, tasks map[int64]int) {
 		if want, wantSteps := task(i); h != want || len(steps) != 5 || steps[4] != wantSteps[4] {
 			t.Fatalf("episode %d reads %+v %+v", seq, h, steps)
 		}
-	}
-}
-
-func wants(t testing.TB, err, target error, text string) {
-	t.Helper()
-	if !errors.Is(err, target) || !strings.Contains(err.Error(), text) {
-		t.Errorf("error is %v, want %v with %q", err, target, text)
 	}
 }

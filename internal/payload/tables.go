@@ -72,12 +72,37 @@ func (t *table) count(c condition) engine.Stmt {
 	return engine.Stmt{SQL: "SELECT count(*) FROM " + t.table + " WHERE " + c.sql, Args: c.args}
 }
 
+// pageSize is how many rows one statement looks at.
+const pageSize = 5000
+
+// page returns the SELECT of the keys at which the page after some keys ends; of no
+// row, if the table ends before.
+func (t *table) page(after []any) engine.Stmt {
+	keys, marks := strings.Join(t.keys, ", "), t.marks()
+	return engine.Stmt{SQL: fmt.Sprintf("SELECT %s FROM %s WHERE (%[1]s) > (%[3]s) ORDER BY %[1]s LIMIT 1 OFFSET %[4]d", keys, t.table, marks, pageSize-1), Args: after}
+}
+
+// upTo adds the end of a page to the condition; nil: the end of the table.
+func (t *table) upTo(end []any, c condition) condition {
+	if end == nil {
+		return c
+	}
+	return condition{
+		fmt.Sprintf("(%s) <= (%s) AND %s", strings.Join(t.keys, ", "), t.marks(), c.sql),
+		append(append([]any{}, end...), c.args...),
+	}
+}
+
+// marks are the parameters for keys.
+func (t *table) marks() string {
+	return strings.TrimSuffix(strings.Repeat("?, ", len(t.keys)), ", ")
+}
+
 // next returns the SELECT of the next rows that fulfil the condition: the keys, the
 // guards, and the payload.
 func (t *table) next(after []any, c condition) engine.Stmt {
-	keys := strings.Join(t.keys, ", ")
+	keys, marks := strings.Join(t.keys, ", "), t.marks()
 	columns := strings.Join(append(append([]string{}, t.keys...), t.guards...), ", ")
-	marks := strings.TrimSuffix(strings.Repeat("?, ", len(t.keys)), ", ")
 	return engine.Stmt{
 		SQL: fmt.Sprintf(`SELECT %s, payload FROM (SELECT %[1]s, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY %[2]s) AS upto
  FROM (SELECT %[1]s, %[3]s.payload FROM %[4]s WHERE (%[2]s) > (%[5]s) AND %[6]s ORDER BY %[2]s LIMIT 200)) WHERE upto <= 1000000 OR upto = size ORDER BY %[2]s`,

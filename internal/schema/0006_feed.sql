@@ -1,4 +1,5 @@
--- The change feed: one row for each item, with the number of its last change. Triggers write it in the
+-- The change feed: one row for each item, with the number of its last change (and another for each scope
+-- that the item was deleted from before, so that readers of that scope are told). Triggers write it in the
 -- transaction of whoever changes an item. Kinds: 1 episode, 2 pattern, 3 heuristic, 4 the relations
 -- from an episode, 5 the embeddings of an item. gone_us is when it was deleted (kind 4 and 5: when the
 -- last one of them was); NULL while it exists.
@@ -35,13 +36,15 @@ DROP VIEW changes
 
 DROP TABLE clock
 
--- Scope 0 is the empty one. Scopes are never changed or deleted.
+-- Scope 0 is the empty one; the number of any other is made of its text, and so the same in every
+-- database. Scopes are never changed or deleted.
 
 CREATE TABLE scopes(
   n INTEGER PRIMARY KEY,
   project TEXT NOT NULL,
   user TEXT NOT NULL,
   agent TEXT NOT NULL,
+  text TEXT AS (project || char(10) || user || char(10) || agent),
   UNIQUE(project, user, agent)
 ) STRICT
 
@@ -67,7 +70,7 @@ CREATE TABLE feed(
   item BLOB NOT NULL,
   scope INTEGER NOT NULL,
   gone_us INTEGER,
-  UNIQUE(item, kind)
+  UNIQUE(item, kind, scope)
 ) STRICT
 
 CREATE INDEX feed_gone ON feed(gone_us) WHERE gone_us IS NOT NULL
@@ -101,7 +104,7 @@ CREATE VIEW changed(kind, item, scope, gone_us) AS SELECT kind, item, scope, gon
 
 CREATE TRIGGER item_changed INSTEAD OF INSERT ON changed BEGIN
   INSERT INTO feed VALUES((SELECT max(forgotten, (SELECT ifnull(max(n), 0) FROM feed)) + 1 FROM feed_state), new.kind, new.item, new.scope, new.gone_us)
-    ON CONFLICT(item, kind) DO UPDATE SET n = excluded.n, scope = excluded.scope, gone_us = excluded.gone_us;
+    ON CONFLICT(item, kind, scope) DO UPDATE SET n = excluded.n, gone_us = excluded.gone_us;
   DELETE FROM feed WHERE new.gone_us > 0 AND n IN (SELECT n FROM feed WHERE gone_us < new.gone_us - 2592000000000 LIMIT 2);
 END
 
@@ -118,7 +121,7 @@ CREATE TRIGGER episode_added AFTER INSERT ON episodes BEGIN
 END
 
 CREATE TRIGGER episode_changed AFTER UPDATE ON episodes WHEN NOT EXISTS (SELECT 1 FROM compacting) BEGIN
-  INSERT INTO changed SELECT 1, old.id, old.scope, us FROM now WHERE old.id <> new.id;
+  INSERT INTO changed SELECT 1, old.id, old.scope, us FROM now WHERE old.id <> new.id OR old.scope <> new.scope;
   INSERT INTO changed VALUES(1, new.id, new.scope, NULL);
 END
 
@@ -147,7 +150,7 @@ CREATE TRIGGER pattern_added AFTER INSERT ON patterns BEGIN
 END
 
 CREATE TRIGGER pattern_changed AFTER UPDATE ON patterns WHEN NOT EXISTS (SELECT 1 FROM compacting) BEGIN
-  INSERT INTO changed SELECT 2, old.id, old.scope, us FROM now WHERE old.id <> new.id;
+  INSERT INTO changed SELECT 2, old.id, old.scope, us FROM now WHERE old.id <> new.id OR old.scope <> new.scope;
   INSERT INTO changed VALUES(2, new.id, new.scope, NULL);
 END
 
@@ -160,7 +163,7 @@ CREATE TRIGGER heuristic_added AFTER INSERT ON heuristics BEGIN
 END
 
 CREATE TRIGGER heuristic_changed AFTER UPDATE ON heuristics WHEN NOT EXISTS (SELECT 1 FROM compacting) BEGIN
-  INSERT INTO changed SELECT 3, old.id, old.scope, us FROM now WHERE old.id <> new.id;
+  INSERT INTO changed SELECT 3, old.id, old.scope, us FROM now WHERE old.id <> new.id OR old.scope <> new.scope;
   INSERT INTO changed VALUES(3, new.id, new.scope, NULL);
 END
 

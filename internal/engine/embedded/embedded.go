@@ -35,9 +35,9 @@ const (
 
 // Config says which file to open and how.
 type Config struct {
-	Path      string // of the database file; its folder must exist
-	MustExist bool   // refuse to create the file, with fs.ErrNotExist
-	NoMmap    bool   // readers use read(2) instead of a memory map; for network file systems
+	Path        string // of the database file; its folder must exist
+	MustExist   bool   // refuse to create the file, with fs.ErrNotExist
+	DisableMmap bool   // readers use read(2) instead of a memory map; for network file systems
 }
 
 // Engine is an engine.Engine over a local file.
@@ -164,7 +164,7 @@ func (e *Engine) readError(ctx context.Context, err error) error {
 
 func (e *Engine) openReader(ctx context.Context) (*conn, error) {
 	pragmas := []string{"query_only(1)", "cache_size(-2048)"}
-	if !e.cfg.NoMmap {
+	if !e.cfg.DisableMmap {
 		// Without a map all connections of the process contend for one page cache.
 		pragmas = append(pragmas, "mmap_size(1073741824)")
 	}

@@ -36,7 +36,7 @@ func open(t testing.TB, path string) *Engine {
 func TestConformance(t *testing.T) {
 	for _, noMmap := range []bool{false, true} {
 		enginetest.Run(t, func(t *testing.T) engine.Engine {
-			e, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "m.db"), NoMmap: noMmap})
+			e, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "m.db"), DisableMmap: noMmap})
 			if err != nil {
 				t.Fatal(err)
 			}

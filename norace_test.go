@@ -1,5 +1,5 @@
 //go:build !race
 
-package payload
+package episodic
 
 const raceDetector = false
