@@ -65,6 +65,9 @@ func sizeCase[T any](v T, size func(T) int) func(t *testing.T, n int) (said, too
 }
 
 func TestSizes(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own")
+	}
 	small := &Episode{ID: NewID(), TaskType: "debugging", Description: "Fix the race", Context: Context{Domain: "web", Tags: []string{"go", "race"}}}
 	text := &Episode{Description: strings.Repeat("much the same ", 300), Metadata: manyEntries(3)}
 	page := &Page[*Episode]{Items: []*Episode{small, text, small, small, small}, Next: "next"}
