@@ -125,6 +125,7 @@ var anyEpisode = rapid.Custom(func(t *rapid.T) *Episode {
 		Steps:      list(rapid.SliceOfN(anyStep, 0, 4).Draw(t, "steps")),
 		Reflection: Reflection{texts(t, "successes"), texts(t, "improvements"), texts(t, "insights")},
 		Metadata:   metadata(t),
+		Scope:      anyScope.Draw(t, "scope"),
 	}
 	for i := range e.Steps {
 		e.Steps[i].Number = i + 1

@@ -17,6 +17,7 @@ var anyHeuristic = rapid.Custom(func(t *rapid.T) *Heuristic {
 			SuccessRate: rapid.Float64Range(0, 1).Draw(t, "success rate"), SampleSize: rapid.IntRange(0, 1<<40).Draw(t, "sample"),
 		},
 		Metadata: metadata(t), Created: anyTime.Draw(t, "created"), Updated: anyTime.Draw(t, "updated"),
+		Scope: anyScope.Draw(t, "scope"),
 	}
 })
 

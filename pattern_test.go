@@ -28,6 +28,7 @@ var anyPattern = rapid.Custom(func(t *rapid.T) *Pattern {
 	case 3:
 		p.ContextPattern = &ContextPattern{some.Draw(t, "features"), someText.Draw(t, "approach")}
 	}
+	p.Scope = anyScope.Draw(t, "scope")
 	return p
 })
 

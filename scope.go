@@ -48,6 +48,14 @@ func (s *Store) Scoped(scope Scope) (*Store, error) {
 	return &narrow, nil
 }
 
+// Scope returns what the Store is narrowed to; the zero Scope if it is not.
+func (s *Store) Scope() Scope {
+	if s == nil {
+		return Scope{}
+	}
+	return s.scope
+}
+
 // fields are the fields with their names, in the order of the table's columns.
 func (sc *Scope) fields() [3]struct {
 	name  string

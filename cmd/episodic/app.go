@@ -41,6 +41,9 @@ type app struct {
 
 	db             *string // --db; nil if it was not given
 	allowPlaintext bool
+
+	project, user *string         // --project, --user; nil if they were not given
+	whole         *episodic.Store // the open database without a scope; nil if there is none
 }
 
 func newApp(sys system) *app {
@@ -116,7 +119,25 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(store), store.Close())
+	narrow, err := store.Scoped(a.scope())
+	if err == nil {
+		a.whole = store
+		err = f(narrow)
+		a.whole = nil
+	}
+	return errors.Join(err, store.Close())
+}
+
+// scope is what the command line and the environment narrow the database to. A flag
+// that was given empty does not narrow.
+func (a *app) scope() episodic.Scope {
+	chosen := func(flag *string, env string) string {
+		if flag != nil {
+			return *flag
+		}
+		return a.getenv(env)
+	}
+	return episodic.Scope{Project: chosen(a.project, "EPISODIC_PROJECT"), User: chosen(a.user, "EPISODIC_USER")}
 }
 
 // shownTarget is a target without the secrets that a URL can carry.

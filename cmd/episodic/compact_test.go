@@ -97,7 +97,7 @@ func TestRealTrajectoriesGetSmall(t *testing.T) {
 			if !which(source.Task) {
 				continue
 			}
-			e, err := parseDocument(line, formatOpenAI, time.Now())
+			e, err := parseDocument(line, formatOpenAI, episodic.Scope{}, time.Now())
 			if err == nil {
 				err = store.PutEpisode(t.Context(), e)
 			}

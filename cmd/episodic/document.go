@@ -27,8 +27,9 @@ type object = map[string]json.RawMessage
 
 // parseDocument makes an episode of one JSON document. Its errors are
 // *episodic.InvalidError. An episode without an ID gets one that follows from
-// the document, so that the same document always makes the same episode.
-func parseDocument(raw []byte, format string, now time.Time) (*episodic.Episode, error) {
+// the document and the scope that it is imported into, so that the same document
+// always makes the same episode there.
+func parseDocument(raw []byte, format string, scope episodic.Scope, now time.Time) (*episodic.Episode, error) {
 	if !utf8.Valid(raw) {
 		return nil, invalid("", "is not valid UTF-8 at byte %d", len(raw)-len(afterValid(raw))+1)
 	}
@@ -56,7 +57,7 @@ func parseDocument(raw []byte, format string, now time.Time) (*episodic.Episode,
 		e, err = parseEpisode(raw, fields)
 	}
 	if err == nil && e.ID.IsZero() {
-		e.ID = derivedID(format, raw)
+		e.ID = derivedID(format, scope, raw)
 	}
 	return e, err
 }
@@ -72,9 +73,12 @@ func afterValid(b []byte) []byte {
 	return b
 }
 
-// derivedID is a UUIDv8 made of the document, whatever its spaces.
-func derivedID(format string, raw []byte) episodic.ID {
+// derivedID is a UUIDv8 made of the document, whatever its spaces, and the scope.
+func derivedID(format string, scope episodic.Scope, raw []byte) episodic.ID {
 	doc := bytes.NewBufferString(format + "\n")
+	if scope != (episodic.Scope{}) {
+		fmt.Fprintf(doc, "%s\n%s\n", scope.Project, scope.User)
+	}
 	if err := json.Compact(doc, raw); err != nil {
 		panic(err) // the document has been parsed
 	}

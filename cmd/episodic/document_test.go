@@ -14,7 +14,7 @@ var e0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestDerivedIDFollowsFromTheDocument(t *testing.T) {
 	id := func(raw, format string) episodic.ID {
-		e, err := parseDocument([]byte(raw), format, e0)
+		e, err := parseDocument([]byte(raw), format, episodic.Scope{}, e0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestDerivedIDFollowsFromTheDocument(t *testing.T) {
 }
 
 func TestParametersMayBeAnyJSON(t *testing.T) {
-	e, err := parseDocument([]byte(`{"description":"x","steps":[{"tool":"a","parameters":"{\"q\": 1.0}"},{"tool":"b","parameters":{"q": 1.0}},{"tool":"c","parameters":null},{"tool":"d"}]}`), formatAuto, e0)
+	e, err := parseDocument([]byte(`{"description":"x","steps":[{"tool":"a","parameters":"{\"q\": 1.0}"},{"tool":"b","parameters":{"q": 1.0}},{"tool":"c","parameters":null},{"tool":"d"}]}`), formatAuto, episodic.Scope{}, e0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 		`{"description":"x","steps":[{"time":"noon"}]}`:                       "steps[0].time: parsing time",
 		`{"description":"x","metadata":{"n":1}}`:                              "metadata: holds a number, want a string",
 	} {
-		_, err := parseDocument([]byte(doc), formatAuto, e0)
+		_, err := parseDocument([]byte(doc), formatAuto, episodic.Scope{}, e0)
 		if !errors.Is(err, episodic.ErrInvalid) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", doc, err, want)
 		}
@@ -105,14 +105,14 @@ func FuzzParseDocument(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, format := range []string{formatAuto, formatEpisodic, formatOpenAI} {
-			e, err := parseDocument(raw, format, e0)
+			e, err := parseDocument(raw, format, episodic.Scope{}, e0)
 			if err != nil {
 				if !errors.Is(err, episodic.ErrInvalid) {
 					t.Fatalf("%s: %v is not ErrInvalid", format, err)
 				}
 				continue
 			}
-			if again, err := parseDocument(raw, format, e0.Add(time.Hour)); err != nil || again.ID != e.ID || e.ID.IsZero() {
+			if again, err := parseDocument(raw, format, episodic.Scope{}, e0.Add(time.Hour)); err != nil || again.ID != e.ID || e.ID.IsZero() {
 				t.Fatalf("%s: parsed again: id %v and %v, %v", format, e.ID, again.ID, err)
 			}
 			if format != formatOpenAI {

@@ -120,7 +120,7 @@ func (im *importer) records(ctx context.Context, name string, r io.Reader) error
 		at := fmt.Sprintf("%s:%d", name, rec.line)
 		var e *episodic.Episode
 		if err == nil {
-			e, err = parseDocument(rec.raw, im.format, time.Now())
+			e, err = parseDocument(rec.raw, im.format, im.store.Scope(), time.Now())
 		}
 		switch {
 		case errors.Is(err, episodic.ErrInvalid):

@@ -244,7 +244,7 @@ func TestSamplesShowWhatEpisodesCanHold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := parseDocument(rec.raw, formatAuto, e0)
+		e, err := parseDocument(rec.raw, formatAuto, episodic.Scope{}, e0)
 		if err != nil {
 			t.Fatalf("line %d: %v", line, err)
 		}

@@ -32,6 +32,9 @@ func (c *listCmd) Run(ctx context.Context, a *app) error {
 		}
 		if len(page.Items) == 0 {
 			a.complain("no episodes")
+			if err := a.explainNone(ctx, store, &c.filterFlags); err != nil {
+				return err
+			}
 		}
 		for _, e := range page.Items {
 			head := fmt.Sprintf("%v  %s  %-15s  %4d  ", e.ID, e.Start.Format(time.DateOnly), outcomeName(e), e.StepCount)

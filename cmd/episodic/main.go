@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, search,
-// list, show, delete, stats, compact, probe. Run it with --help, or begin with
+// list, names, show, delete, stats, compact, probe. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -28,16 +28,21 @@ const description = `Durable episodic memory for AI agents: what they did, what 
 
 The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATABASE_URL, and otherwise a file in the user's data folder. A server's token is $EPISODIC_AUTH_TOKEN or else $TURSO_AUTH_TOKEN.
 
+With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. compact, probe and the sizes that stats prints concern the whole database.
+
 Exit codes: 0 done; 1 failed, or some of the input was bad; 2 the command line is wrong; 3 no such episode (show, delete).`
 
 type commands struct {
 	DB             *string `name:"db" placeholder:"TARGET" help:"The database: a file path, libsql://HOST, https://HOST, or http://127.0.0.1:PORT."`
+	Project        *string `placeholder:"NAME" help:"Only what belongs to this project; what is imported will."`
+	User           *string `placeholder:"NAME" help:"Only what belongs to this user; what is imported will."`
 	AllowPlaintext bool    `help:"Let http:// reach hosts other than this machine, unencrypted."`
 
 	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
 	Import     importCmd     `cmd:"" help:"Store episodes from JSONL files."`
 	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
 	List       listCmd       `cmd:"" help:"List episodes, the newest first."`
+	Names      namesCmd      `cmd:"" help:"List the tags, domains, projects, users or agents, with the number of their episodes."`
 	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`
 	Delete     deleteCmd     `cmd:"" help:"Delete episodes."`
 	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
@@ -91,6 +96,7 @@ func (a *app) execute(ctx context.Context, args []string) error {
 		return err
 	}
 	a.db, a.allowPlaintext = cli.DB, cli.AllowPlaintext
+	a.project, a.user = cli.Project, cli.User
 	return chosen.Run()
 }
 

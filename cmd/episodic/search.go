@@ -35,6 +35,9 @@ func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) e
 	}
 	if len(hits) == 0 {
 		a.complain("no episode fits; try other words, or episodic list")
+		if err := a.explainNone(ctx, store, &c.filterFlags); err != nil {
+			return err
+		}
 	}
 	for i, hit := range hits {
 		e := hit.Episode

@@ -50,6 +50,9 @@ func (a *app) showEpisode(e *episodic.Episode) {
 	a.field("task", joined(string(e.TaskType), string(x.Complexity), x.Language, x.Framework))
 	a.field("domain", x.Domain)
 	a.field("tags", strings.Join(x.Tags, ", "))
+	a.field("project", e.Scope.Project)
+	a.field("user", e.Scope.User)
+	a.field("agent", e.Scope.Agent)
 	a.field("started", e.Start.Format(timeLayout))
 	if !e.Running() {
 		a.field("ended", fmt.Sprintf("%s (%v)", e.End.Format(timeLayout), e.End.Sub(e.Start)))

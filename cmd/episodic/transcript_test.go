@@ -17,7 +17,7 @@ import (
 
 func transcript(t *testing.T, raw string) *episodic.Episode {
 	t.Helper()
-	e, err := parseDocument([]byte(raw), formatAuto, e0)
+	e, err := parseDocument([]byte(raw), formatAuto, episodic.Scope{}, e0)
 	if err != nil {
 		t.Fatalf("%v: %s", err, raw)
 	}
@@ -129,7 +129,7 @@ func TestUnusualTranscriptShapes(t *testing.T) {
 			"g=G unknown=H",
 		},
 	} {
-		e, err := parseDocument([]byte(`{"messages":[{"role":"user","content":"x"},`+tt.messages+`]}`), formatAuto, e0)
+		e, err := parseDocument([]byte(`{"messages":[{"role":"user","content":"x"},`+tt.messages+`]}`), formatAuto, episodic.Scope{}, e0)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -162,7 +162,7 @@ func TestTranscriptRefusalsNameTheField(t *testing.T) {
 		`{"messages":[{"role":"user","content":"x"}],"created":1767225600000}`:                                                   "created: is 1767225600000",
 		`{"messages":[{"role":"assistant","content":"x","tool_calls":[{"id":"c","function":{"name":"f","arguments":"\xff"}}]}]}`: ": is not JSON",
 	} {
-		_, err := parseDocument([]byte(doc), formatAuto, e0)
+		_, err := parseDocument([]byte(doc), formatAuto, episodic.Scope{}, e0)
 		if !errors.Is(err, episodic.ErrInvalid) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", doc, err, want)
 		}
@@ -222,7 +222,7 @@ func TestRealTrajectoriesAreKeptByteForByte(t *testing.T) {
 		if err := json.Unmarshal(lines.Bytes(), &source); err != nil {
 			t.Fatal(err)
 		}
-		e, err := store.Episode(t.Context(), derivedID(formatOpenAI, slices.Clone(lines.Bytes())))
+		e, err := store.Episode(t.Context(), derivedID(formatOpenAI, episodic.Scope{}, slices.Clone(lines.Bytes())))
 		if err != nil {
 			t.Fatal(err)
 		}

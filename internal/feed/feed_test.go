@@ -118,6 +118,23 @@ func TestEveryChangeIsTold(t *testing.T) {
 	}
 }
 
+// An item that moves to another scope is gone from its own.
+func TestMoveToAnotherScope(t *testing.T) {
+	e := open(t)
+	exec(t, e, insertEpisode, id(1))
+	exec(t, e, "INSERT INTO scopes VALUES(7, 'web', '', '')")
+	exec(t, e, "UPDATE episodes SET scope = 7")
+	p, err := Since(t.Context(), e, 0, 10, "")
+	if err != nil || len(p.Changes) != 2 || !p.Changes[0].Gone || p.Changes[0].Scope != "" || p.Changes[1].Gone || p.Changes[1].Scope != "web\n\n" {
+		t.Errorf("told %+v, %v", p.Changes, err)
+	}
+	exec(t, e, "DELETE FROM episodes")
+	p, err = Since(t.Context(), e, 2, 10, " AND scope = ?", int64(7))
+	if err != nil || len(p.Changes) != 1 || !p.Changes[0].Gone || p.Changes[0].Scope != "web\n\n" {
+		t.Errorf("after its deletion told %+v, %v", p.Changes, err)
+	}
+}
+
 // What compaction writes says the same as before.
 func TestCompactionIsNoChange(t *testing.T) {
 	e := open(t)
