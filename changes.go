@@ -57,7 +57,7 @@ func (s *Store) Changes(ctx context.Context, since int64) iter.Seq2[Change, erro
 			return
 		}
 		for {
-			page, err := feed.Since(ctx, s.engine, since, maxLimit, "")
+			page, err := s.changesPage(ctx, since)
 			if err != nil {
 				yield(Change{}, failed(err, "read changes after %d", since))
 				return
@@ -73,6 +73,12 @@ func (s *Store) Changes(ctx context.Context, since int64) iter.Seq2[Change, erro
 			since = page.Last
 		}
 	}
+}
+
+func (s *Store) changesPage(ctx context.Context, since int64) (_ feed.Page, err error) {
+	ctx, end := s.trace(ctx, "Changes")
+	defer func() { end(err) }()
+	return feed.Since(ctx, s.engine, since, maxLimit, "")
 }
 
 // How often watchers look for what others have changed.

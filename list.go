@@ -91,7 +91,9 @@ func (f EpisodeFilter) canonical() *EpisodeFilter {
 
 // ListEpisodes returns a page of the chosen episodes, newest start first, without
 // their steps (StepCount is set). Errors: ErrInvalid.
-func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (*Page[*Episode], error) {
+func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (_ *Page[*Episode], err error) {
+	ctx, end := s.trace(ctx, "ListEpisodes")
+	defer func() { end(err) }()
 	item := loader[*Episode]{clone: (*Episode).clone, size: (*Episode).size}
 	page, err := cachedPage(ctx, s, episodePage, f, p, item, s.listEpisodes)
 	return page, failed(err, "list episodes")
@@ -100,7 +102,9 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (
 // Episodes returns all chosen episodes in the order of ListEpisodes, without their
 // steps. It reads them page by page, and ends with the first error.
 func (s *Store) Episodes(ctx context.Context, f *EpisodeFilter) iter.Seq2[*Episode, error] {
-	return iterate(func(p *Paging) (*Page[*Episode], error) {
+	return iterate(func(p *Paging) (_ *Page[*Episode], err error) {
+		ctx, end := s.trace(ctx, "ListEpisodes")
+		defer func() { end(err) }()
 		page, err := s.listEpisodes(ctx, s.engine, &pageRequest[EpisodeFilter]{*orZero(f), *p})
 		return page, failed(err, "list episodes")
 	})

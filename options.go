@@ -54,6 +54,19 @@ type Options struct {
 	// server was lost. No record holds a token, SQL, or anything stored, but the
 	// server's host and port are in it. Default nil: nothing is logged.
 	Logger *slog.Logger
+
+	// Tracer is told when each call of the Store begins and ends. Package otel has one
+	// for OpenTelemetry. Default nil: nothing is traced, and it costs nothing.
+	Tracer Tracer
+}
+
+// Tracer traces the calls of a Store. It must be safe for concurrent use.
+type Tracer interface {
+	// Start is called when a call begins whose method is operation, such as
+	// PutEpisode. The call goes on with the returned context, and calls end once,
+	// with the error that it returns. An iterator calls Start for each page that it
+	// reads, with the operation of the method that lists one; Watch is not traced.
+	Start(ctx context.Context, operation string) (_ context.Context, end func(err error))
 }
 
 // Compression says how the payloads of episodes, steps, patterns, heuristics and
