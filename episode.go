@@ -160,10 +160,10 @@ func (e *Episode) prepare(now time.Time) error {
 		e.TaskType = TaskOther
 	}
 	if e.Start.IsZero() {
-		e.Start = whole(now)
+		e.Start = truncateMicros(now)
 	}
 	if e.End.IsZero() && e.Outcome.Kind != "" {
-		e.End = whole(now)
+		e.End = truncateMicros(now)
 		if e.End.Before(e.Start) {
 			e.End = e.Start
 		}
@@ -711,7 +711,7 @@ func (done *Completion) storedIn(e *Episode) bool {
 			return false
 		}
 	}
-	return (done.End.IsZero() || e.End.Equal(whole(done.End))) &&
+	return (done.End.IsZero() || e.End.Equal(truncateMicros(done.End))) &&
 		sameDocument(e.Outcome, done.Outcome) &&
 		(done.Reward == nil || sameDocument(e.Reward, done.Reward)) &&
 		(sameDocument(done.Reflection, Reflection{}) || sameDocument(e.Reflection, done.Reflection))

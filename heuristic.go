@@ -35,7 +35,7 @@ func (h *Heuristic) prepare(now time.Time) error {
 		h.ID = NewID()
 	}
 	if h.Created.IsZero() {
-		h.Created = whole(now)
+		h.Created = truncateMicros(now)
 	}
 	if h.Updated.IsZero() {
 		h.Updated = h.Created

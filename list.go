@@ -83,7 +83,7 @@ func (f EpisodeFilter) canonical() *EpisodeFilter {
 		case t.After(last):
 			return last
 		}
-		return whole(t)
+		return truncateMicros(t)
 	}
 	f.From, f.To = within(f.From), within(f.To)
 	return &f

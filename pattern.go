@@ -144,7 +144,7 @@ func (p *Pattern) prepare(now time.Time) error {
 		p.ID = NewID()
 	}
 	if p.Created.IsZero() {
-		p.Created = whole(now)
+		p.Created = truncateMicros(now)
 	}
 	if p.Updated.IsZero() {
 		p.Updated = p.Created

@@ -70,7 +70,7 @@ func (c *check) relationKey(from ID, typ RelationType, to ID) {
 
 func (r *Relation) prepare(now time.Time) error {
 	if r.Created.IsZero() {
-		r.Created = whole(now)
+		r.Created = truncateMicros(now)
 	}
 	c := &check{}
 	c.relationKey(r.From, r.Type, r.To)

@@ -71,7 +71,7 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 		{SQL: sqlTagsRevised, Args: []any{newRevision(), id.bytes()}},
 	}
 	for _, tag := range tags {
-		words := []any{marked(tag), id.bytes()}
+		words := []any{segmentCJK(tag), id.bytes()}
 		if add {
 			words = append(words, tag)
 		}
