@@ -86,6 +86,11 @@ var rooms = map[string]room{
 		ours: []string{"internal/engine"},
 		why:  "migrations run on any engine",
 	},
+	"otel": {
+		ours:   []string{"."},
+		others: []string{"go.opentelemetry.io/otel"},
+		why:    "only this room knows OpenTelemetry, so that nobody else links it",
+	},
 	"prom": {
 		ours:   []string{"."},
 		others: []string{"github.com/prometheus/client_golang"},

@@ -62,7 +62,7 @@ func (s *Store) Changes(ctx context.Context, since int64) iter.Seq2[Change, erro
 		var w where
 		s.scope.and(&w, "scope")
 		for {
-			page, err := feed.Since(ctx, s.engine, since, maxLimit, w.sql, w.args...)
+			page, err := s.changesPage(ctx, since, &w)
 			if err != nil {
 				yield(Change{}, failed(err, "read changes after %d", since))
 				return
@@ -78,6 +78,13 @@ func (s *Store) Changes(ctx context.Context, since int64) iter.Seq2[Change, erro
 			since = page.Last
 		}
 	}
+}
+
+// changesPage reads changes of items that the condition holds for.
+func (s *Store) changesPage(ctx context.Context, since int64, w *where) (_ feed.Page, err error) {
+	ctx, end := s.trace(ctx, "Changes")
+	defer func() { end(err) }()
+	return feed.Since(ctx, s.engine, since, maxLimit, w.sql, w.args...)
 }
 
 // How often watchers look for what others have changed.

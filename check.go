@@ -98,7 +98,7 @@ func (c *check) time(field string, t time.Time) {
 	if y := t.UTC().Year(); !t.IsZero() && (y < 1 || y > 9999) {
 		c.fail(field, "has the year %d; years 1 to 9999 can be stored", y)
 	}
-	if !t.IsZero() && whole(t).IsZero() {
+	if !t.IsZero() && truncateMicros(t).IsZero() {
 		c.fail(field, "lies in the first microsecond of year 1, which stands for no time")
 	}
 }
@@ -138,8 +138,8 @@ func (c *check) oneOf(field, s string, allowed ...any) {
 // micros is a time as it is stored: whole microseconds since 1970, UTC.
 func micros(t time.Time) int64 { return t.UnixMicro() }
 
-// whole is t as it will be read back.
-func whole(t time.Time) time.Time {
+// truncateMicros returns t as it is read back: in whole microseconds, UTC.
+func truncateMicros(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}
 	}

@@ -34,7 +34,9 @@ func trainingsFrom(list []payload.Training) []Training {
 // is not time. Stores that stay open do the same in the background, at 60 and 600; a program
 // that ends soon calls this at its end. It concerns the whole database, whatever the
 // Store's scope. Errors: Retryable ones; the context's.
-func (s *Store) TrainDictionaries(ctx context.Context) ([]Training, error) {
+func (s *Store) TrainDictionaries(ctx context.Context) (_ []Training, err error) {
+	ctx, end := s.trace(ctx, "TrainDictionaries")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return nil, failed(err, "train dictionaries")
 	}
@@ -71,7 +73,9 @@ type Compaction struct {
 // The freed space is used for what is stored next. progress, unless it is nil, is
 // called now and then with how many of the Compaction's Payloads have been looked
 // at, and how many there are. What was done before an error is returned with it.
-func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (Compaction, error) {
+func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ Compaction, err error) {
+	ctx, end := s.trace(ctx, "Compact")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return Compaction{}, failed(err, "compact")
 	}

@@ -59,7 +59,9 @@ func (e *Embedding) validate() error {
 // PutEmbedding stores a vector: it creates it, or replaces the one of the same
 // item and model. Errors: ErrInvalid; ErrNotFound if the item is not stored;
 // ErrConflict if other vectors of the model have another dimension.
-func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
+func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) (err error) {
+	ctx, end := s.trace(ctx, "PutEmbedding")
+	defer func() { end(err) }()
 	if err := s.check(ctx, e != nil, "embedding"); err != nil {
 		return fmt.Errorf("put embedding: %w", err)
 	}
@@ -89,7 +91,9 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) error {
 
 // Embedding returns the vector that a model made of an item. Errors: ErrInvalid;
 // ErrNotFound.
-func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model string) (*Embedding, error) {
+func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model string) (_ *Embedding, err error) {
+	ctx, end := s.trace(ctx, "Embedding")
+	defer func() { end(err) }()
 	c := &check{}
 	c.name("model", model)
 	if model == "" {
@@ -110,7 +114,9 @@ func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model str
 
 // ListEmbeddings returns a page of the vectors of an item, sorted by model. Errors:
 // ErrInvalid.
-func (s *Store) ListEmbeddings(ctx context.Context, kind ItemKind, item ID, p *Paging) (*Page[*Embedding], error) {
+func (s *Store) ListEmbeddings(ctx context.Context, kind ItemKind, item ID, p *Paging) (_ *Page[*Embedding], err error) {
+	ctx, end := s.trace(ctx, "ListEmbeddings")
+	defer func() { end(err) }()
 	page, err := s.listEmbeddings(ctx, kind, item, "", p)
 	return page, failed(err, "list embeddings of %s %v", kind, item)
 }
@@ -154,7 +160,9 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 
 // DeleteEmbedding deletes the vector that a model made of an item. Errors:
 // ErrInvalid; ErrNotFound.
-func (s *Store) DeleteEmbedding(ctx context.Context, kind ItemKind, item ID, model string) error {
+func (s *Store) DeleteEmbedding(ctx context.Context, kind ItemKind, item ID, model string) (err error) {
+	ctx, end := s.trace(ctx, "DeleteEmbedding")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return failed(err, "delete embedding")
 	}

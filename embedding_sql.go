@@ -38,16 +38,16 @@ const (
 	endFloat16 = 5
 )
 
-// vectorBlob is a vector in a format, or in the next exacter one if that would
-// move it by more than the part given here of its own length.
+// vectorBlob returns a vector in a format, or in the next more precise one if the
+// quantization error exceeds the format's limit.
 func vectorBlob(v []float32, f VectorFormat) []byte {
 	if f == Int8 {
-		if b := int8Blob(v); moved(v, b) <= 1./32 {
+		if b := int8Blob(v); quantizationError(v, b) <= 1./32 {
 			return b
 		}
 	}
 	if f != Float32 {
-		if b := float16Blob(v); moved(v, b) <= 1./2048 {
+		if b := float16Blob(v); quantizationError(v, b) <= 1./2048 {
 			return b
 		}
 	}
@@ -58,9 +58,9 @@ func vectorBlob(v []float32, f VectorFormat) []byte {
 	return b
 }
 
-// moved is the distance between a vector and what would be read of it, as a part
-// of the vector's length.
-func moved(v []float32, blob []byte) float64 {
+// quantizationError is the relative L2 error of reading v back from blob:
+// |v - read| / |v|.
+func quantizationError(v []float32, blob []byte) float64 {
 	read, err := vectorFrom(blob, int64(len(v)))
 	if err != nil {
 		return math.Inf(1) // a number too large for the format

@@ -164,10 +164,10 @@ func (e *Episode) prepare(now time.Time) error {
 		e.TaskType = TaskOther
 	}
 	if e.Start.IsZero() {
-		e.Start = whole(now)
+		e.Start = truncateMicros(now)
 	}
 	if e.End.IsZero() && e.Outcome.Kind != "" {
-		e.End = whole(now)
+		e.End = truncateMicros(now)
 		if e.End.Before(e.Start) {
 			e.End = e.Start
 		}
@@ -274,7 +274,9 @@ func (c *check) verdicts(r *Reward, f *Reflection, applied []AppliedPattern) {
 // and then nothing is stored. With a zero Revision it replaces whatever there is.
 // It sets the fields of e that storing fills in, and Revision. Errors: ErrInvalid;
 // ErrConflict.
-func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
+func (s *Store) PutEpisode(ctx context.Context, e *Episode) (err error) {
+	ctx, end := s.trace(ctx, "PutEpisode")
+	defer func() { end(err) }()
 	if err := s.check(ctx, e != nil, "episode"); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
@@ -283,7 +285,7 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) error {
 		return fmt.Errorf("put episode: %w", err)
 	}
 	defer s.changed(oneEpisode, e.ID)
-	err := write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+	err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
 		switch {
 		case e.Revision != 0:
 			err = s.replace(ctx, w, e.Revision)
@@ -368,6 +370,8 @@ const (
 // them again is safe. It sets the fields that storing fills in. Errors: ErrInvalid,
 // before anything is stored unless an episode is too large.
 func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added int, err error) {
+	ctx, end := s.trace(ctx, "AddEpisodes")
+	defer func() { end(err) }()
 	now := time.Now()
 	for i, e := range episodes {
 		if err = s.check(ctx, e != nil, "episode"); err == nil {
@@ -452,7 +456,9 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 }
 
 // Episode returns the episode with all its steps. Errors: ErrNotFound.
-func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
+func (s *Store) Episode(ctx context.Context, id ID) (_ *Episode, err error) {
+	ctx, end := s.trace(ctx, "Episode")
+	defer func() { end(err) }()
 	e, err := cached(ctx, s, cacheKey{noun: oneEpisode, id: id}, loader[*Episode]{
 		read:  func(ctx context.Context, q querier) (*Episode, error) { return s.load(ctx, q, id) },
 		clone: (*Episode).clone, size: (*Episode).size,
@@ -466,7 +472,9 @@ func (s *Store) Episode(ctx context.Context, id ID) (*Episode, error) {
 // ResolveEpisode returns the ID that begins with the given hexadecimal digits
 // (hyphens are ignored). Errors: ErrNotFound; ErrInvalid if it is not a prefix
 // of a UUID or fits several episodes.
-func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (ID, error) {
+func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (_ ID, err error) {
+	ctx, end := s.trace(ctx, "ResolveEpisode")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return ID{}, failed(err, "find episode %q", prefix)
 	}
@@ -497,7 +505,9 @@ func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (ID, error) {
 
 // DeleteEpisode deletes the episode with its steps, tags, relations, embeddings
 // and search entries. Errors: ErrNotFound.
-func (s *Store) DeleteEpisode(ctx context.Context, id ID) error {
+func (s *Store) DeleteEpisode(ctx context.Context, id ID) (err error) {
+	ctx, end := s.trace(ctx, "DeleteEpisode")
+	defer func() { end(err) }()
 	return s.delete(ctx, oneEpisode, "episode", sqlDeleteEpisode, id)
 }
 
@@ -505,8 +515,10 @@ func (s *Store) DeleteEpisode(ctx context.Context, id ID) error {
 // then add. It sets the fields of e that storing fills in, and Revision. Errors:
 // ErrInvalid, also if it has an End or an Outcome; ErrConflict if the ID is stored
 // already.
-func (s *Store) StartEpisode(ctx context.Context, e *Episode) error {
-	err := s.check(ctx, e != nil, "episode")
+func (s *Store) StartEpisode(ctx context.Context, e *Episode) (err error) {
+	ctx, end := s.trace(ctx, "StartEpisode")
+	defer func() { end(err) }()
+	err = s.check(ctx, e != nil, "episode")
 	switch {
 	case err != nil:
 	case !e.End.IsZero():
@@ -541,6 +553,8 @@ func (s *Store) StartEpisode(ctx context.Context, e *Episode) error {
 // would exceed 64 MiB; ErrNotFound; ErrConflict if the episode has ended or a given
 // Number is not the next.
 func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first int, err error) {
+	ctx, end := s.trace(ctx, "AppendSteps")
+	defer func() { end(err) }()
 	return s.appendSteps(ctx, id, binary.BigEndian.AppendUint64(nil, rand.Uint64()), steps)
 }
 
@@ -550,6 +564,8 @@ func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first in
 // number of its first step. A key is remembered for the episode's last 1,000 steps
 // and until the episode is completed. Errors: those of AppendSteps.
 func (s *Store) AppendStepsOnce(ctx context.Context, id ID, key string, steps ...Step) (first int, err error) {
+	ctx, end := s.trace(ctx, "AppendStepsOnce")
+	defer func() { end(err) }()
 	if key == "" {
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("key", "is empty; AppendSteps needs none"))
 	}
@@ -623,7 +639,9 @@ type Completion struct {
 // read before it is folded. Completing again with what is stored already changes
 // nothing and is no error. Errors: ErrInvalid; ErrNotFound; ErrConflict if the
 // episode has ended otherwise.
-func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) error {
+func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) (err error) {
+	ctx, end := s.trace(ctx, "CompleteEpisode")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return fmt.Errorf("complete episode %v: %w", id, err)
 	}
@@ -727,7 +745,7 @@ func (done *Completion) storedIn(e *Episode) bool {
 			return false
 		}
 	}
-	return (done.End.IsZero() || e.End.Equal(whole(done.End))) &&
+	return (done.End.IsZero() || e.End.Equal(truncateMicros(done.End))) &&
 		sameDocument(e.Outcome, done.Outcome) &&
 		(done.Reward == nil || sameDocument(e.Reward, done.Reward)) &&
 		(sameDocument(done.Reflection, Reflection{}) || sameDocument(e.Reflection, done.Reflection))

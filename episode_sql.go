@@ -139,7 +139,7 @@ func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int
 	for i, s := range steps {
 		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
-		s.Time = whole(s.Time)
+		s.Time = truncateMicros(s.Time)
 		step, err := payload.Marshal((*storedStep)(&s))
 		if err != nil {
 			return nil, 0, encodeFailed(field, err)

@@ -38,7 +38,7 @@ func (h *Heuristic) prepare(now time.Time) error {
 		h.ID = NewID()
 	}
 	if h.Created.IsZero() {
-		h.Created = whole(now)
+		h.Created = truncateMicros(now)
 	}
 	if h.Updated.IsZero() {
 		h.Updated = h.Created
@@ -71,7 +71,9 @@ type HeuristicFilter struct {
 // with the same ID, but one that was read only if nobody has written it since, as
 // PutEpisode does. It fills a zero ID, Created and Updated, and sets Revision.
 // Errors: ErrInvalid; ErrConflict.
-func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
+func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) (err error) {
+	ctx, end := s.trace(ctx, "PutHeuristic")
+	defer func() { end(err) }()
 	if err := s.check(ctx, h != nil, "heuristic"); err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
@@ -95,7 +97,9 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) error {
 }
 
 // Heuristic returns the heuristic. Errors: ErrNotFound.
-func (s *Store) Heuristic(ctx context.Context, id ID) (*Heuristic, error) {
+func (s *Store) Heuristic(ctx context.Context, id ID) (_ *Heuristic, err error) {
+	ctx, end := s.trace(ctx, "Heuristic")
+	defer func() { end(err) }()
 	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, loader[*Heuristic]{
 		read: func(ctx context.Context, q querier) (*Heuristic, error) {
 			return getOne(ctx, q, sqlGetHeuristic, id, s.heuristicFrom)
@@ -122,7 +126,9 @@ func (f *HeuristicFilter) where() (w where, err error) {
 
 // ListHeuristics returns the chosen heuristics, newest Created first. Errors:
 // ErrInvalid.
-func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Paging) (*Page[*Heuristic], error) {
+func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Paging) (_ *Page[*Heuristic], err error) {
+	ctx, end := s.trace(ctx, "ListHeuristics")
+	defer func() { end(err) }()
 	item := loader[*Heuristic]{clone: (*Heuristic).clone, size: (*Heuristic).size}
 	page, err := cachedPage(ctx, s, heuristicPage, f, p, item, s.listHeuristics)
 	return page, failed(err, "list heuristics")
@@ -131,7 +137,9 @@ func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Pagin
 // Heuristics returns all chosen heuristics in the order of ListHeuristics. It ends with the
 // first error.
 func (s *Store) Heuristics(ctx context.Context, f *HeuristicFilter) iter.Seq2[*Heuristic, error] {
-	return iterate(func(p *Paging) (*Page[*Heuristic], error) {
+	return iterate(func(p *Paging) (_ *Page[*Heuristic], err error) {
+		ctx, end := s.trace(ctx, "ListHeuristics")
+		defer func() { end(err) }()
 		page, err := listed(ctx, s, f, p, s.listHeuristics)
 		return page, failed(err, "list heuristics")
 	})
@@ -146,6 +154,8 @@ func (s *Store) listHeuristics(ctx context.Context, q querier, r *pageRequest[He
 }
 
 // DeleteHeuristic deletes the heuristic and its embeddings. Errors: ErrNotFound.
-func (s *Store) DeleteHeuristic(ctx context.Context, id ID) error {
+func (s *Store) DeleteHeuristic(ctx context.Context, id ID) (err error) {
+	ctx, end := s.trace(ctx, "DeleteHeuristic")
+	defer func() { end(err) }()
 	return s.delete(ctx, oneHeuristic, "heuristic", sqlDeleteHeuristic, id)
 }

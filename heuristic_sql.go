@@ -25,7 +25,7 @@ type storedHeuristic Heuristic
 func (s *Store) heuristicWrite(h *Heuristic) (w itemWrite, err error) {
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
-	stored.Updated = whole(h.Updated)
+	stored.Updated = truncateMicros(h.Updated)
 	encoded, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
 	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: newRevision(), scope: h.Scope}
 	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), encoded, w.rev}

@@ -87,7 +87,7 @@ func (f EpisodeFilter) canonical() *EpisodeFilter {
 		case t.After(last):
 			return last
 		}
-		return whole(t)
+		return truncateMicros(t)
 	}
 	f.From, f.To = within(f.From), within(f.To)
 	return &f
@@ -95,7 +95,9 @@ func (f EpisodeFilter) canonical() *EpisodeFilter {
 
 // ListEpisodes returns a page of the chosen episodes, newest start first, without
 // their steps (StepCount is set). Errors: ErrInvalid.
-func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (*Page[*Episode], error) {
+func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (_ *Page[*Episode], err error) {
+	ctx, end := s.trace(ctx, "ListEpisodes")
+	defer func() { end(err) }()
 	item := loader[*Episode]{clone: (*Episode).clone, size: (*Episode).size}
 	page, err := cachedPage(ctx, s, episodePage, f, p, item, s.listEpisodes)
 	return page, failed(err, "list episodes")
@@ -104,7 +106,9 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (
 // Episodes returns all chosen episodes in the order of ListEpisodes, without their
 // steps. It reads them page by page, and ends with the first error.
 func (s *Store) Episodes(ctx context.Context, f *EpisodeFilter) iter.Seq2[*Episode, error] {
-	return iterate(func(p *Paging) (*Page[*Episode], error) {
+	return iterate(func(p *Paging) (_ *Page[*Episode], err error) {
+		ctx, end := s.trace(ctx, "ListEpisodes")
+		defer func() { end(err) }()
 		page, err := listed(ctx, s, f, p, s.listEpisodes)
 		return page, failed(err, "list episodes")
 	})

@@ -50,7 +50,9 @@ func namesFrom(kind NameKind, scope Scope) (w where) {
 
 // ListNames returns a page of the names of a kind that are in use, the most used
 // first. Errors: ErrInvalid.
-func (s *Store) ListNames(ctx context.Context, kind NameKind, p *Paging) (*Page[NameCount], error) {
+func (s *Store) ListNames(ctx context.Context, kind NameKind, p *Paging) (_ *Page[NameCount], err error) {
+	ctx, end := s.trace(ctx, "ListNames")
+	defer func() { end(err) }()
 	page, err := s.listNames(ctx, kind, p)
 	return page, failed(err, "list %ss", kind)
 }

@@ -147,7 +147,7 @@ func (p *Pattern) prepare(now time.Time) error {
 		p.ID = NewID()
 	}
 	if p.Created.IsZero() {
-		p.Created = whole(now)
+		p.Created = truncateMicros(now)
 	}
 	if p.Updated.IsZero() {
 		p.Updated = p.Created
@@ -207,7 +207,9 @@ type PatternFilter struct {
 
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
 // the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
-func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
+func (s *Store) PutPattern(ctx context.Context, p *Pattern) (err error) {
+	ctx, end := s.trace(ctx, "PutPattern")
+	defer func() { end(err) }()
 	if err := s.check(ctx, p != nil, "pattern"); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
@@ -231,7 +233,9 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) error {
 }
 
 // Pattern returns the pattern. Errors: ErrNotFound.
-func (s *Store) Pattern(ctx context.Context, id ID) (*Pattern, error) {
+func (s *Store) Pattern(ctx context.Context, id ID) (_ *Pattern, err error) {
+	ctx, end := s.trace(ctx, "Pattern")
+	defer func() { end(err) }()
 	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, loader[*Pattern]{
 		read: func(ctx context.Context, q querier) (*Pattern, error) {
 			return getOne(ctx, q, sqlGetPattern, id, s.patternFrom)
@@ -261,7 +265,9 @@ func (f *PatternFilter) where() (w where, err error) {
 }
 
 // ListPatterns returns the chosen patterns, newest Created first. Errors: ErrInvalid.
-func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (*Page[*Pattern], error) {
+func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (_ *Page[*Pattern], err error) {
+	ctx, end := s.trace(ctx, "ListPatterns")
+	defer func() { end(err) }()
 	item := loader[*Pattern]{clone: (*Pattern).clone, size: (*Pattern).size}
 	page, err := cachedPage(ctx, s, patternPage, f, p, item, s.listPatterns)
 	return page, failed(err, "list patterns")
@@ -270,7 +276,9 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (
 // Patterns returns all chosen patterns in the order of ListPatterns. It ends with the
 // first error.
 func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Pattern, error] {
-	return iterate(func(p *Paging) (*Page[*Pattern], error) {
+	return iterate(func(p *Paging) (_ *Page[*Pattern], err error) {
+		ctx, end := s.trace(ctx, "ListPatterns")
+		defer func() { end(err) }()
 		page, err := listed(ctx, s, f, p, s.listPatterns)
 		return page, failed(err, "list patterns")
 	})
@@ -285,6 +293,8 @@ func (s *Store) listPatterns(ctx context.Context, q querier, r *pageRequest[Patt
 }
 
 // DeletePattern deletes the pattern and its embeddings. Errors: ErrNotFound.
-func (s *Store) DeletePattern(ctx context.Context, id ID) error {
+func (s *Store) DeletePattern(ctx context.Context, id ID) (err error) {
+	ctx, end := s.trace(ctx, "DeletePattern")
+	defer func() { end(err) }()
 	return s.delete(ctx, onePattern, "pattern", sqlDeletePattern, id)
 }

@@ -45,7 +45,7 @@ type storedDecisionPoint struct {
 func (s *Store) patternWrite(p *Pattern) (w itemWrite, err error) {
 	stored := storedPattern{plainPattern(*p), (*storedToolSequence)(p.ToolSequence), (*storedDecisionPoint)(p.DecisionPoint)}
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
-	stored.Updated = whole(p.Updated)
+	stored.Updated = truncateMicros(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
 	encoded, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
 	w = itemWrite{upsert: sqlUpsertPattern, replace: sqlReplacePattern, look: sqlPatternRevision, rev: newRevision(), scope: p.Scope}

@@ -70,7 +70,7 @@ func (c *check) relationKey(from ID, typ RelationType, to ID) {
 
 func (r *Relation) prepare(now time.Time) error {
 	if r.Created.IsZero() {
-		r.Created = whole(now)
+		r.Created = truncateMicros(now)
 	}
 	c := &check{}
 	c.relationKey(r.From, r.Type, r.To)
@@ -90,7 +90,9 @@ func (r *Relation) String() string { return fmt.Sprintf("relation %v %s %v", r.F
 // same ends and type. It fills a zero Created. Errors: ErrInvalid; ErrNotFound
 // if an end is not stored; ErrConflict if it would close a cycle that its type
 // forbids.
-func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
+func (s *Store) PutRelation(ctx context.Context, r *Relation) (err error) {
+	ctx, end := s.trace(ctx, "PutRelation")
+	defer func() { end(err) }()
 	if err := s.check(ctx, r != nil, "relation"); err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
@@ -99,7 +101,7 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) error {
 	}
 	defer s.hub.Kick()
 	var res []engine.Result
-	err := write(ctx, s, func() ([]engine.Stmt, error) { return s.relationUpsert(r) }, func(stmts []engine.Stmt) (err error) {
+	err = write(ctx, s, func() ([]engine.Stmt, error) { return s.relationUpsert(r) }, func(stmts []engine.Stmt) (err error) {
 		res, err = s.engine.Repeatable(ctx, s.scope.guard(stmts...)...)
 		return err
 	})
@@ -132,7 +134,9 @@ type RelationFilter struct {
 
 // ListRelations returns a page of the chosen relations of an episode, oldest first.
 // Errors: ErrInvalid.
-func (s *Store) ListRelations(ctx context.Context, episode ID, f *RelationFilter, p *Paging) (*Page[*Relation], error) {
+func (s *Store) ListRelations(ctx context.Context, episode ID, f *RelationFilter, p *Paging) (_ *Page[*Relation], err error) {
+	ctx, end := s.trace(ctx, "ListRelations")
+	defer func() { end(err) }()
 	page, err := s.listRelations(ctx, episode, f, p)
 	return page, failed(err, "list relations of %v", episode)
 }
@@ -175,7 +179,9 @@ func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter
 
 // DeleteRelation deletes the relation with these ends and type. Errors:
 // ErrInvalid; ErrNotFound.
-func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, to ID) error {
+func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, to ID) (err error) {
+	ctx, end := s.trace(ctx, "DeleteRelation")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return failed(err, "delete relation")
 	}

@@ -38,7 +38,9 @@ type Hit struct {
 // is found if its task, tags, tools and actions, or outcome hold at least one of
 // the words (English words in any inflection), and ranks higher the more of them
 // and the rarer they are. A query without a word finds nothing. Errors: ErrInvalid.
-func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) ([]Hit, error) {
+func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (_ []Hit, err error) {
+	ctx, end := s.trace(ctx, "Search")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return nil, failed(err, "search")
 	}
@@ -47,7 +49,6 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", r.Limit, maxLimit, defaultHits), "search")
 	}
 	r.Limit = cmp.Or(r.Limit, defaultHits)
-	var err error
 	if r.Filter.Scope, err = r.Filter.Scope.within(s.scope); err != nil {
 		return nil, failed(err, "search")
 	}

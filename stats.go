@@ -34,7 +34,9 @@ const (
 )
 
 // Counts counts what the database holds within the Store's scope, all at one moment.
-func (s *Store) Counts(ctx context.Context) (Counts, error) {
+func (s *Store) Counts(ctx context.Context) (_ Counts, err error) {
+	ctx, end := s.trace(ctx, "Counts")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return Counts{}, failed(err, "count")
 	}
@@ -146,7 +148,9 @@ type StorageStats struct {
 
 // StorageStats returns the sizes of all payloads in the database, whoever wrote
 // them, whatever the Store's scope. Errors: ErrCorrupt, Retryable ones.
-func (s *Store) StorageStats(ctx context.Context) (StorageStats, error) {
+func (s *Store) StorageStats(ctx context.Context) (_ StorageStats, err error) {
+	ctx, end := s.trace(ctx, "StorageStats")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return StorageStats{}, failed(err, "count storage")
 	}

@@ -27,6 +27,7 @@ type Store struct {
 	cache    *cache.Cache[cacheKey, any] // nil: none
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
+	tracer   Tracer                      // nil: none
 
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
@@ -76,7 +77,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 func newStore(e engine.Engine, o *Options) *Store {
 	server, _ := e.(*remote.Engine)
 	c := &o.Compression
-	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c.payloadOptions(o.Logger)), vectors: c.Embeddings}
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c.payloadOptions(o.Logger)), vectors: c.Embeddings, tracer: o.Tracer}
 	s.hub = s.newHub()
 	return s
 }
@@ -102,7 +103,9 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 // Warm opens Pool.MinConns connections to the server ahead of the first call that
 // needs them, and returns when they are open. For a local file it does nothing.
 // Errors: ErrClosed; Retryable errors if the server cannot be reached.
-func (s *Store) Warm(ctx context.Context) error {
+func (s *Store) Warm(ctx context.Context) (err error) {
+	ctx, end := s.trace(ctx, "Warm")
+	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return failed(err, "warm")
 	}
@@ -143,4 +146,12 @@ func (s *Store) check(ctx context.Context, item bool, name string) error {
 		return invalid(name, "is nil")
 	}
 	return nil
+}
+
+// trace begins the trace of a call.
+func (s *Store) trace(ctx context.Context, operation string) (context.Context, func(error)) {
+	if s == nil || s.tracer == nil || ctx == nil {
+		return ctx, func(error) {}
+	}
+	return s.tracer.Start(ctx, operation)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -245,4 +246,48 @@ func TestStatsCountWhatHappened(t *testing.T) {
 			t.Errorf("%d requests for 3 calls", n)
 		}
 	})
+}
+
+type countingTracer struct{ started, failed []string }
+
+func (c *countingTracer) Start(ctx context.Context, operation string) (context.Context, func(error)) {
+	c.started = append(c.started, operation)
+	return ctx, func(err error) {
+		if err != nil {
+			c.failed = append(c.failed, operation)
+		}
+	}
+}
+
+// Every exported method that can block, but for Watch and Close, is traced once,
+// with the error that it returns.
+func TestEveryCallIsTraced(t *testing.T) {
+	tracer := &countingTracer{}
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Tracer: tracer})
+	ok(t, s.Close())
+	for name := range reflect.TypeFor[*Store]().Methods() {
+		method := reflect.ValueOf(s).MethodByName(name.Name)
+		if method.Type().NumIn() == 0 || name.Name == "Watch" || method.Type().In(0) != reflect.TypeFor[context.Context]() {
+			continue
+		}
+		args := []reflect.Value{reflect.ValueOf(t.Context())}
+		for i := 1; i < method.Type().NumIn(); i++ {
+			args = append(args, reflect.Zero(method.Type().In(i)))
+		}
+		before, failures := len(tracer.started), len(tracer.failed)
+		call := method.Call
+		if method.Type().IsVariadic() {
+			call = method.CallSlice
+		}
+		results := call(args)
+		if last := results[len(results)-1]; last.Kind() == reflect.Func { // an iterator
+			yield := reflect.MakeFunc(last.Type().In(0), func([]reflect.Value) []reflect.Value { return []reflect.Value{reflect.ValueOf(true)} })
+			last.Call([]reflect.Value{yield})
+		} else if failed := !last.IsNil(); failed != (len(tracer.failed) > failures) {
+			t.Errorf("%s returns %v, and its trace failed: %v", name.Name, last, len(tracer.failed) > failures)
+		}
+		if n := len(tracer.started) - before; n != 1 && name.Name != "Changes" {
+			t.Errorf("%s is traced %d times: %v", name.Name, n, tracer.started[before:])
+		}
+	}
 }

@@ -29,13 +29,17 @@ const (
 // AddTags adds tags to a stored episode, behind those it has; tags it has
 // already stay where they are. All of them are added or none. Errors: ErrInvalid,
 // also if the episode would have more than 1,000 tags; ErrNotFound.
-func (s *Store) AddTags(ctx context.Context, id ID, tags ...string) error {
+func (s *Store) AddTags(ctx context.Context, id ID, tags ...string) (err error) {
+	ctx, end := s.trace(ctx, "AddTags")
+	defer func() { end(err) }()
 	return failed(s.changeTags(ctx, id, tags, true), "add tags to episode %v", id)
 }
 
 // RemoveTags removes tags from a stored episode; tags it does not have are
 // ignored. Errors: ErrInvalid; ErrNotFound.
-func (s *Store) RemoveTags(ctx context.Context, id ID, tags ...string) error {
+func (s *Store) RemoveTags(ctx context.Context, id ID, tags ...string) (err error) {
+	ctx, end := s.trace(ctx, "RemoveTags")
+	defer func() { end(err) }()
 	return failed(s.changeTags(ctx, id, tags, false), "remove tags from episode %v", id)
 }
 
@@ -67,7 +71,7 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 		{SQL: sqlTagsRevised, Args: []any{newRevision(), id.bytes()}},
 	}
 	for _, tag := range tags {
-		words := []any{marked(tag), id.bytes()}
+		words := []any{segmentCJK(tag), id.bytes()}
 		if add {
 			words = append(words, tag)
 		}

@@ -19,11 +19,11 @@ func indexable(s string) string {
 	if len(s) > maxWords {
 		s = strings.ToValidUTF8(s[:maxWords], "")
 	}
-	return marked(s)
+	return segmentCJK(s)
 }
 
-// marked is text with a mark at each side of an ideograph within a word.
-func marked(s string) string {
+// segmentCJK returns text with a mark at each side of an ideograph within a word.
+func segmentCJK(s string) string {
 	var b strings.Builder
 	var last rune
 	for _, r := range s {
@@ -53,7 +53,7 @@ func tagWords(tags []string) string {
 	if len(tags) == 0 {
 		return ""
 	}
-	return marked("\n" + strings.Join(tags, "\n") + "\n")
+	return segmentCJK("\n" + strings.Join(tags, "\n") + "\n")
 }
 
 func stepWords(steps []Step) string {

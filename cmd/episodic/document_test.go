@@ -80,7 +80,7 @@ func TestLatencyOfDocuments(t *testing.T) {
 		`"latency_ms":1.234567`: 1234567, `"latency_ms":1500`: 1500 * time.Millisecond, `"latency_ms":1.5e3`: 1500 * time.Millisecond,
 		`"latency_ns":41000000000`: 41 * time.Second, `"latency_ms":2,"latency_ns":7`: 2 * time.Millisecond,
 	} {
-		e, err := parseDocument([]byte(`{"description":"x","steps":[{"tool":"t",`+latency+`}]}`), formatEpisodic, e0)
+		e, err := parseDocument([]byte(`{"description":"x","steps":[{"tool":"t",`+latency+`}]}`), formatEpisodic, episodic.Scope{}, e0)
 		if err != nil || e.Steps[0].Latency != want {
 			t.Errorf("%s: %+v, %v", latency, e, err)
 		}
