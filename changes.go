@@ -47,7 +47,7 @@ var changeKinds = map[feed.Kind]ChangeKind{
 // with its last change. It tells of all changes that were committed before the call,
 // whoever made them, an SQL shell included, and perhaps of later ones. To go on
 // later, pass the Seq of the last Change; that costs no more than there are changed
-// items.
+// items. A narrowed Store tells of items in its scope only.
 //
 // Deletions are remembered for 30 days at least. ErrHistoryLost says that some since
 // then were forgotten, or that an older copy of the database was restored: what the

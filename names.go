@@ -48,8 +48,8 @@ func namesFrom(kind NameKind, scope Scope) (w where) {
 	return w
 }
 
-// ListNames returns a page of the names of a kind that are in use, the most used
-// first. Errors: ErrInvalid.
+// ListNames returns a page of the names of a kind that are in use within the Store's
+// scope, the most used first. Errors: ErrInvalid.
 func (s *Store) ListNames(ctx context.Context, kind NameKind, p *Paging) (_ *Page[NameCount], err error) {
 	ctx, end := s.trace(ctx, "ListNames")
 	defer func() { end(err) }()
