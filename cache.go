@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/cache"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
+	"github.com/episodic-memory/episodic/internal/feed"
 )
 
 // Cache configures what a Store keeps in memory of what it has read: episodes,
@@ -261,4 +264,164 @@ func newCacheStats(s cache.Stats) *CacheStats {
 		Evictions: s.Evicted, Expiries: s.Expired, InvalidationsLocal: s.InvalidatedLocal, InvalidationsRemote: s.InvalidatedRemote,
 		MeanTTL: s.MeanTTL,
 	}
+}
+
+type freshKey struct{}
+
+type readInfoKey struct{}
+
+// WithFresh returns a context for reads that must not miss anything committed
+// before they are called, whoever wrote it. Such a read asks the database whether
+// what is cached is still current, or loads it, and is never served stale: it
+// fails if the server cannot be reached. A replica may still lag behind its
+// primary. Without a cache every read is fresh.
+func WithFresh(ctx context.Context) context.Context {
+	return context.WithValue(ctx, freshKey{}, true)
+}
+
+// ReadInfo says how a read was served.
+type ReadInfo struct {
+	// Stale is nil if the result is as new as Cache.PollInterval promises. Otherwise
+	// it is why the server could not be polled, and the result may be older by up to
+	// Cache.StaleIfError.
+	Stale error
+	// Age bounds the staleness of the result: it is how long ago the request began
+	// that last showed it to be current.
+	Age time.Duration
+	// Cached says that the result comes from memory, not from a request of this read
+	// or one that it waited for.
+	Cached bool
+}
+
+// WithReadInfo returns a context for a read that says in info how it was served.
+// The read writes *info before it returns, and only if it succeeds or finds
+// nothing (ErrNotFound). Reads that the cache serves are Episode, Pattern,
+// Heuristic, their lists, and Search. Like a trace of net/http/httptrace the
+// context belongs to one call: two calls at a time would write the same info.
+func WithReadInfo(ctx context.Context, info *ReadInfo) context.Context {
+	return context.WithValue(ctx, readInfoKey{}, info)
+}
+
+// tellReadInfo fills in the ReadInfo of ctx, if there is one.
+func tellReadInfo[V any](ctx context.Context, r cache.Result[V]) {
+	if info, ok := ctx.Value(readInfoKey{}).(*ReadInfo); ok && info != nil {
+		*info = ReadInfo{Stale: r.Stale, Age: r.Age, Cached: r.Cached}
+	}
+}
+
+// querier is what reading needs of an engine.
+type querier interface {
+	Query(context.Context, ...engine.Stmt) ([]engine.Result, error)
+}
+
+// The cache's view of the change feed.
+type (
+	cacheFeed   = cache.Feed[cacheKey]
+	cacheChange = cache.Change[cacheKey]
+)
+
+// maxFeedChanges is the most changes that one read of the feed lists. After more
+// everything counts as changed.
+const maxFeedChanges = 1000
+
+// sqlFeed returns the changes after one, that one itself if it is still the last
+// of its item, and with each the number of the last change. After 0 it returns the
+// last change only.
+const sqlFeed = `SELECT n,kind,item,(SELECT max(n)FROM feed)FROM feed WHERE n>=iif(?1>0,?1,(SELECT max(n)FROM feed))ORDER BY n LIMIT 1001`
+
+func feedStmt(since int64) engine.Stmt { return engine.Stmt{SQL: sqlFeed, Args: []any{since}} }
+
+// itemOf returns the noun of the items that a kind of change is about. Changes of
+// relations and embeddings change no item that is cached.
+func itemOf(kind feed.Kind) (n noun, ok bool) {
+	switch kind {
+	case feed.Episode:
+		return oneEpisode, true
+	case feed.Pattern:
+		return onePattern, true
+	case feed.Heuristic:
+		return oneHeuristic, true
+	}
+	return 0, false
+}
+
+// feedFrom reads the rows of sqlFeed. There are none in an empty database, and in
+// one that was restored to an earlier state.
+func feedFrom(rows [][]any, since int64) (f cacheFeed, err error) {
+	f.All = len(rows) > maxFeedChanges
+	for _, row := range rows {
+		in := reader{row: row}
+		n, kind, item, last := in.int(0), in.int(1), column[[]byte](&in, 2), in.int(3)
+		if in.err != nil {
+			return f, fmt.Errorf("change feed: %w: %w", ErrCorrupt, in.err)
+		}
+		f.Seq = last
+		noun, cached := itemOf(feed.Kind(kind))
+		if !cached || n <= since {
+			continue
+		}
+		// An item with a malformed id cannot be read, and so is not cached.
+		if id, err := idFrom(item); err == nil {
+			f.Changes = append(f.Changes, cacheChange{Key: cacheKey{noun: noun, id: id}, Seq: n})
+		}
+	}
+	return f, nil
+}
+
+// pollFeed reads the feed.
+func pollFeed(ctx context.Context, q querier, since int64) (cacheFeed, error) {
+	r, err := q.Query(ctx, feedStmt(since))
+	if err != nil {
+		return cacheFeed{}, err
+	}
+	return feedFrom(r[0].Rows, since)
+}
+
+// feedQuerier reads the feed together with the first query, before it and in the
+// same snapshot.
+type feedQuerier struct {
+	querier
+	since int64
+	read  bool
+	feed  cacheFeed
+}
+
+func (q *feedQuerier) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	if q.read {
+		return q.querier.Query(ctx, stmts...)
+	}
+	r, err := q.querier.Query(ctx, append([]engine.Stmt{feedStmt(q.since)}, stmts...)...)
+	if err != nil {
+		return nil, err
+	}
+	if q.feed, err = feedFrom(r[0].Rows, q.since); err != nil {
+		return nil, err
+	}
+	q.read = true
+	return r[1:], nil
+}
+
+// fileFeed reads the feed of a local file only if somebody has committed.
+type fileFeed struct {
+	file *embedded.Engine
+	last atomic.Pointer[fileVersion]
+}
+
+// fileVersion is a data version of a file, and the number of the last change then.
+type fileVersion struct{ version, seq int64 }
+
+func (f *fileFeed) poll(ctx context.Context, since int64) (cacheFeed, error) {
+	version, err := f.file.DataVersion(ctx)
+	if err != nil {
+		return cacheFeed{}, err
+	}
+	// The cache may not have been told yet what the last poll has read.
+	if last := f.last.Load(); last != nil && *last == (fileVersion{version, since}) {
+		return cacheFeed{Seq: since}, nil
+	}
+	read, err := pollFeed(ctx, f.file, since)
+	if err == nil {
+		f.last.Store(&fileVersion{version, read.Seq})
+	}
+	return read, err
 }

@@ -39,7 +39,15 @@
 //
 // Errors are asked with errors.Is: [ErrInvalid] (nothing was sent; the
 // [InvalidError] names the field), [ErrNotFound], [ErrConflict], [ErrClosed],
-// [ErrUnauthorized], [ErrSchema], [ErrCorrupt], [ErrUnknownOutcome]; [Retryable]
+// [ErrUnauthorized], [ErrUnknownDatabase], [ErrSchema], [ErrReadOnly], [ErrFull],
+// [ErrTooLarge], [ErrCorrupt], [ErrHistoryLost], [ErrUnknownOutcome]; [Retryable]
 // tells whether the same call may succeed later. A call whose context ends stops
 // waiting at once, with the context's error.
+//
+// # What others write
+//
+// Every change of an item has a number; [Store.Changes] tells what has changed
+// since one, and [Store.Watch] waits for more. An item that was read carries a
+// Revision, and a put of it is refused with ErrConflict if anybody has written it
+// since. [Store.Scoped] narrows a Store to a project, a user or an agent.
 package episodic

@@ -25,9 +25,9 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrUnknownOutcome: the answer to a write was lost, or the caller stopped
 	// waiting for it: it may or may not be stored. Put, Add and Complete can
-	// simply be repeated; a repeated Start says ErrConflict, a repeated Delete
-	// ErrNotFound, if the first one was stored. Before repeating AppendSteps
-	// compare the episode's step count, or number the steps yourself.
+	// simply be repeated, and so can AppendStepsOnce; a repeated Start says ErrConflict,
+	// a repeated Delete ErrNotFound, if the first one was stored. Before repeating
+	// AppendSteps compare the episode's step count, or number the steps yourself.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	// ErrUnauthorized: the server refused the auth token, or requires one.
 	ErrUnauthorized = errors.New("not authorized")

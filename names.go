@@ -2,8 +2,11 @@ package episodic
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
+
+	"github.com/episodic-memory/episodic/internal/engine"
 )
 
 // NameKind says what is named.
@@ -82,4 +85,90 @@ func (s *Store) listNames(ctx context.Context, kind NameKind, p *Paging) (*Page[
 		return n, len(n.Name), nil
 	}
 	return l.page(ctx, s.engine, p)
+}
+
+const (
+	// Whether the episode exists, its tags and those that would be new to it.
+	sqlTagsAfter = `SELECT (SELECT count(*) FROM tags WHERE episode = seq),
+ (SELECT count(*) FROM json_each(?) WHERE value NOT IN (SELECT tag FROM tags WHERE episode = seq)) FROM episodes WHERE id = ?`
+	// None is added if they would be too many.
+	sqlAddTags = `INSERT INTO tags(tag, episode, pos)
+ SELECT j.value, seq, (SELECT ifnull(max(pos), -1) FROM tags WHERE episode = seq) + 1 + j.key FROM json_each(?1) j, episodes WHERE episodes.id = ?2
+ AND (SELECT count(*) FROM (SELECT tag FROM tags WHERE episode = seq UNION SELECT value FROM json_each(?1))) <= ?3 ON CONFLICT DO NOTHING`
+	sqlRemoveTags = `DELETE FROM tags WHERE tag IN (SELECT value FROM json_each(?)) AND episode = ` + bySeq
+
+	// The search table holds each tag as a line of its own, see tagWords.
+	sqlIndexTag = `UPDATE search SET tags = ifnull(nullif(tags, ''), char(10)) || ?1 || char(10) WHERE rowid = ` + bySeqOf2 + ` AND instr(tags, char(10) || ?1 || char(10)) = 0
+ AND EXISTS (SELECT 1 FROM tags WHERE tag = ?3 AND episode = ` + bySeqOf2 + `)`
+	sqlUnindexTag = `UPDATE search SET tags = replace(tags, char(10) || ?1 || char(10), char(10)) WHERE rowid = ` + bySeqOf2
+	bySeqOf2      = `(SELECT seq FROM episodes WHERE id = ?2)`
+
+	sqlTagsRevised = `UPDATE episodes SET rev = ? WHERE id = ?`
+)
+
+// AddTags adds tags to a stored episode, behind those it has; tags it has
+// already stay where they are. All of them are added or none. Errors: ErrInvalid,
+// also if the episode would have more than 1,000 tags; ErrNotFound.
+func (s *Store) AddTags(ctx context.Context, id ID, tags ...string) (err error) {
+	ctx, end := s.trace(ctx, "AddTags")
+	defer func() { end(err) }()
+	return failed(s.changeTags(ctx, id, tags, true), "add tags to episode %v", id)
+}
+
+// RemoveTags removes tags from a stored episode; tags it does not have are
+// ignored. Errors: ErrInvalid; ErrNotFound.
+func (s *Store) RemoveTags(ctx context.Context, id ID, tags ...string) (err error) {
+	ctx, end := s.trace(ctx, "RemoveTags")
+	defer func() { end(err) }()
+	return failed(s.changeTags(ctx, id, tags, false), "remove tags from episode %v", id)
+}
+
+func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) error {
+	if err := s.check(ctx, true, ""); err != nil {
+		return err
+	}
+	c := &check{}
+	c.names("tags", tags)
+	tags = unique(tags)
+	if len(tags) > maxTags {
+		c.fail("tags", "are %d, at most %d are allowed", len(tags), maxTags)
+	}
+	if c.err != nil {
+		return c.err
+	}
+	list, err := json.Marshal(tags)
+	if err != nil {
+		return err
+	}
+	names, change, index := string(list), sqlRemoveTags, sqlUnindexTag
+	args := []any{names, id.bytes()}
+	if add {
+		change, index, args = sqlAddTags, sqlIndexTag, append(args, int64(maxTags))
+	}
+	stmts := []engine.Stmt{
+		{SQL: sqlTagsAfter, Args: []any{names, id.bytes()}},
+		{SQL: change, Args: args},
+		{SQL: sqlTagsRevised, Args: []any{newRevision(), id.bytes()}},
+	}
+	for _, tag := range tags {
+		words := []any{segmentCJK(tag), id.bytes()}
+		if add {
+			words = append(words, tag)
+		}
+		stmts = append(stmts, engine.Stmt{SQL: index, Args: words})
+	}
+	defer s.changed(oneEpisode, id)
+	r, err := s.engine.Repeatable(ctx, s.scope.guard(stmts...)...)
+	if err != nil {
+		return err
+	}
+	if len(r[0].Rows) == 0 {
+		return ErrNotFound
+	}
+	in := reader{row: r[0].Rows[0]}
+	has, more := in.int(0), in.int(1)
+	if in.err == nil && add && has+more > maxTags {
+		return invalid("tags", "would be %d with those that the episode has, at most %d are allowed; none was added", has+more, maxTags)
+	}
+	return in.err
 }

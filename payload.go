@@ -67,3 +67,83 @@ func readAgain[T any](read func() (T, error)) (T, error) {
 	}
 	return v, err
 }
+
+// Training is what came of an attempt to train a dictionary.
+type Training struct {
+	Kind string `json:"kind"` // of payloads: episode or pattern
+	// Samples is how many payloads were looked at.
+	Samples int `json:"samples"`
+	// Before and After are bytes stored as part of the bytes of payloads that were
+	// kept from training, with the dictionary used so far and with the new one.
+	Before float64 `json:"before"`
+	After  float64 `json:"after,omitempty"`
+	// Dictionary is the id of the new one, 0 if it is not used; Reason is why not.
+	Dictionary uint32 `json:"dictionary,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+func trainingsFrom(list []payload.Training) []Training {
+	var done []Training
+	for _, t := range list {
+		done = append(done, Training(t))
+	}
+	return done
+}
+
+// TrainDictionaries trains dictionaries if it is time to: for episodes, and for
+// patterns with heuristics and relations, when there are 20, 60 or 600 of them. A new one is stored, and used from then on, if it makes what it was not
+// made from at least 3 % smaller. It returns the attempts, which are none if it
+// is not time. Stores that stay open do the same in the background, at 60 and 600; a program
+// that ends soon calls this at its end. It concerns the whole database, whatever the
+// Store's scope. Errors: Retryable ones; the context's.
+func (s *Store) TrainDictionaries(ctx context.Context) (_ []Training, err error) {
+	ctx, end := s.trace(ctx, "TrainDictionaries")
+	defer func() { end(err) }()
+	if err := s.check(ctx, true, ""); err != nil {
+		return nil, failed(err, "train dictionaries")
+	}
+	done, err := s.payloads.Train(ctx)
+	return trainingsFrom(done), failed(err, "train dictionaries")
+}
+
+// Compaction is what Compact did.
+type Compaction struct {
+	Trained []Training `json:"trained,omitempty"`
+	// Payloads is how many were not written with the dictionary in use. Rewritten
+	// is how many of them became smaller, or had to leave a dictionary that is
+	// given up, and Before and After are the bytes of those.
+	Payloads  int64 `json:"payloads"`
+	Rewritten int64 `json:"rewritten"`
+	Before    int64 `json:"before_bytes"`
+	After     int64 `json:"after_bytes"`
+	// Damaged is how many could not be read, and were left as they are; Damage says
+	// which row was the first, and why.
+	Damaged int64  `json:"damaged"`
+	Damage  string `json:"damage,omitempty"`
+	// Deleted is how many dictionaries were deleted, because a newer one is in use, or
+	// because they held text that no item may hold any more.
+	Deleted int64 `json:"dictionaries_deleted"`
+}
+
+// Compact trains dictionaries, if there are 20 items or more, recompresses what was
+// stored without the dictionary in use, and deletes all other dictionaries. After
+// deletions a dictionary may hold text of what was deleted: then it is replaced, or
+// given up for the built-in one, so that nothing of that text is left in one. Other Stores may read
+// and write meanwhile; what they change is left as they made it. It can be
+// interrupted at any moment, and goes on where it was when it is called again.
+// It concerns the whole database, whatever the Store's scope.
+// The freed space is used for what is stored next. progress, unless it is nil, is
+// called now and then with how many of the Compaction's Payloads have been looked
+// at, and how many there are. What was done before an error is returned with it.
+func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ Compaction, err error) {
+	ctx, end := s.trace(ctx, "Compact")
+	defer func() { end(err) }()
+	if err := s.check(ctx, true, ""); err != nil {
+		return Compaction{}, failed(err, "compact")
+	}
+	c, err := s.payloads.Compact(ctx, progress)
+	return Compaction{
+		Trained: trainingsFrom(c.Trained), Payloads: c.Payloads, Rewritten: c.Rewritten, Before: c.Before, After: c.After,
+		Damaged: c.Damaged, Damage: c.Damage, Deleted: c.Deleted,
+	}, failed(err, "compact")
+}
