@@ -145,7 +145,7 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 	if cond, args := s.scope.condition("scope"); cond != "" {
 		w.and("EXISTS (SELECT 1 FROM "+string(kind)+"s WHERE id = embeddings.item AND "+cond+")", args...)
 	}
-	l := &listing[*Embedding]{columns: "dim, vector", from: "embeddings", where: w, keys: []string{"model"}, kinds: "t"}
+	l := &listing[*Embedding]{columns: "dim, vector, model", from: "embeddings", where: w, keys: []string{"model"}, at: []int{2}, kinds: "t"}
 	l.row = func(_ context.Context, row []any) (*Embedding, int, error) {
 		in := reader{row: row}
 		dim, blob := in.int(0), column[[]byte](&in, 1)

@@ -152,7 +152,7 @@ func (s *Store) listHeuristics(ctx context.Context, q querier, r *pageRequest[He
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(heuristicColumns, "heuristics", "created_us", w, s.heuristicFrom).page(ctx, q, &r.Paging)
+	return newestFirst(heuristicColumns, "heuristics", "created_us", 2, w, s.heuristicFrom).page(ctx, q, &r.Paging)
 }
 
 // DeleteHeuristic deletes the heuristic and its embeddings. Errors: ErrNotFound.

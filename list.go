@@ -119,7 +119,7 @@ func (s *Store) listEpisodes(ctx context.Context, q querier, r *pageRequest[Epis
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(episodeColumns, "episodes", "start_us", w, s.episodeFrom).page(ctx, q, &r.Paging)
+	return newestFirst(episodeColumns, "episodes", "start_us", 6, w, s.episodeFrom).page(ctx, q, &r.Paging)
 }
 
 // pageRequest is what a page is read for.

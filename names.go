@@ -75,10 +75,10 @@ func (s *Store) listNames(ctx context.Context, kind NameKind, p *Paging) (*Page[
 		return nil, c.err
 	}
 	from := namesFrom(kind, s.scope)
-	l := &listing[NameCount]{columns: "1", from: "(" + from.sql + ")", where: where{args: from.args}, keys: []string{"fewer", "name"}, kinds: "it"}
+	l := &listing[NameCount]{columns: "fewer, name", from: "(" + from.sql + ")", where: where{args: from.args}, keys: []string{"fewer", "name"}, at: []int{0, 1}, kinds: "it"}
 	l.row = func(_ context.Context, row []any) (NameCount, int, error) {
 		in := reader{row: row}
-		n := NameCount{Name: in.text(2), Episodes: -in.int(1)}
+		n := NameCount{Name: in.text(1), Episodes: -in.int(0)}
 		if in.err != nil {
 			return n, 0, fmt.Errorf("%w: %w", ErrCorrupt, in.err)
 		}

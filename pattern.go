@@ -291,7 +291,7 @@ func (s *Store) listPatterns(ctx context.Context, q querier, r *pageRequest[Patt
 	if err != nil {
 		return nil, err
 	}
-	return newestFirst(patternColumns, "patterns", "created_us", w, s.patternFrom).page(ctx, q, &r.Paging)
+	return newestFirst(patternColumns, "patterns", "created_us", 2, w, s.patternFrom).page(ctx, q, &r.Paging)
 }
 
 // DeletePattern deletes the pattern and its embeddings. Errors: ErrNotFound.

@@ -174,7 +174,7 @@ func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter
 	s.scope.and(&w, "b.scope")
 	l := &listing[*Relation]{
 		columns: relationColumns, from: relationTables, where: w,
-		keys: []string{"relations.created_us", "src", "type", "dst"}, kinds: "iiti", row: s.relationFrom,
+		keys: []string{"relations.created_us", "src", "type", "dst"}, at: []int{3, 5, 1, 6}, kinds: "iiti", row: s.relationFrom,
 	}
 	return readAgain(func() (*Page[*Relation], error) { return l.page(ctx, s.engine, p) })
 }
@@ -200,7 +200,7 @@ func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, t
 }
 
 const (
-	relationColumns   = `a.id, type, b.id, relations.created_us, relations.payload`
+	relationColumns   = `a.id, type, b.id, relations.created_us, relations.payload, src, dst`
 	relationTables    = `relations JOIN episodes a ON a.seq = src JOIN episodes b ON b.seq = dst`
 	sqlDeleteRelation = `DELETE FROM relations WHERE src = ` + bySeq + ` AND dst = ` + bySeq + ` AND type = ?`
 	sqlRelationEnds   = `SELECT EXISTS (SELECT 1 FROM episodes WHERE id = ?), EXISTS (SELECT 1 FROM episodes WHERE id = ?)`

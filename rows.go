@@ -101,7 +101,8 @@ func (p *Paging) place(kinds string) ([]any, error) {
 type listing[T any] struct {
 	columns, from string
 	where         where
-	keys          []string // columns that rows are sorted by, which name a place together
+	keys          []string // what rows are sorted by, which names a place together
+	at            []int    // where the keys are among the columns
 	kinds         string   // of keys: i for an integer, t for a text
 	descending    bool     // all keys are
 	// narrow says that from is a table with the column seq, and that a page is to be
@@ -152,10 +153,18 @@ func (l *listing[T]) read(ctx context.Context, rows [][]any, limit, asked int) (
 		size += n
 	}
 	if n := len(page.Items); n > 0 && (n < len(rows) || len(rows) == asked) {
-		last := rows[n-1]
-		page.Next = cursorOf(last[len(last)-len(l.keys):])
+		page.Next = l.cursor(rows[n-1])
 	}
 	return page, nil
+}
+
+// cursor names the place of a row.
+func (l *listing[T]) cursor(row []any) string {
+	keys := make([]any, len(l.at))
+	for i, at := range l.at {
+		keys[i] = row[at]
+	}
+	return cursorOf(keys)
 }
 
 // after adds the condition for rows behind a place.
@@ -171,22 +180,23 @@ func (l *listing[T]) after(at []any) where {
 }
 
 func (l *listing[T]) sql(w where) string {
-	keys := strings.Join(l.keys, ", ")
-	order := keys
+	order := strings.Join(l.keys, ", ")
 	if l.descending {
 		order = strings.Join(l.keys, " DESC, ") + " DESC"
 	}
 	if !l.narrow {
-		return fmt.Sprintf("SELECT %s, %s FROM %s WHERE 1%s ORDER BY %s LIMIT ?", l.columns, keys, l.from, w.sql, order)
+		return fmt.Sprintf("SELECT %s FROM %s WHERE 1%s ORDER BY %s LIMIT ?", l.columns, l.from, w.sql, order)
 	}
-	return fmt.Sprintf("SELECT %s, %s FROM %[3]s WHERE %[3]s.seq IN (SELECT %[3]s.seq FROM %[3]s WHERE 1%[4]s ORDER BY %[5]s LIMIT ?) ORDER BY %[5]s",
-		l.columns, keys, l.from, w.sql, order)
+	return fmt.Sprintf("SELECT %s FROM %[2]s WHERE %[2]s.seq IN (SELECT %[2]s.seq FROM %[2]s WHERE 1%[3]s ORDER BY %[4]s LIMIT ?) ORDER BY %[4]s",
+		l.columns, l.from, w.sql, order)
 }
 
-// newestFirst lists a table with the columns seq and timeCol.
-func newestFirst[T any](columns, table, timeCol string, w where, row func(context.Context, []any) (T, int, error)) *listing[T] {
+// newestFirst lists a table with the columns seq, which is the first of columns, and
+// timeCol, which is at the place timeAt of them.
+func newestFirst[T any](columns, table, timeCol string, timeAt int, w where, row func(context.Context, []any) (T, int, error)) *listing[T] {
 	return &listing[T]{
-		columns: columns, from: table, where: w, keys: []string{timeCol, table + ".seq"}, kinds: newestKinds, descending: true, narrow: true, row: row,
+		columns: columns, from: table, where: w, keys: []string{timeCol, table + ".seq"}, at: []int{timeAt, 0}, kinds: newestKinds,
+		descending: true, narrow: true, row: row,
 	}
 }
 
