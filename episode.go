@@ -47,8 +47,8 @@ type Episode struct {
 
 	// Revision names what was read: reading sets it, and every later write of the
 	// episode, by anybody, gives it another one. PutEpisode stores an episode with a
-	// Revision only over the one that it names. It means nothing to another database,
-	// and no document has it.
+	// Revision only over the one that it names, unless its ID is zero. It means nothing
+	// to another database or with another ID, and no document has it.
 	Revision int64 `json:"-"`
 }
 
@@ -274,15 +274,15 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) (err error) {
 	if err := s.check(ctx, e != nil, "episode"); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
-	isNew := e.ID.IsZero()
+	isNew, revision := e.ID.IsZero(), e.Revision
 	if err := s.prepare(e, time.Now()); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
 	defer s.changed(oneEpisode, e.ID)
 	err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
 		switch {
-		case e.Revision != 0:
-			err = s.replace(ctx, w, e.Revision)
+		case revision != 0 && !isNew:
+			err = s.replace(ctx, w, revision)
 		case isNew: // costs a third less than looking for what to replace
 			_, err = s.insert(ctx, w.insert(), w)
 		default:
@@ -312,7 +312,7 @@ func (s *Store) replace(ctx context.Context, w *episodeRow, rev int64) error {
 	}
 	switch now, found := stored[w.id]; {
 	case !found:
-		return fmt.Errorf("%w: the episode was deleted after it was read", ErrConflict)
+		return fmt.Errorf("%w: the episode was deleted after it was read; set Revision to 0 to store it anew", ErrConflict)
 	case now == rev:
 		return errOtherScope
 	case now != w.rev: // otherwise it was sent twice

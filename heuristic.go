@@ -79,6 +79,10 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) (err error) {
 	if err := s.check(ctx, h != nil, "heuristic"); err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
+	revision := h.Revision
+	if h.ID.IsZero() {
+		revision = 0 // it is a new one
+	}
 	scope, err := h.Scope.within(s.scope)
 	if err == nil {
 		err = h.prepare(time.Now())
@@ -89,7 +93,7 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) (err error) {
 	h.Scope = scope
 	defer s.changed(oneHeuristic, h.ID)
 	err = write(ctx, s, func() (itemWrite, error) { return s.heuristicWrite(h) }, func(w itemWrite) error {
-		err := s.put(ctx, w, h.Revision)
+		err := s.put(ctx, w, revision)
 		if err == nil {
 			h.Revision = w.rev
 		}

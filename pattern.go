@@ -215,6 +215,10 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) (err error) {
 	if err := s.check(ctx, p != nil, "pattern"); err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
+	revision := p.Revision
+	if p.ID.IsZero() {
+		revision = 0 // it is a new one
+	}
 	scope, err := p.Scope.within(s.scope)
 	if err == nil {
 		err = p.prepare(time.Now())
@@ -225,7 +229,7 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) (err error) {
 	p.Scope = scope
 	defer s.changed(onePattern, p.ID)
 	err = write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
-		err := s.put(ctx, w, p.Revision)
+		err := s.put(ctx, w, revision)
 		if err == nil {
 			p.Revision = w.rev
 		}

@@ -64,6 +64,12 @@ func TestPutOfWhatWasReadLosesNothing(t *testing.T) {
 		wants(t, other.PutHeuristic(ctx, readH), ErrConflict, "changed after it was read")
 		ok(t, s.DeletePattern(ctx, p.ID))
 		wants(t, s.PutPattern(ctx, p), ErrConflict, "deleted after it was read")
+		// A copy without an ID is a new item, whatever it was read from.
+		p2, h2, e2 := *p, *readH, Episode{Description: "x", Revision: 7}
+		p2.ID, h2.ID = ID{}, ID{}
+		ok(t, s.PutPattern(ctx, &p2))
+		ok(t, s.PutHeuristic(ctx, &h2))
+		ok(t, s.PutEpisode(ctx, &e2))
 		p.Revision = 0
 		ok(t, s.PutPattern(ctx, p))
 	})

@@ -361,7 +361,7 @@ func (s *Store) put(ctx context.Context, w itemWrite, revision int64) error {
 	case err != nil || r[0].Affected == 1:
 		return err
 	case len(r[1].Rows) == 0:
-		return fmt.Errorf("%w: it was deleted after it was read", ErrConflict)
+		return fmt.Errorf("%w: it was deleted after it was read; set Revision to 0 to store it anew", ErrConflict)
 	case r[1].Rows[0][0] == revision:
 		return errOtherScope
 	case r[1].Rows[0][0] != w.rev:
