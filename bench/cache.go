@@ -19,7 +19,7 @@ import (
 const cacheClaim = "What the cache of a Store saves, and what it costs. First, 8 callers read episodes, some far more often than others (Zipf, s = 1.01), from a libSQL server 40 ms away, while another Store rewrites two a second; " +
 	"the cache begins empty, and no read may be older than Options.Cache promises. Targets: a p50 of less than 10 µs for a hit, 4 times the rate of no cache. " +
 	"Then 64 callers ask at once for an episode that nobody has read. Target: one request. Then what was read before is read again from a local file. Target: an episode 3 times as fast as without. " +
-	"At last writes to a local file with and without the triggers of the clock, by which caches learn of changes. Target: at most 1.3 times the time for a put and an append."
+	"At last writes to a local file with and without the triggers of the change feed, by which caches learn of changes. Target: at most 1.3 times the time for a put and an append."
 
 const (
 	cacheRTT      = 40 * time.Millisecond
@@ -55,7 +55,7 @@ func caching(ctx context.Context, b *bench) error {
 	if err := readAgain(ctx, b, pool); err != nil {
 		return err
 	}
-	return clockCost(ctx, b, pool)
+	return feedCost(ctx, b, pool)
 }
 
 func fill(ctx context.Context, target string, pool []*episodic.Episode) error {
@@ -343,17 +343,17 @@ func closeStores(stores []*episodic.Store) (err error) {
 }
 
 const (
-	sqlTicks    = `SELECT max(seq) FROM clock`
-	sqlTriggers = `SELECT coalesce(group_concat('DROP TRIGGER ' || name, ';'), '') FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '%\_ticks' ESCAPE '\'`
-	ticksOf     = 20 // writes
+	sqlFeedEnd  = `SELECT ifnull(max(n), 0) FROM feed`
+	sqlTriggers = `SELECT coalesce(group_concat('DROP TRIGGER ' || name, ';'), '') FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%INSERT INTO changed %'`
+	feedWrites  = 20 // writes
 )
 
-func clockCost(ctx context.Context, b *bench, pool []*episodic.Episode) (err error) {
+func feedCost(ctx context.Context, b *bench, pool []*episodic.Episode) (err error) {
 	names := []string{"PutEpisode", "AppendSteps", fmt.Sprintf("AddEpisodes(%d)", batchSize)}
 	var cells [2][]*cell // without and with the triggers
-	var ticks [2][]float64
+	var numbers [2][]float64
 	for i := range cells {
-		store, path, err := b.openFile(ctx, fmt.Sprintf("clock-%d.db", i))
+		store, path, err := b.openFile(ctx, fmt.Sprintf("feed-%d.db", i))
 		if err != nil {
 			return err
 		}
@@ -378,21 +378,21 @@ func clockCost(ctx context.Context, b *bench, pool []*episodic.Episode) (err err
 		}
 		for k, write := range []op{putter(store, pool), appends, adder(store, pool)} {
 			var before, after int64
-			if err := db.QueryRowContext(ctx, sqlTicks).Scan(&before); err != nil {
+			if err := db.QueryRowContext(ctx, sqlFeedEnd).Scan(&before); err != nil {
 				return err
 			}
-			if s := repeat(ctx, ticksOf, write); len(s.errs) > 0 {
+			if s := repeat(ctx, feedWrites, write); len(s.errs) > 0 {
 				return s.errs[0]
 			}
-			if err := db.QueryRowContext(ctx, sqlTicks).Scan(&after); err != nil {
+			if err := db.QueryRowContext(ctx, sqlFeedEnd).Scan(&after); err != nil {
 				return err
 			}
-			ticks[i] = append(ticks[i], float64(after-before)/ticksOf)
+			numbers[i] = append(numbers[i], float64(after-before)/feedWrites)
 			cells[i] = append(cells[i], loadCell(names[k], 1, write))
 		}
 	}
-	if slices.Max(ticks[0]) != 0 {
-		return errors.New("the clock moves without its triggers")
+	if slices.Max(numbers[0]) != 0 {
+		return errors.New("the feed moves without its triggers")
 	}
 	var all []*cell
 	for k := range names {
@@ -402,12 +402,12 @@ func clockCost(ctx context.Context, b *bench, pool []*episodic.Episode) (err err
 		return err
 	}
 
-	table := [][]string{{"local file", "without triggers /s", "p50", "with them /s", "p50", "time", "ticks of a write"}}
+	table := [][]string{{"local file", "without triggers /s", "p50", "with them /s", "p50", "time", "feed numbers of a write"}}
 	var took []ratio
 	for k, name := range names {
 		without, with := cells[0][k], cells[1][k]
 		took = append(took, compare(without, with))
-		table = append(table, []string{name, digits(without.rate()), ms(without.percentile(0.5)), digits(with.rate()), ms(with.percentile(0.5)), took[k].String(), digits(ticks[1][k])})
+		table = append(table, []string{name, digits(without.rate()), ms(without.percentile(0.5)), digits(with.rate()), ms(with.percentile(0.5)), took[k].String(), digits(numbers[1][k])})
 	}
 	b.table(table...)
 	for k, name := range names[:2] {
