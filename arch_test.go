@@ -35,7 +35,7 @@ var rooms = map[string]room{
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "the command line must be possible with the public API alone, or the API lacks something",
 	},
-	"internal/effort": {
+	"internal/testkit": {
 		why: "every test may use it, so it knows nothing",
 	},
 	"internal/engine": {
@@ -100,7 +100,7 @@ var rooms = map[string]room{
 
 // testRooms may only be imported by tests: what tests need must not reach users'
 // binaries.
-var testRooms = []string{"internal/effort", "internal/engine/enginetest", "internal/hrana/hranatest"}
+var testRooms = []string{"internal/testkit", "internal/engine/enginetest", "internal/hrana/hranatest"}
 
 // testOthers are modules of others that any test may use.
 var testOthers = []string{"pgregory.net/rapid", "go.uber.org/goleak"}

@@ -320,17 +320,6 @@ type (
 	cacheChange = cache.Change[cacheKey]
 )
 
-// maxFeedChanges is the most changes that one read of the feed lists. After more
-// everything counts as changed.
-const maxFeedChanges = 1000
-
-// sqlFeed returns the changes after one, that one itself if it is still the last
-// of its item, and with each the number of the last change. After 0 it returns the
-// last change only.
-const sqlFeed = `SELECT n,kind,item,(SELECT max(n)FROM feed)FROM feed WHERE n>=iif(?1>0,?1,(SELECT max(n)FROM feed))ORDER BY n LIMIT 1001`
-
-func feedStmt(since int64) engine.Stmt { return engine.Stmt{SQL: sqlFeed, Args: []any{since}} }
-
 // itemOf returns the noun of the items that a kind of change is about. Changes of
 // relations and embeddings change no item that is cached.
 func itemOf(kind feed.Kind) (n noun, ok bool) {
@@ -345,32 +334,24 @@ func itemOf(kind feed.Kind) (n noun, ok bool) {
 	return 0, false
 }
 
-// feedFrom reads the rows of sqlFeed. There are none in an empty database, and in
-// one that was restored to an earlier state.
-func feedFrom(rows [][]any, since int64) (f cacheFeed, err error) {
-	f.All = len(rows) > maxFeedChanges
-	for _, row := range rows {
-		in := reader{row: row}
-		n, kind, item, last := in.int(0), in.int(1), column[[]byte](&in, 2), in.int(3)
-		if in.err != nil {
-			return f, fmt.Errorf("change feed: %w: %w", ErrCorrupt, in.err)
-		}
-		f.Seq = last
-		noun, cached := itemOf(feed.Kind(kind))
-		if !cached || n <= since {
-			continue
-		}
-		// An item with a malformed id cannot be read, and so is not cached.
-		if id, err := idFrom(item); err == nil {
-			f.Changes = append(f.Changes, cacheChange{Key: cacheKey{noun: noun, id: id}, Seq: n})
+// feedFrom reads the rows of a look at the feed.
+func feedFrom(rows [][]any, since int64) (cacheFeed, error) {
+	look, err := feed.LookFrom(rows, since)
+	if err != nil {
+		return cacheFeed{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	f := cacheFeed{Seq: look.Last, All: look.More}
+	for _, c := range look.Changes {
+		if noun, cached := itemOf(c.Kind); cached {
+			f.Changes = append(f.Changes, cacheChange{Key: cacheKey{noun: noun, id: c.Item}, Seq: c.Seq})
 		}
 	}
 	return f, nil
 }
 
-// pollFeed reads the feed.
+// pollFeed looks at the feed.
 func pollFeed(ctx context.Context, q querier, since int64) (cacheFeed, error) {
-	r, err := q.Query(ctx, feedStmt(since))
+	r, err := q.Query(ctx, feed.LookStmt(since))
 	if err != nil {
 		return cacheFeed{}, err
 	}
@@ -390,7 +371,7 @@ func (q *feedQuerier) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine
 	if q.read {
 		return q.querier.Query(ctx, stmts...)
 	}
-	r, err := q.querier.Query(ctx, append([]engine.Stmt{feedStmt(q.since)}, stmts...)...)
+	r, err := q.querier.Query(ctx, append([]engine.Stmt{feed.LookStmt(q.since)}, stmts...)...)
 	if err != nil {
 		return nil, err
 	}

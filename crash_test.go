@@ -1,21 +1,18 @@
 package episodic
 
 import (
-	"github.com/episodic-memory/episodic/internal/effort"
-
 	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // crashEnv makes the test program a process that writes to the memory it names
@@ -85,41 +82,29 @@ func checkAcknowledged(t *testing.T, s *Store, acknowledged map[ID]int) {
 	}
 }
 
-// killed runs this test binary with path in the variable env, as a program that
-// says what it has stored, an episode and a number in each line. It is killed some
-// time, up to within, after so many lines; acknowledged is what it said.
-func killed(t *testing.T, env, path string, lines int, within time.Duration, acknowledged map[ID]int) {
+// killed runs crashWriter in a process of its own until it is killed, see
+// testkit.Killed. acknowledged gets what it said.
+func killed(t *testing.T, path string, lines int, acknowledged map[ID]int) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), env+"="+path)
-	out, err := cmd.StdoutPipe()
-	ok(t, err)
-	ok(t, cmd.Start())
-	for n, said := 0, bufio.NewScanner(out); said.Scan(); n++ {
-		if n == lines {
-			time.AfterFunc(rand.N(within+1), func() { _ = cmd.Process.Kill() }) // fails if it is gone, which Wait tells
-		}
+	testkit.Killed(t, crashEnv+"="+path, lines, 0, func(line string) {
 		var word string
-		var number int
-		if _, err := fmt.Sscan(said.Text(), &word, &number); err != nil {
-			t.Fatalf("the program says %q", said.Text())
+		var steps int
+		if _, err := fmt.Sscan(line, &word, &steps); err != nil {
+			t.Fatalf("the program says %q", line)
 		}
 		id, err := ParseID(word)
 		ok(t, err)
-		acknowledged[id] = number
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Fatal("the program ended by itself")
-	}
+		acknowledged[id] = steps
+	})
 }
 
 func TestKilledProcessLosesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.db")
 	acknowledged := make(map[ID]int)
-	kills := effort.Of(3, 8, 20)
+	kills := testkit.Effort(3, 8, 20)
 	for kill := range kills {
 		// Killed amid its writes, at a moment that differs from round to round.
-		killed(t, crashEnv, path, 5+kill*7, 0, acknowledged)
+		killed(t, path, 5+kill*7, acknowledged)
 	}
 	checkAcknowledged(t, open(t, path, nil), acknowledged)
 	if len(acknowledged) < kills {
@@ -171,7 +156,7 @@ func TestKilledServerLosesNothing(t *testing.T) {
 	server := hranatest.Start(t)
 	s := open(t, server.URL(), nil)
 	acknowledged := make(map[ID]int)
-	kills := effort.Of(3, 8, 20)
+	kills := testkit.Effort(3, 8, 20)
 	for kill := range kills {
 		n, dead := 0, make(chan struct{})
 		err := writeAndAcknowledge(t.Context(), s, func(id ID, steps int) {

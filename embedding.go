@@ -80,11 +80,11 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) (err error) {
 	if r[1].Affected == 1 {
 		return nil
 	}
-	in := reader{row: r[0].Rows[0]}
-	exists, dim := in.int(0) == 1, in.int(1)
+	in := engine.Row{Values: r[0].Rows[0]}
+	exists, dim := in.Int(0) == 1, in.Int(1)
 	switch {
-	case in.err != nil:
-		return failed(in.err, "%s", attempt)
+	case in.Err != nil:
+		return failed(in.Err, "%s", attempt)
 	case !exists:
 		return failed(fmt.Errorf("%w: there is no such %s", ErrNotFound, e.Kind), "%s", attempt)
 	default:
@@ -147,14 +147,14 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 	}
 	l := &listing[*Embedding]{columns: "dim, vector, model", from: "embeddings", where: w, keys: []string{"model"}, at: []int{2}, kinds: "t"}
 	l.row = func(_ context.Context, row []any) (*Embedding, int, error) {
-		in := reader{row: row}
-		dim, blob := in.int(0), column[[]byte](&in, 1)
-		e := &Embedding{Kind: kind, Item: item, Model: in.text(2)}
-		if in.err == nil {
-			e.Vector, in.err = vectorFrom(blob, dim)
+		in := engine.Row{Values: row}
+		dim, blob := in.Int(0), in.Blob(1)
+		e := &Embedding{Kind: kind, Item: item, Model: in.Text(2)}
+		if in.Err == nil {
+			e.Vector, in.Err = vectorFrom(blob, dim)
 		}
-		if in.err != nil {
-			return nil, 0, fmt.Errorf("embedding by %s: %w: %w", e.Model, ErrCorrupt, in.err)
+		if in.Err != nil {
+			return nil, 0, fmt.Errorf("embedding by %s: %w: %w", e.Model, ErrCorrupt, in.Err)
 		}
 		return e, 4 * len(e.Vector), nil
 	}

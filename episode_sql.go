@@ -379,18 +379,18 @@ func (s *Store) episodeFrom(ctx context.Context, row []any) (e *Episode, size in
 		AppliedPatterns: p.AppliedPatterns, Metadata: p.Metadata,
 		Context: Context{Framework: p.Framework, Complexity: p.Complexity},
 	}
-	r := reader{row: row}
-	e.TaskType, e.Context.Domain, e.Context.Language = TaskType(r.text(2)), r.text(3), r.text(4)
-	e.Start = time.UnixMicro(r.int(6)).UTC()
+	r := engine.Row{Values: row}
+	e.TaskType, e.Context.Domain, e.Context.Language = TaskType(r.Text(2)), r.Text(3), r.Text(4)
+	e.Start = time.UnixMicro(r.Int(6)).UTC()
 	if row[7] != nil {
-		e.End = time.UnixMicro(r.int(7)).UTC()
+		e.End = time.UnixMicro(r.Int(7)).UTC()
 	}
-	e.StepCount, e.Revision, e.Scope = int(r.int(8)), r.int(11), r.scope(12)
-	if tags := r.text(10); tags != "[]" && r.err == nil {
-		r.err = json.Unmarshal([]byte(tags), &e.Context.Tags)
+	e.StepCount, e.Revision, e.Scope = int(r.Int(8)), r.Int(11), scopeIn(&r, 12)
+	if tags := r.Text(10); tags != "[]" && r.Err == nil {
+		r.Err = json.Unmarshal([]byte(tags), &e.Context.Tags)
 	}
-	if r.err != nil {
-		return damaged(fmt.Errorf("%w: %w", ErrCorrupt, r.err))
+	if r.Err != nil {
+		return damaged(fmt.Errorf("%w: %w", ErrCorrupt, r.Err))
 	}
 	return e, size, nil
 }
@@ -415,9 +415,9 @@ func (s *Store) revisions(ctx context.Context, rows ...*episodeRow) (map[ID]int6
 		if err != nil {
 			return nil, err
 		}
-		in := reader{row: row}
-		if stored[id] = in.int(1); in.err != nil {
-			return nil, fmt.Errorf("episode %v: %w: %w", id, ErrCorrupt, in.err)
+		in := engine.Row{Values: row}
+		if stored[id] = in.Int(1); in.Err != nil {
+			return nil, fmt.Errorf("episode %v: %w: %w", id, ErrCorrupt, in.Err)
 		}
 	}
 	return stored, nil

@@ -114,11 +114,11 @@ func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error)
 	if row[1] != nil {
 		return 0, fmt.Errorf("%w: the episode has ended", ErrConflict)
 	}
-	in := reader{row: row}
-	stored, size := in.int(2), in.int(3)
+	in := engine.Row{Values: row}
+	stored, size := in.Int(2), in.Int(3)
 	switch {
-	case in.err != nil:
-		return 0, in.err
+	case in.Err != nil:
+		return 0, in.Err
 	case size+int64(a.size) > maxEpisode:
 		return 0, invalid("steps", "bring the episode from %d over %d bytes, as many as its steps may have; begin another episode", size, maxEpisode)
 	}

@@ -1,14 +1,12 @@
 package episodic
 
 import (
-	"bytes"
-	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // What no call reports is logged, and no record holds a token or anything stored.
@@ -16,16 +14,16 @@ func TestLogger(t *testing.T) {
 	const token = "t0p.s3cret"
 	server := hranatest.Start(t)
 	proxy := hranatest.NewProxy(t, server.URL())
-	var records lockedBuffer
+	var records testkit.Log
 	openLogged := func() *Store {
 		return open(t, proxy.URL(), &Options{
 			AuthToken: StaticToken(token), Cache: Cache{Disabled: true},
-			Logger: slog.New(slog.NewTextHandler(&records, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			Logger: records.Logger(),
 		})
 	}
 	logged := func(parts ...string) {
 		t.Helper()
-		got := records.take()
+		got := records.Take()
 		for _, part := range parts {
 			if !strings.Contains(got, part) {
 				t.Errorf("%s is missing in\n%s", part, got)
@@ -55,24 +53,4 @@ func TestLogger(t *testing.T) {
 	_, err = openLogged().TrainDictionaries(t.Context())
 	ok(t, err)
 	logged(`level=WARN msg="dictionary unusable"`, "hash differs")
-}
-
-// lockedBuffer is a buffer for concurrent writers.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// take returns what was written since the last time.
-func (l *lockedBuffer) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.b.Reset()
-	return l.b.String()
 }

@@ -77,10 +77,10 @@ func (s *Store) listNames(ctx context.Context, kind NameKind, p *Paging) (*Page[
 	from := namesFrom(kind, s.scope)
 	l := &listing[NameCount]{columns: "fewer, name", from: "(" + from.sql + ")", where: where{args: from.args}, keys: []string{"fewer", "name"}, at: []int{0, 1}, kinds: "it"}
 	l.row = func(_ context.Context, row []any) (NameCount, int, error) {
-		in := reader{row: row}
-		n := NameCount{Name: in.text(1), Episodes: -in.int(0)}
-		if in.err != nil {
-			return n, 0, fmt.Errorf("%w: %w", ErrCorrupt, in.err)
+		in := engine.Row{Values: row}
+		n := NameCount{Name: in.Text(1), Episodes: -in.Int(0)}
+		if in.Err != nil {
+			return n, 0, fmt.Errorf("%w: %w", ErrCorrupt, in.Err)
 		}
 		return n, len(n.Name), nil
 	}
@@ -165,10 +165,10 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 	if len(r[0].Rows) == 0 {
 		return ErrNotFound
 	}
-	in := reader{row: r[0].Rows[0]}
-	has, more := in.int(0), in.int(1)
-	if in.err == nil && add && has+more > maxTags {
+	in := engine.Row{Values: r[0].Rows[0]}
+	has, more := in.Int(0), in.Int(1)
+	if in.Err == nil && add && has+more > maxTags {
 		return invalid("tags", "would be %d with those that the episode has, at most %d are allowed; none was added", has+more, maxTags)
 	}
-	return in.err
+	return in.Err
 }

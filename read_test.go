@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/episodic-memory/episodic/internal/feed"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
@@ -149,7 +150,7 @@ func TestAuthTokenOfCachedReads(t *testing.T) {
 func TestCacheIsInvalidatedItemByItem(t *testing.T) {
 	s := cachedStore(t, filepath.Join(t.TempDir(), "m.db"), Cache{})
 	var episodes []*Episode
-	for i := range maxFeedChanges + 100 {
+	for i := range feed.MaxLook + 100 {
 		episodes = append(episodes, &Episode{Description: fmt.Sprint("task ", i)})
 	}
 	_, err := s.AddEpisodes(t.Context(), episodes...)
@@ -173,8 +174,8 @@ func TestCacheIsInvalidatedItemByItem(t *testing.T) {
 		{"one", "UPDATE episodes SET domain='x' WHERE id=?", []any{episodes[7].ID.bytes()}, 1},
 		{"a tag", "INSERT INTO tags SELECT 'x',seq,0 FROM episodes WHERE id=?", []any{episodes[7].ID.bytes()}, 1},
 		{"another kind of change", "INSERT INTO feed SELECT max(n)+1,4,?,0,NULL FROM feed", []any{episodes[7].ID.bytes()}, 0},
-		{"as many as are listed", "UPDATE episodes SET domain='y' WHERE seq<=?", []any{int64(maxFeedChanges - 1)}, maxFeedChanges - 1},
-		{"more", "UPDATE episodes SET domain='z' WHERE seq<=?", []any{int64(maxFeedChanges + 1)}, len(episodes)},
+		{"as many as are listed", "UPDATE episodes SET domain='y' WHERE seq<=?", []any{int64(feed.MaxLook - 1)}, feed.MaxLook - 1},
+		{"more", "UPDATE episodes SET domain='z' WHERE seq<=?", []any{int64(feed.MaxLook + 1)}, len(episodes)},
 	} {
 		sql(t, s, stmt(tt.sql, tt.args...))
 		if n := readAll(); n != uint64(tt.loads) {

@@ -113,11 +113,11 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) (err error) {
 	if res[1].Affected == 1 {
 		return nil
 	}
-	in := reader{row: res[0].Rows[0]}
-	from, to := in.int(0) == 1, in.int(1) == 1
+	in := engine.Row{Values: res[0].Rows[0]}
+	from, to := in.Int(0) == 1, in.Int(1) == 1
 	switch {
-	case in.err != nil:
-		err = in.err
+	case in.Err != nil:
+		err = in.Err
 	case !from:
 		err = fmt.Errorf("%w: there is no episode %v", ErrNotFound, r.From)
 	case !to:
@@ -260,10 +260,10 @@ func (s *Store) relationFrom(ctx context.Context, row []any) (r *Relation, size 
 	if err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	in := reader{row: row}
-	r = &Relation{From: from, Type: RelationType(in.text(1)), To: to, Created: time.UnixMicro(in.int(3)).UTC()}
-	if in.err != nil {
-		return nil, 0, fmt.Errorf("%v: %w: %w", r, ErrCorrupt, in.err)
+	in := engine.Row{Values: row}
+	r = &Relation{From: from, Type: RelationType(in.Text(1)), To: to, Created: time.UnixMicro(in.Int(3)).UTC()}
+	if in.Err != nil {
+		return nil, 0, fmt.Errorf("%v: %w: %w", r, ErrCorrupt, in.Err)
 	}
 	var stored storedRelation
 	if size, err = s.payloads.DecodeSized(ctx, row[4], &stored); err != nil {

@@ -15,32 +15,11 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
-// reader reads typed columns of a row and keeps the first error.
-type reader struct {
-	row []any
-	err error
-}
-
-func column[T any](r *reader, i int) (v T) {
-	v, ok := r.row[i].(T)
-	if !ok && r.err == nil {
-		r.err = fmt.Errorf("column %d holds %T, want %T", i, r.row[i], v)
-	}
-	return v
-}
-
-func (r *reader) int(i int) int64     { return column[int64](r, i) }
-func (r *reader) float(i int) float64 { return column[float64](r, i) }
-
-// text returns a copy: a server's answer is one piece of memory, which a short
-// text would keep alive.
-func (r *reader) text(i int) string { return strings.Clone(column[string](r, i)) }
-
-// scope reads the text of a scope.
-func (r *reader) scope(i int) Scope {
-	scope, err := scopeFrom(r.text(i))
-	if r.err == nil {
-		r.err = err
+// scopeIn reads the scope in column i of a row.
+func scopeIn(in *engine.Row, i int) Scope {
+	scope, err := scopeFrom(in.Text(i))
+	if in.Err == nil {
+		in.Err = err
 	}
 	return scope
 }
@@ -310,10 +289,10 @@ func (s *Store) itemFrom(ctx context.Context, row []any, v any) (at stored, err 
 	if at.id, err = idFrom(row[1]); err != nil {
 		return at, fmt.Errorf("%v: %w: %w", row[0], ErrCorrupt, err)
 	}
-	in := reader{row: row}
-	at.created, at.rev, at.scope = in.int(2), in.int(4), in.scope(5)
-	if in.err != nil {
-		return at, fmt.Errorf("%v: %w: %w", at.id, ErrCorrupt, in.err)
+	in := engine.Row{Values: row}
+	at.created, at.rev, at.scope = in.Int(2), in.Int(4), scopeIn(&in, 5)
+	if in.Err != nil {
+		return at, fmt.Errorf("%v: %w: %w", at.id, ErrCorrupt, in.Err)
 	}
 	if at.size, err = s.payloads.DecodeSized(ctx, row[3], v); err != nil {
 		return at, fmt.Errorf("%v: %w", at.id, err)

@@ -116,10 +116,10 @@ func (s *Store) hitFrom(ctx context.Context, row []any) (hit Hit, size int, err 
 		return Hit{}, 0, err
 	}
 	n := len(row) - 2
-	in := reader{row: row}
-	hit = Hit{Episode: e, Score: -in.float(n), Snippet: oneLine(in.text(n + 1))}
-	if in.err != nil {
-		return Hit{}, 0, fmt.Errorf("episode %v: %w", e.ID, in.err)
+	in := engine.Row{Values: row}
+	hit = Hit{Episode: e, Score: -in.Float(n), Snippet: oneLine(in.Text(n + 1))}
+	if in.Err != nil {
+		return Hit{}, 0, fmt.Errorf("episode %v: %w", e.ID, in.Err)
 	}
 	return hit, size, nil
 }

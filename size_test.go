@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 func heapBytes() int64 {
@@ -176,7 +176,7 @@ func TestCacheMemory(t *testing.T) {
 		{"100 steps", 8 << 20, 300, longEpisode},
 		{"small", 8 << 20, 12_000, func(i int) *Episode { return &Episode{Description: fmt.Sprint("task ", i)} }},
 		{"100 steps", 64 << 20, 1400, longEpisode},
-	}[:effort.Of(1, 2, 3)] {
+	}[:testkit.Effort(1, 2, 3)] {
 		s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Cache: Cache{MaxBytes: test.bound}, Compression: Compression{DisableDictionaries: true}})
 		var ids []ID
 		for len(ids) < test.n {

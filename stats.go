@@ -48,13 +48,13 @@ func (s *Store) Counts(ctx context.Context) (_ Counts, err error) {
 	if err != nil {
 		return Counts{}, failed(err, "count")
 	}
-	in := reader{row: r[0].Rows[0]}
+	in := engine.Row{Values: r[0].Rows[0]}
 	c := Counts{
-		Episodes: in.int(0), Steps: in.int(1), Patterns: in.int(2), Heuristics: in.int(3),
-		Embeddings: in.int(4), Relations: in.int(5), Tags: in.int(6),
+		Episodes: in.Int(0), Steps: in.Int(1), Patterns: in.Int(2), Heuristics: in.Int(3),
+		Embeddings: in.Int(4), Relations: in.Int(5), Tags: in.Int(6),
 	}
-	if in.err != nil {
-		return Counts{}, fmt.Errorf("count: %w", in.err)
+	if in.Err != nil {
+		return Counts{}, fmt.Errorf("count: %w", in.Err)
 	}
 	return c, nil
 }

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 var (
@@ -30,7 +30,7 @@ var (
 //   - nothing runs after Close
 func TestRandomSchedules(t *testing.T) {
 	var sum Stats
-	count := cmp.Or(*schedules, effort.Of(300, 2000, 20_000))
+	count := cmp.Or(*schedules, testkit.Effort(300, 2000, 20_000))
 	for i := range count {
 		n := *seed + uint64(i)
 		synctest.Test(t, func(t *testing.T) {

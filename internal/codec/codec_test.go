@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/codec"
-	"github.com/episodic-memory/episodic/internal/effort"
+	"github.com/episodic-memory/episodic/internal/testkit"
 	"pgregory.net/rapid"
 )
 
@@ -392,7 +392,7 @@ func TestBombs(t *testing.T) {
 }
 
 func TestDamage(t *testing.T) {
-	frames := effort.Of(200, 1000, 10_000)
+	frames := testkit.Effort(200, 1000, 10_000)
 	d := newDecoder(t)
 	r := rand.New(rand.NewPCG(5, 0))
 	samples := newAuthor(t, 5).episodes(t, 100)

@@ -77,11 +77,11 @@ func Since(ctx context.Context, q Querier, since int64, limit int, condition str
 	if len(r[0].Rows) != 1 {
 		return Page{}, fmt.Errorf("feed: the table feed_state has %d rows, want 1", len(r[0].Rows))
 	}
-	forgotten, ok1 := r[0].Rows[0][0].(int64)
-	newest, ok2 := r[0].Rows[0][1].(int64)
+	state := engine.Row{Values: r[0].Rows[0]}
+	forgotten, newest := state.Int(0), state.Int(1)
 	switch {
-	case !ok1 || !ok2:
-		return Page{}, errors.New("feed: the table feed_state holds no numbers")
+	case state.Err != nil:
+		return Page{}, fmt.Errorf("feed: the table feed_state: %w", state.Err)
 	case since > 0 && since < forgotten:
 		return Page{}, fmt.Errorf("%w: change %d was asked for, deletions up to %d are forgotten", ErrForgotten, since, forgotten)
 	case since > max(newest, forgotten):
@@ -89,10 +89,13 @@ func Since(ctx context.Context, q Querier, since int64, limit int, condition str
 	}
 	p := Page{Last: max(since, newest)}
 	for i, row := range r[1].Rows {
-		c, ok, err := changeFrom(row)
-		if err != nil {
-			return Page{}, err
+		in := engine.Row{Values: row}
+		c, ok := item(&in)
+		if in.Err != nil {
+			return Page{}, fmt.Errorf("feed: change %v: %w", row[0], in.Err)
 		}
+		c.Gone = row[3] != nil
+		c.Scope, _ = row[4].(string) // unless an SQL shell has deleted the scope
 		if ok {
 			p.Changes = append(p.Changes, c)
 		}
@@ -101,18 +104,4 @@ func Since(ctx context.Context, q Querier, since int64, limit int, condition str
 		}
 	}
 	return p, nil
-}
-
-// changeFrom reads a row of sqlSince. ok is false for what an SQL shell has stored
-// without a proper id, which nobody can read.
-func changeFrom(row []any) (c Change, ok bool, err error) {
-	n, ok1 := row[0].(int64)
-	kind, ok2 := row[1].(int64)
-	item, ok3 := row[2].([]byte)
-	if !ok1 || !ok2 || !ok3 {
-		return c, false, fmt.Errorf("feed: change %v holds %T and %T", row[0], row[1], row[2])
-	}
-	c = Change{Seq: n, Kind: Kind(kind), Gone: row[3] != nil}
-	c.Scope, _ = row[4].(string) // unless an SQL shell has deleted the scope
-	return c, copy(c.Item[:], item) == len(c.Item) && len(item) == len(c.Item), nil
 }

@@ -13,8 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -342,7 +342,7 @@ func TestReplicaHonoursReplicationIndex(t *testing.T) {
 		replica := newSession(t, hranatest.StartReplica(t, server), protocol)
 		primary.once(t, "CREATE TABLE t(n)")
 
-		rounds := effort.Of(25, 100, 300)
+		rounds := testkit.Effort(25, 100, 300)
 		rows := int64(0)
 		// stale counts stale answers in so many rounds, or until the first if ask is
 		// false: then one is enough.

@@ -1,17 +1,14 @@
 package payload
 
 import (
-	"github.com/episodic-memory/episodic/internal/effort"
-
-	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 const trainEnv = "EPISODIC_CRASH_TRAINER"
@@ -47,29 +44,18 @@ func crashTrainer() bool {
 	return true
 }
 
-// killed runs crashTrainer in a process of its own, which it kills some time, up
+// killed runs crashTrainer in a process of its own, which is killed some time, up
 // to within, after so many lines. tasks gets what it acknowledged.
 func killed(t *testing.T, path string, lines int, within time.Duration, tasks map[int64]int) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), trainEnv+"="+path)
-	out, err := cmd.StdoutPipe()
-	ok(t, err)
-	ok(t, cmd.Start())
-	for n, said := 0, bufio.NewScanner(out); said.Scan(); n++ {
-		if n == lines {
-			time.AfterFunc(rand.N(within+1), func() { _ = cmd.Process.Kill() }) // fails if it is gone, which Wait tells
-		}
+	testkit.Killed(t, trainEnv+"="+path, lines, within, func(line string) {
 		var seq int64
 		var number int
-		if _, err := fmt.Sscan(said.Text(), &seq, &number); err != nil {
-			t.Fatalf("the program says %q", said.Text())
+		if _, err := fmt.Sscan(line, &seq, &number); err != nil {
+			t.Fatalf("the program says %q", line)
 		}
 		tasks[seq] = number
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Fatal("the program ended by itself")
-	}
+	})
 }
 
 func TestKilledTrainerLosesNothing(t *testing.T) {
@@ -88,7 +74,7 @@ func TestKilledTrainerLosesNothing(t *testing.T) {
 		used[m.Stats().Kinds[Episodes].Dictionary] = true
 		ok(t, m.close())
 	}
-	kills := effort.Of(3, 8, 50) // the race detector makes training ten times as slow
+	kills := testkit.Effort(3, 8, 50) // the race detector makes training ten times as slow
 	for kill := range kills {
 		// It trains after every tenth episode, and compacts after every twentieth.
 		// It is killed while it does, or while it writes with what came of it.

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // warm returns when the pool has all its first connections.
@@ -209,7 +209,7 @@ func TestSlowPingOnTheOnlyConnectionIsCancelled(t *testing.T) {
 
 // Every wait with pings is at most as long as without them, or as a dial.
 func TestPingsNeverRaiseAWait(t *testing.T) {
-	for n := range uint64(effort.Of(30, 200, 2000)) {
+	for n := range uint64(testkit.Effort(30, 200, 2000)) {
 		var waits [2][]time.Duration
 		for i, disabled := range []bool{true, false} {
 			synctest.Test(t, func(t *testing.T) {

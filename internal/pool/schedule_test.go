@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 var onlySeed = flag.Int64("pool.seed", -1, "run only the random schedule of this seed, to repeat a failure")
@@ -28,7 +28,7 @@ var onlySeed = flag.Int64("pool.seed", -1, "run only the random schedule of this
 //	I8 nothing runs after Close
 //	I9 the pool and the peer agree on what is open and in use
 func TestRandomSchedules(t *testing.T) {
-	first, count := uint64(0), effort.Of(300, 2000, 20_000)
+	first, count := uint64(0), testkit.Effort(300, 2000, 20_000)
 	if *onlySeed >= 0 {
 		first, count = uint64(*onlySeed), 1
 	}

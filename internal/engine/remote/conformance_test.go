@@ -5,11 +5,11 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/enginetest"
 	"github.com/episodic-memory/episodic/internal/hrana"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,7 +23,7 @@ var hidden = map[hrana.Protocol][]string{
 
 // protocols returns how many protocols a test is for, in the order of preference.
 func protocols() hrana.Protocol {
-	return hrana.Protocol(effort.Of(1, int(hrana.V2JSON)+1, int(hrana.V2JSON)+1))
+	return hrana.Protocol(testkit.Effort(1, int(hrana.V2JSON)+1, int(hrana.V2JSON)+1))
 }
 
 // open opens an engine on a fresh database that speaks only the protocol.

@@ -9,16 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/pool"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // Closings that cross a request on its way cannot be avoided, but are hidden.
 func TestConnectionsClosedAtRandomMoments(t *testing.T) {
 	const callers = 3
-	calls := effort.Of(1000, 2000, 10_000)
+	calls := testkit.Effort(1000, 2000, 10_000)
 	const pause = 30 * time.Millisecond // at most, between two closings
 	r := openRoad(t, pool.Options{})
 	must(t, r.Engine, stmt("CREATE TABLE t(k UNIQUE)"))
@@ -63,7 +63,7 @@ func TestConnectionsClosedAtRandomMoments(t *testing.T) {
 // A connection that the server has closed while it was idle is never used.
 func TestConnectionsClosedWhileIdle(t *testing.T) {
 	const callers, between = 3, 100 // calls between two closings, on average
-	calls := effort.Of(1000, 3000, 30_000)
+	calls := testkit.Effort(1000, 3000, 30_000)
 	r := openRoad(t, pool.Options{})
 	must(t, r.Engine, stmt("CREATE TABLE t(k UNIQUE)"))
 	// A closing that crosses a request on its way cannot be known in time, so

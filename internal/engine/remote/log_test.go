@@ -1,45 +1,23 @@
 package remote
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
-
-// lockedBuffer is a buffer for concurrent writers.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// take returns what was written since the last time.
-func (l *lockedBuffer) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.b.Reset()
-	return l.b.String()
-}
 
 func TestLogTellsWhatNoCallReports(t *testing.T) {
 	const token, argument = "t0p.s3cret", "pr1vate"
 	server := hranatest.Start(t)
 	proxy := hranatest.NewProxy(t, server.URL())
-	var records lockedBuffer
-	logger := slog.New(slog.NewTextHandler(&records, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var records testkit.Log
+	logger := records.Logger()
 	e, err := Open(Config{URL: proxy.URL(), Logger: logger, Token: func(context.Context) (string, error) { return token, nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +75,7 @@ func TestLogTellsWhatNoCallReports(t *testing.T) {
 		if err := tt.play(); (err != nil) != tt.fails || tt.fails && engine.KindOf(err) != engine.KindUnavailable {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		got := records.take()
+		got := records.Take()
 		rest := got
 		for _, part := range tt.want {
 			_, after, found := strings.Cut(rest, part)

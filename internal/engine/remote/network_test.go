@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/pool"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // road is an engine and what lies between it and its server: link, then proxy.
@@ -163,7 +163,7 @@ func checkOutcomes(t *testing.T, e *Engine, writes []write) (left []string, unkn
 func TestWritesWhoseAnswersAreCut(t *testing.T) {
 	const percent, rounds = 20, 100
 	// Enough requests that some use up the budget of retries.
-	calls, callers := effort.Of(1200, 4000, 50_000), effort.Of(16, 32, 128)
+	calls, callers := testkit.Effort(1200, 4000, 50_000), testkit.Effort(16, 32, 128)
 	keys := make([]string, calls)
 	for i := range keys {
 		keys[i] = markOf(i)
@@ -315,7 +315,7 @@ func TestOutage(t *testing.T) {
 
 func TestServerKilledUnderLoad(t *testing.T) {
 	const writers, readers, loaded = 8, 8, 200
-	rounds := effort.Of(1, 3, 10)
+	rounds := testkit.Effort(1, 3, 10)
 	const pause = 2 * time.Millisecond // of a caller whose call failed
 	server := hranatest.Start(t)
 	e := openURL(t, server.URL())

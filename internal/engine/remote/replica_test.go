@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/hrana"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // replicaURL starts a primary and a replica that speaks only the protocol, and
@@ -21,7 +21,7 @@ func replicaURL(t *testing.T, protocol hrana.Protocol) string {
 }
 
 func TestReplicaShowsItsCallersTheirOwnWrites(t *testing.T) {
-	writes := effort.Of(15, 50, 500)
+	writes := testkit.Effort(15, 50, 500)
 	for protocol := range hrana.V2JSON + 1 {
 		t.Run(protocol.String(), func(t *testing.T) {
 			url := replicaURL(t, protocol)

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/episodic-memory/episodic/internal/effort"
 	"github.com/episodic-memory/episodic/internal/hrana"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 func newStreams() *streams { return &streams{wake: make(chan struct{}, 1)} }
@@ -176,7 +176,7 @@ func TestNoStreamIsHeldIdle(t *testing.T) {
 // A stream whose answer is lost stays open on the server, which has few.
 func TestLostAnswersLeaveFewStreams(t *testing.T) {
 	const callers, percent, conns = 16, 10, 10
-	calls := effort.Of(2000, 3000, 10_000)
+	calls := testkit.Effort(2000, 3000, 10_000)
 	e, proxy := open(t, hrana.V3JSON)
 	must(t, e, stmt("CREATE TABLE t(k)"))
 	begin := time.Now()

@@ -1,11 +1,11 @@
-package effort
+package testkit
 
 import (
 	"flag"
 	"testing"
 )
 
-func TestOf(t *testing.T) {
+func TestEffort(t *testing.T) {
 	tests := []struct {
 		short string
 		env   string
@@ -22,8 +22,8 @@ func TestOf(t *testing.T) {
 	for _, tt := range tests {
 		t.Setenv(LongEnv, tt.env)
 		flag.Set("test.short", tt.short)
-		if got := Of(1, 2, 3); got != tt.want {
-			t.Errorf("Of(1, 2, 3) = %d with -short=%s and %s=%q, want %d", got, tt.short, LongEnv, tt.env, tt.want)
+		if got := Effort(1, 2, 3); got != tt.want {
+			t.Errorf("Effort(1, 2, 3) = %d with -short=%s and %s=%q, want %d", got, tt.short, LongEnv, tt.env, tt.want)
 		}
 	}
 }
