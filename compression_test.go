@@ -15,6 +15,7 @@ import (
 
 	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // settings are all that a database may be written with.
@@ -374,7 +375,7 @@ func TestCompact(t *testing.T) {
 func TestCompactOverwritesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.db")
 	plain := open(t, path, &Options{Compression: Compression{DisableEpisodes: true}})
-	put(t, plain, 0, 150)
+	put(t, plain, 0, testkit.Effort(50, 80, 150))
 	s := open(t, path, nil)
 	_, err := s.TrainDictionaries(t.Context())
 	ok(t, err)
@@ -430,7 +431,8 @@ func (e *cutEngine) cut() {
 
 func TestInterruptedCompactLosesNothing(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Compression: Compression{DisableEpisodes: true}})
-	ids := put(t, s, 0, 250)
+	n := testkit.Effort(60, 120, 250)
+	ids := put(t, s, 0, n)
 	for calls := 1; ; calls++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := newStore(&cutEngine{s.engine, calls, cancel}, &Options{})
@@ -441,7 +443,7 @@ func TestInterruptedCompactLosesNothing(t *testing.T) {
 			readable(t, s, ids)
 		}
 		if err == nil {
-			if calls < 5 || done.Payloads > 250 {
+			if calls < 5 || done.Payloads > int64(n) {
 				t.Errorf("after %d calls: %+v", calls, done)
 			}
 			break

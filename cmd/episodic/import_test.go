@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"github.com/episodic-memory/episodic"
-	"github.com/episodic-memory/episodic/internal/testkit"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 const lineOne = `{"description":"one","steps":[{"action":"x"}]}`

@@ -157,7 +157,11 @@ type segment struct {
 	score      int
 }
 
-// score returns the sum of the scores of the distinct words of p.
+// score returns the sum of the scores of the distinct words of p. It is most of the
+// work of training, which one goroutine does alone: the race detector would make all
+// tests that train ten times as slow.
+//
+//go:norace
 func (t *trainer) score(p segment) int {
 	t.pass++
 	sum := 0

@@ -1,0 +1,90 @@
+package episodic
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/episodic-memory/episodic/internal/testkit"
+)
+
+// Steps of 12 MB and more go over what one row and one answer may hold.
+func TestLargeEpisodes(t *testing.T) {
+	large := testkit.Effort(3, 3, 5)
+	last := 2*large - 1
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		big := strings.Repeat("0123456789abcde\n", 250_000) // 4 MB
+		e := &Episode{Description: "large", Outcome: Outcome{Kind: Success}}
+		for i := range large {
+			e.Steps = append(e.Steps, Step{Tool: fmt.Sprint("t", i), Result: &Result{Kind: ResultOutput, Text: big}}, Step{Tool: "small"})
+		}
+		ok(t, s.PutEpisode(t.Context(), e))
+		got, err := s.Episode(t.Context(), e.ID)
+		ok(t, err)
+		if len(got.Steps) != last+1 || got.Steps[last-1].Result.Text != big || got.Steps[last-1].Number != last || got.Steps[last].Tool != "small" {
+			t.Errorf("read back %d steps", len(got.Steps))
+		}
+
+		running := &Episode{Description: "growing"}
+		ok(t, s.StartEpisode(t.Context(), running))
+		for _, step := range e.Steps {
+			if _, err := s.AppendSteps(t.Context(), running.ID, step); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ok(t, s.CompleteEpisode(t.Context(), running.ID, Completion{Outcome: Outcome{Kind: Success}}))
+		got, err = s.Episode(t.Context(), running.ID)
+		ok(t, err)
+		if len(got.Steps) != last+1 || got.Steps[last-1].Result.Text != big || got.Outcome.Kind != Success {
+			t.Errorf("read back %d steps, outcome %s", len(got.Steps), got.Outcome.Kind)
+		}
+
+		// Heads that together exceed one answer come on shorter pages.
+		for range 4 {
+			ok(t, s.PutEpisode(t.Context(), &Episode{Description: big}))
+		}
+		var n int
+		for _, err := range s.Episodes(t.Context(), nil) {
+			ok(t, err)
+			n++
+		}
+		if n != 6 {
+			t.Errorf("listed %d episodes, want 6", n)
+		}
+	})
+}
+
+func TestWhatIsStoredCanBeRead(t *testing.T) {
+	n := testkit.Effort(1, 2, 6)
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		for _, tt := range []struct{ head, steps, size int }{
+			{4_400_000, 1, 4_400_000}, {0, 3, 3_900_000}, {4_400_000, 4, 1_300_000}, {0, 5, 2_000_000}, {0, 2, 4_400_000}, {4_000_000, 2, 3_900_000},
+		}[:n] {
+			e := &Episode{Description: "zebra " + strings.Repeat("y", tt.head)}
+			for range tt.steps {
+				e.Steps = append(e.Steps, Step{Tool: "a", Result: &Result{Kind: ResultOutput, Text: strings.Repeat("x", tt.size)}})
+			}
+			ok(t, s.PutEpisode(t.Context(), e))
+			if got, err := s.Episode(t.Context(), e.ID); err != nil || len(got.Steps) != tt.steps {
+				t.Errorf("%+v: %v", tt, err)
+			}
+			if err := s.CompleteEpisode(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}); err != nil {
+				t.Errorf("%+v: %v", tt, err)
+			}
+			if got, err := s.Episode(t.Context(), e.ID); err != nil || len(got.Steps) != tt.steps || got.Running() {
+				t.Errorf("%+v, completed: %v", tt, err)
+			}
+		}
+		hits, err := s.Search(t.Context(), "zebra", nil)
+		if err != nil || len(hits) != n {
+			t.Errorf("found %d, %v", len(hits), err)
+		}
+		seen := make(map[ID]bool)
+		for _, h := range hits {
+			seen[h.Episode.ID] = true
+		}
+		if len(seen) != n {
+			t.Errorf("found %d different episodes, want %d", len(seen), n)
+		}
+	})
+}
