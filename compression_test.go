@@ -42,6 +42,7 @@ func openAll(t *testing.T, target string) []*Store {
 // Each noun is written by one Store and read by all others, which are open on the
 // same database all the time.
 func TestEverySettingReadsEveryOther(t *testing.T) {
+	t.Parallel()
 	onEveryTarget(t, func(t *testing.T, target string) {
 		stores := openAll(t, target)
 		ctx := t.Context()
@@ -82,6 +83,7 @@ func TestEverySettingReadsEveryOther(t *testing.T) {
 
 // A life in which every call comes from another Store.
 func TestSettingsShareAnEpisode(t *testing.T) {
+	t.Parallel()
 	onEveryTarget(t, func(t *testing.T, target string) {
 		stores := openAll(t, target)
 		e := task(1)
@@ -317,6 +319,7 @@ func TestBadCompressionOptionsAreNamed(t *testing.T) {
 // Steps that compress to next to nothing are read back, and count towards the limit
 // of an episode as long as they are.
 func TestVeryCompressibleSteps(t *testing.T) {
+	t.Parallel()
 	s := onFile(t)
 	e := &Episode{Description: "x"}
 	ok(t, s.StartEpisode(t.Context(), e))
@@ -346,6 +349,7 @@ func TestVeryCompressibleSteps(t *testing.T) {
 }
 
 func TestCompact(t *testing.T) {
+	t.Parallel()
 	onEveryTarget(t, func(t *testing.T, target string) {
 		plain := open(t, target, &Options{Compression: Compression{DisableEpisodes: true, DisablePatterns: true}})
 		ids := put(t, plain, 0, 40)
@@ -373,6 +377,7 @@ func TestCompact(t *testing.T) {
 
 // Somebody replaces, completes and adds to episodes while they are compressed again.
 func TestCompactOverwritesNothing(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "m.db")
 	plain := open(t, path, &Options{Compression: Compression{DisableEpisodes: true}})
 	put(t, plain, 0, testkit.Effort(50, 80, 150))
@@ -430,6 +435,7 @@ func (e *cutEngine) cut() {
 }
 
 func TestInterruptedCompactLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Compression: Compression{DisableEpisodes: true}})
 	n := testkit.Effort(60, 120, 250)
 	ids := put(t, s, 0, n)
@@ -456,6 +462,7 @@ func TestInterruptedCompactLosesNothing(t *testing.T) {
 // Stores that write with a dictionary which another one deletes, because it was
 // trained on an episode that is gone, store what they are told all the same.
 func TestWritersNoticeThatTheirDictionaryIsGone(t *testing.T) {
+	t.Parallel()
 	onEveryTarget(t, func(t *testing.T, target string) {
 		ctx, a := t.Context(), open(t, target, nil)
 		ids := put(t, a, 0, 25)
@@ -523,6 +530,7 @@ func (e *swappingEngine) Query(ctx context.Context, stmts ...engine.Stmt) ([]eng
 
 // A dictionary is deleted between the reading of a row and that of the dictionary.
 func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
+	t.Parallel()
 	s := onFile(t)
 	ids := put(t, s, 0, 25)
 	_, err := s.TrainDictionaries(t.Context())

@@ -99,6 +99,7 @@ func killed(t *testing.T, path string, lines int, acknowledged map[ID]int) {
 }
 
 func TestKilledProcessLosesNothing(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "m.db")
 	acknowledged := make(map[ID]int)
 	kills := testkit.Effort(3, 8, 20)
@@ -114,6 +115,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 
 // Eight programs write at the same time, as agents do that each start their own.
 func TestProcessesShareAFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "m.db")
 	const processes, episodes = 8, 15
 	var writers sync.WaitGroup
@@ -153,6 +155,7 @@ func TestProcessesShareAFile(t *testing.T) {
 }
 
 func TestKilledServerLosesNothing(t *testing.T) {
+	t.Parallel()
 	server := hranatest.Start(t)
 	s := open(t, server.URL(), nil)
 	acknowledged := make(map[ID]int)

@@ -29,6 +29,7 @@ var someVector = rapid.Custom(func(t *rapid.T) []float32 {
 })
 
 func TestEmbeddingsOfAnyFormatAreReadWithAnySetting(t *testing.T) {
+	t.Parallel()
 	onEveryTarget(t, func(t *testing.T, target string) {
 		stores := make(map[VectorFormat]*Store)
 		for _, f := range allFormats {

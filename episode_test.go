@@ -18,6 +18,7 @@ import (
 )
 
 func TestEpisodesRoundTrip(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		rapid.Check(t, func(rt *rapid.T) {
 			e := anyEpisode.Draw(rt, "episode")
@@ -332,6 +333,7 @@ func TestResolveEpisode(t *testing.T) {
 }
 
 func TestBadEpisodesAreRefusedByField(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		huge := strings.Repeat("x", 10<<20)
 		for field, e := range map[string]*Episode{
@@ -349,7 +351,7 @@ func TestBadEpisodesAreRefusedByField(t *testing.T) {
 			"steps[0].parameters: is not JSON":          {Description: "x", Steps: []Step{{Tool: "a", Parameters: "{"}}},
 			"steps[0].result.kind":                      {Description: "x", Steps: []Step{{Tool: "a", Result: &Result{}}}},
 			"steps[0].result.text: is not valid":        {Description: "x", Steps: []Step{{Tool: "a", Result: &Result{Kind: ResultOutput, Text: "\xc3"}}}},
-			"steps[1]: takes 10485":                    {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Result: &Result{Kind: ResultOutput, Text: huge}}}},
+			"steps[1]: takes 10485":                     {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Result: &Result{Kind: ResultOutput, Text: huge}}}},
 			"steps[1].number: is 1":                     {Description: "x", Steps: []Step{{Tool: "a"}, {Tool: "b", Number: 1}}},
 			"step_count: is 3":                          {Description: "x", StepCount: 3},
 			"outcome.kind":                              {Description: "x", Outcome: Outcome{Kind: "great"}},

@@ -22,6 +22,7 @@ var anyHeuristic = rapid.Custom(func(t *rapid.T) *Heuristic {
 })
 
 func TestHeuristicsRoundTrip(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		rapid.Check(t, func(rt *rapid.T) {
 			h := anyHeuristic.Draw(rt, "heuristic")

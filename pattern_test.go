@@ -33,6 +33,7 @@ var anyPattern = rapid.Custom(func(t *rapid.T) *Pattern {
 })
 
 func TestPatternsRoundTrip(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		rapid.Check(t, func(rt *rapid.T) {
 			p := anyPattern.Draw(rt, "pattern")

@@ -98,6 +98,7 @@ func TestAppendStepsOnce(t *testing.T) {
 // What is refused by a limit on one way is refused on all: what is stored can be
 // read and put again.
 func TestTagsAreLimitedHoweverTheyCome(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		e := &Episode{Description: "x", Context: Context{Tags: manyNames(600)}}
 		ok(t, s.PutEpisode(t.Context(), e))
@@ -228,6 +229,7 @@ func TestNilsAreErrors(t *testing.T) {
 
 // Lists of what is large come in pages that take little memory, on every engine.
 func TestLargeListsComeInPages(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()
 		hub := &Episode{Description: "hub"}
@@ -279,6 +281,7 @@ func noise(n int) string {
 // A cycle is found from the end that leads nowhere far, however long the other way
 // is.
 func TestCyclesOfLongChains(t *testing.T) {
+	t.Parallel()
 	s := onFile(t)
 	const n = 20_000
 	_, err := s.engine.Batch(t.Context(),
