@@ -219,6 +219,7 @@ func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions 
 }
 
 func TestCacheIsNeverOlderThanItSays(t *testing.T) {
+	t.Parallel()
 	checked := testkit.Effort(1000, 4000, 1_000_000) // reads on each target
 	onEveryTarget(t, func(t *testing.T, target string) {
 		lag := shortPoll

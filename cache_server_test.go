@@ -26,6 +26,7 @@ func newLink(t testing.TB, to string) *hranatest.Link {
 }
 
 func TestCacheWhileTheServerIsAway(t *testing.T) {
+	t.Parallel()
 	server := hranatest.Start(t)
 	link := newLink(t, server.URL())
 	other := cachedStore(t, server.URL(), Cache{Disabled: true})
@@ -160,6 +161,7 @@ func TestCacheStampede(t *testing.T) {
 // A database that is restored to what it was loses changes, and its feed goes
 // back. What is cached must not outlive that.
 func TestCacheOfARestoredDatabase(t *testing.T) {
+	t.Parallel()
 	onEveryCached(t, func(t *testing.T, s, other *Store, lag time.Duration) {
 		e := &Episode{Description: "x", Context: Context{Domain: "old"}}
 		p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"x"}}}

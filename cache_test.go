@@ -83,6 +83,7 @@ func TestCachePollsOfAFileAreTold(t *testing.T) {
 }
 
 func TestCachedListsAndSearches(t *testing.T) {
+	t.Parallel()
 	onEveryCached(t, func(t *testing.T, s, other *Store, lag time.Duration) {
 		count := func() (n [3]int) {
 			hits, err := s.Search(t.Context(), "pool", nil)

@@ -204,6 +204,7 @@ func TestCompletingAgain(t *testing.T) {
 
 // The server does what it is told, and its answers are lost.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	proxy := hranatest.NewProxy(t, hranatest.Start(t).URL())
 	s := open(t, proxy.URL(), nil)
 	e, other := &Episode{Description: "x"}, &Episode{Description: "y"}

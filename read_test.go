@@ -43,6 +43,7 @@ func TestReadInfo(t *testing.T) {
 }
 
 func TestReadsTellThatTheyAreStale(t *testing.T) {
+	t.Parallel()
 	server := hranatest.Start(t)
 	link := newLink(t, server.URL())
 	s, e := cachedStore(t, link.URL(), Cache{}), &Episode{Description: "x"}
@@ -148,6 +149,7 @@ func TestAuthTokenOfCachedReads(t *testing.T) {
 
 // A change of an item invalidates that item, and one of something else nothing.
 func TestCacheIsInvalidatedItemByItem(t *testing.T) {
+	t.Parallel()
 	s := cachedStore(t, filepath.Join(t.TempDir(), "m.db"), Cache{})
 	var episodes []*Episode
 	for i := range feed.MaxLook + 100 {

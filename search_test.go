@@ -81,6 +81,7 @@ var hardQueries = []string{
 }
 
 func TestNoQueryBreaksTheSearch(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: strings.ToValidUTF8(strings.Join(hardQueries, "\n"), "?")}))
 		for _, q := range hardQueries {

@@ -46,6 +46,7 @@ func openURL(t *testing.T, url string) *Engine {
 }
 
 func TestEngineConforms(t *testing.T) {
+	t.Parallel()
 	for protocol := range protocols() {
 		t.Run(protocol.String(), func(t *testing.T) {
 			enginetest.Run(t, func(t *testing.T) engine.Engine {

@@ -62,6 +62,7 @@ func TestConnectionsClosedAtRandomMoments(t *testing.T) {
 
 // A connection that the server has closed while it was idle is never used.
 func TestConnectionsClosedWhileIdle(t *testing.T) {
+	t.Parallel()
 	const callers, between = 3, 100 // calls between two closings, on average
 	calls := testkit.Effort(1000, 3000, 30_000)
 	r := openRoad(t, pool.Options{})

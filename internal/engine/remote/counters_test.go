@@ -102,6 +102,7 @@ func (s *streams) left() int {
 
 // At rest the engine has counted what was seen of it, no more and no less.
 func TestCountersAreTrue(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		play  func(*story)

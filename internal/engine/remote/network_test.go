@@ -161,6 +161,7 @@ func checkOutcomes(t *testing.T, e *Engine, writes []write) (left []string, unkn
 }
 
 func TestWritesWhoseAnswersAreCut(t *testing.T) {
+	t.Parallel()
 	const percent, rounds = 20, 100
 	// Enough requests that some use up the budget of retries.
 	calls, callers := testkit.Effort(1200, 4000, 50_000), testkit.Effort(16, 32, 128)
@@ -236,6 +237,7 @@ func TestWritesWhoseAnswersAreCut(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	const calls, callers, longest = 2000, 8, 5 * time.Second // few, so that hardly any travel together
 	unavailable := hranatest.Refuse(http.StatusServiceUnavailable, "")
 	for _, tt := range []struct {
@@ -314,6 +316,7 @@ func TestOutage(t *testing.T) {
 }
 
 func TestServerKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	const writers, readers, loaded = 8, 8, 200
 	rounds := testkit.Effort(1, 3, 10)
 	const pause = 2 * time.Millisecond // of a caller whose call failed

@@ -152,6 +152,7 @@ func TestBatchIsCancelledAtOnce(t *testing.T) {
 }
 
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	e, proxy := open(t, hrana.V3Protobuf)
 	must(t, e, stmt("CREATE TABLE t(k UNIQUE)"))
 
@@ -176,6 +177,7 @@ func TestLostAnswers(t *testing.T) {
 }
 
 func TestRepeatableWrites(t *testing.T) {
+	t.Parallel()
 	put := stmt("INSERT INTO t VALUES(1) ON CONFLICT DO NOTHING")
 	for _, tt := range []struct {
 		name   string
@@ -232,6 +234,7 @@ func TestMixedGroupWhoseAnswerIsLost(t *testing.T) {
 }
 
 func TestGatewayErrors(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		status        int
 		read, write   engine.Kind
@@ -262,6 +265,7 @@ func TestGatewayErrors(t *testing.T) {
 }
 
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	server := hranatest.Start(t)
 	e := openURL(t, server.URL())
 	must(t, e, stmt("CREATE TABLE t(k)"))

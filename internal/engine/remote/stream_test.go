@@ -175,6 +175,7 @@ func TestNoStreamIsHeldIdle(t *testing.T) {
 
 // A stream whose answer is lost stays open on the server, which has few.
 func TestLostAnswersLeaveFewStreams(t *testing.T) {
+	t.Parallel()
 	const callers, percent, conns = 16, 10, 10
 	calls := testkit.Effort(2000, 3000, 10_000)
 	e, proxy := open(t, hrana.V3JSON)
