@@ -344,7 +344,7 @@ func closeStores(stores []*episodic.Store) (err error) {
 
 const (
 	sqlFeedEnd  = `SELECT ifnull(max(n), 0) FROM feed`
-	sqlTriggers = `SELECT coalesce(group_concat('DROP TRIGGER ' || name, ';'), '') FROM sqlite_schema WHERE type = 'trigger' AND (sql LIKE '%INSERT INTO moved %' OR sql LIKE '%INSERT INTO touched %')`
+	sqlTriggers = `SELECT coalesce(group_concat('DROP TRIGGER ' || name, ';'), '') FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%INSERT INTO changed %'`
 	feedWrites  = 20 // writes
 )
 
