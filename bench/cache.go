@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,8 +17,7 @@ import (
 
 const cacheClaim = "What the cache of a Store saves, and what it costs. First, 8 callers read episodes, some far more often than others (Zipf, s = 1.01), from a libSQL server 40 ms away, while another Store rewrites two a second; " +
 	"the cache begins empty, and no read may be older than Options.Cache promises. Targets: a p50 of less than 10 µs for a hit, 4 times the rate of no cache. " +
-	"Then 64 callers ask at once for an episode that nobody has read. Target: one request. Then what was read before is read again from a local file. Target: an episode 3 times as fast as without. " +
-	"At last writes to a local file with and without the triggers of the change feed, by which caches learn of changes. Target: at most 1.3 times the time for a put and an append."
+	"Then 64 callers ask at once for an episode that nobody has read. Target: one request. Then what was read before is read again from a local file. Target: an episode 3 times as fast as without."
 
 const (
 	cacheRTT      = 40 * time.Millisecond
@@ -52,10 +50,7 @@ func caching(ctx context.Context, b *bench) error {
 	if err := stampede(ctx, b, server, pool); err != nil {
 		return err
 	}
-	if err := readAgain(ctx, b, pool); err != nil {
-		return err
-	}
-	return feedCost(ctx, b, pool)
+	return readAgain(ctx, b, pool)
 }
 
 func fill(ctx context.Context, target string, pool []*episodic.Episode) error {
@@ -340,108 +335,4 @@ func closeStores(stores []*episodic.Store) (err error) {
 		err = errors.Join(err, s.Close())
 	}
 	return err
-}
-
-const (
-	sqlFeedEnd  = `SELECT ifnull(max(n), 0) FROM feed`
-	sqlTriggers = `SELECT coalesce(group_concat('DROP TRIGGER ' || name, ';'), '') FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%INSERT INTO changed %'`
-	feedWrites  = 20 // writes
-)
-
-func feedCost(ctx context.Context, b *bench, pool []*episodic.Episode) (err error) {
-	names := []string{"PutEpisode", "AppendSteps", fmt.Sprintf("AddEpisodes(%d)", batchSize)}
-	var cells [2][]*cell // without and with the triggers
-	var numbers [2][]float64
-	for i := range cells {
-		store, path, err := b.openFile(ctx, fmt.Sprintf("feed-%d.db", i))
-		if err != nil {
-			return err
-		}
-		defer store.Close()
-		db, err := sql.Open("sqlite", path)
-		if err != nil {
-			return err
-		}
-		defer db.Close()
-		if i == 0 {
-			var drop string
-			if err := db.QueryRowContext(ctx, sqlTriggers).Scan(&drop); err != nil {
-				return err
-			}
-			if _, err := db.ExecContext(ctx, drop); err != nil {
-				return err
-			}
-		}
-		appends, err := appender(ctx, store, pool)
-		if err != nil {
-			return err
-		}
-		for k, write := range []op{putter(store, pool), appends, adder(store, pool)} {
-			var before, after int64
-			if err := db.QueryRowContext(ctx, sqlFeedEnd).Scan(&before); err != nil {
-				return err
-			}
-			if s := repeat(ctx, feedWrites, write); len(s.errs) > 0 {
-				return s.errs[0]
-			}
-			if err := db.QueryRowContext(ctx, sqlFeedEnd).Scan(&after); err != nil {
-				return err
-			}
-			numbers[i] = append(numbers[i], float64(after-before)/feedWrites)
-			cells[i] = append(cells[i], loadCell(names[k], 1, write))
-		}
-	}
-	if slices.Max(numbers[0]) != 0 {
-		return errors.New("the feed moves without its triggers")
-	}
-	var all []*cell
-	for k := range names {
-		all = append(all, cells[0][k], cells[1][k])
-	}
-	if err := b.interleave(ctx, all...); err != nil {
-		return err
-	}
-
-	table := [][]string{{"local file", "without triggers /s", "p50", "with them /s", "p50", "time", "feed numbers of a write"}}
-	var took []ratio
-	for k, name := range names {
-		without, with := cells[0][k], cells[1][k]
-		took = append(took, compare(without, with))
-		table = append(table, []string{name, digits(without.rate()), ms(without.percentile(0.5)), digits(with.rate()), ms(with.percentile(0.5)), took[k].String(), digits(numbers[1][k])})
-	}
-	b.table(table...)
-	for k, name := range names[:2] {
-		b.judge(took[k].median <= 1.3, name+" at most 1.3x the time without triggers", "%v", took[k])
-	}
-	return nil
-}
-
-// appender appends a step to one running episode after the other.
-func appender(ctx context.Context, s *episodic.Store, pool []*episodic.Episode) (op, error) {
-	var ids []episodic.ID
-	for _, e := range pool[:min(putsPool, len(pool))] {
-		running := begun(e)
-		if err := s.StartEpisode(ctx, &running); err != nil {
-			return nil, err
-		}
-		ids = append(ids, running.ID)
-	}
-	next := counter()
-	return func(ctx context.Context, _ int) error {
-		i := next()
-		step := pool[i%len(pool)].Steps[i%stepsEach]
-		step.Number = 0
-		_, err := s.AppendSteps(ctx, ids[i%len(ids)], step)
-		return err
-	}, nil
-}
-
-// adder adds the pool as new episodes, batch by batch.
-func adder(s *episodic.Store, pool []*episodic.Episode) op {
-	batches := slices.Collect(slices.Chunk(pool[:len(pool)/batchSize*batchSize], batchSize)) // whole ones
-	next := counter()
-	return func(ctx context.Context, _ int) error {
-		_, err := s.AddEpisodes(ctx, asNew(batches[next()%len(batches)])...)
-		return err
-	}
 }

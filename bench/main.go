@@ -38,6 +38,7 @@ var scenarios = []scenario{
 	{"sizing", sizingClaim, true, sizing},
 	{"ttl", ttlClaim, false, ttl},
 	{"cache", cacheClaim, true, caching},
+	{"feed", feedClaim, true, changeFeed},
 	{"recall", recallClaim, false, recall},
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
