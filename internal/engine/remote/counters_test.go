@@ -100,110 +100,114 @@ func (s *streams) left() int {
 	return len(s.idle) + len(s.toClose)
 }
 
+// stories are what happens to an engine whose counters are compared with what passed
+// the network.
+var stories = []struct {
+	name  string
+	play  func(*story)
+	tried func(ServerStats, engine.Stats) bool // that it did what it is for
+}{
+	{"quiet", func(s *story) { s.calls(20) },
+		func(s ServerStats, e engine.Stats) bool { return s.Pool.Opened == 3 && s.StreamsReused > 30 }},
+	{"connections closed behind answers", func(s *story) {
+		for range 5 {
+			s.faults(hranatest.GoAway)
+			s.calls(1)
+		}
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.ClosedBy[pool.ClosedDied] == 5 }},
+	{"connections closed while idle", func(s *story) {
+		for range 3 {
+			s.calls(2)
+			s.link.CloseIdle()
+			s.noticed()
+		}
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Stale[pool.StaleDied] >= 3 }},
+	{"connections reset while idle", func(s *story) {
+		for range 3 {
+			s.calls(2)
+			s.link.ResetAll()
+			s.noticed()
+		}
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Stale[pool.StaleDied] >= 3 }},
+	{"cut answers", func(s *story) {
+		for range 3 {
+			s.faults(hranatest.CutAnswer, hranatest.Pass, hranatest.CutAnswerAfter(5))
+			s.calls(3)
+		}
+	}, func(s ServerStats, e engine.Stats) bool { return e.Retries == 6 && s.StreamsLost > 0 }},
+	{"too many requests", func(s *story) {
+		refuse := hranatest.Refuse(http.StatusTooManyRequests, "")
+		s.faults(refuse, hranatest.Pass, refuse)
+		s.calls(5)
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Overloads == 2 }},
+	{"gateway errors", func(s *story) {
+		s.calls(6)
+		s.faults(slices.Repeat([]hranatest.Fault{hranatest.Refuse(http.StatusServiceUnavailable, "")}, 2*maxAttempts)...)
+		s.fails(s.read)
+		s.fails(s.write)
+		s.calls(1)
+	}, func(s ServerStats, e engine.Stats) bool { return e.Retries == 4 }},
+	{"refused connections", func(s *story) {
+		s.calls(6)
+		s.link.Refuse(true)
+		s.link.ResetAll()
+		s.noticed()
+		s.fails(s.read)
+		s.link.Refuse(false)
+		s.calls(5)
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.DialFailures > 0 }},
+	{"slow answers", func(s *story) {
+		const limit = 300 * time.Millisecond
+		s.faults(hranatest.SlowDrip(limit/3), hranatest.Pass, hranatest.SlowDrip(2*limit))
+		s.calls(1)
+		ctx, cancel := context.WithTimeout(s.t.Context(), limit)
+		defer cancel()
+		if err := s.read(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			s.t.Errorf("slow read: %v", err)
+		}
+		s.calls(1)
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.ClosedBy[pool.ClosedBroken] == 1 }},
+	{"failing pings", func(s *story) {
+		s.calls(5)
+		s.proxy.NextPing(hranatest.CutAnswer, hranatest.Refuse(http.StatusInternalServerError, ""))
+		s.faults(hranatest.CutAnswer, hranatest.CutAnswer) // so that the network seems to have failed
+		s.calls(1)
+		eventually(s.t, "pinged", func() bool { return s.pool.Stats().PingsFailed == 2 })
+		s.calls(1)
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Resets > 0 }},
+	{"a server killed under calls", func(s *story) {
+		s.calls(6)
+		s.server.Kill()
+		s.fails(s.read)
+		s.restart()
+		s.calls(5)
+	}, func(s ServerStats, e engine.Stats) bool { return e.Retries == 2 && s.StreamsLost > 0 }},
+	{"a server restarted between calls", func(s *story) {
+		s.calls(6)
+		s.restart()
+		s.calls(5)
+	}, func(s ServerStats, e engine.Stats) bool { return s.StreamsLost == 1 }},
+	{"callers at once", func(s *story) {
+		s.proxy.Always(s.marks.before(hranatest.Share(10, 3, hranatest.CutAnswer)))
+		for i, err := range callAll(1000, 16, func(i int) error {
+			do := s.Query
+			if i%4 == 0 {
+				do = s.Repeatable
+			}
+			_, err := do(s.t.Context(), stmt("SELECT ?", markOf(i)))
+			return err
+		}) {
+			if kind := engine.KindOf(err); err != nil && kind != engine.KindUnavailable && kind != engine.KindUnknownOutcome {
+				s.t.Errorf("call %d: %v", i, err)
+			}
+		}
+	}, func(s ServerStats, e engine.Stats) bool { return e.Retries > 5 && e.Commits < 250 && e.Requests < 800 }},
+}
+
 // At rest the engine has counted what was seen of it, no more and no less.
 func TestCountersAreTrue(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name  string
-		play  func(*story)
-		tried func(ServerStats, engine.Stats) bool // that it did what it is for
-	}{
-		{"quiet", func(s *story) { s.calls(20) },
-			func(s ServerStats, e engine.Stats) bool { return s.Pool.Opened == 3 && s.StreamsReused > 30 }},
-		{"connections closed behind answers", func(s *story) {
-			for range 5 {
-				s.faults(hranatest.GoAway)
-				s.calls(1)
-			}
-		}, func(s ServerStats, e engine.Stats) bool { return s.Pool.ClosedBy[pool.ClosedDied] == 5 }},
-		{"connections closed while idle", func(s *story) {
-			for range 3 {
-				s.calls(2)
-				s.link.CloseIdle()
-				s.noticed()
-			}
-		}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Stale[pool.StaleDied] >= 3 }},
-		{"connections reset while idle", func(s *story) {
-			for range 3 {
-				s.calls(2)
-				s.link.ResetAll()
-				s.noticed()
-			}
-		}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Stale[pool.StaleDied] >= 3 }},
-		{"cut answers", func(s *story) {
-			for range 3 {
-				s.faults(hranatest.CutAnswer, hranatest.Pass, hranatest.CutAnswerAfter(5))
-				s.calls(3)
-			}
-		}, func(s ServerStats, e engine.Stats) bool { return e.Retries == 6 && s.StreamsLost > 0 }},
-		{"too many requests", func(s *story) {
-			refuse := hranatest.Refuse(http.StatusTooManyRequests, "")
-			s.faults(refuse, hranatest.Pass, refuse)
-			s.calls(5)
-		}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Overloads == 2 }},
-		{"gateway errors", func(s *story) {
-			s.calls(6)
-			s.faults(slices.Repeat([]hranatest.Fault{hranatest.Refuse(http.StatusServiceUnavailable, "")}, 2*maxAttempts)...)
-			s.fails(s.read)
-			s.fails(s.write)
-			s.calls(1)
-		}, func(s ServerStats, e engine.Stats) bool { return e.Retries == 4 }},
-		{"refused connections", func(s *story) {
-			s.calls(6)
-			s.link.Refuse(true)
-			s.link.ResetAll()
-			s.noticed()
-			s.fails(s.read)
-			s.link.Refuse(false)
-			s.calls(5)
-		}, func(s ServerStats, e engine.Stats) bool { return s.Pool.DialFailures > 0 }},
-		{"slow answers", func(s *story) {
-			const limit = 300 * time.Millisecond
-			s.faults(hranatest.SlowDrip(limit/3), hranatest.Pass, hranatest.SlowDrip(2*limit))
-			s.calls(1)
-			ctx, cancel := context.WithTimeout(s.t.Context(), limit)
-			defer cancel()
-			if err := s.read(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				s.t.Errorf("slow read: %v", err)
-			}
-			s.calls(1)
-		}, func(s ServerStats, e engine.Stats) bool { return s.Pool.ClosedBy[pool.ClosedBroken] == 1 }},
-		{"failing pings", func(s *story) {
-			s.calls(5)
-			s.proxy.NextPing(hranatest.CutAnswer, hranatest.Refuse(http.StatusInternalServerError, ""))
-			s.faults(hranatest.CutAnswer, hranatest.CutAnswer) // so that the network seems to have failed
-			s.calls(1)
-			eventually(s.t, "pinged", func() bool { return s.pool.Stats().PingsFailed == 2 })
-			s.calls(1)
-		}, func(s ServerStats, e engine.Stats) bool { return s.Pool.Resets > 0 }},
-		{"a server killed under calls", func(s *story) {
-			s.calls(6)
-			s.server.Kill()
-			s.fails(s.read)
-			s.restart()
-			s.calls(5)
-		}, func(s ServerStats, e engine.Stats) bool { return e.Retries == 2 && s.StreamsLost > 0 }},
-		{"a server restarted between calls", func(s *story) {
-			s.calls(6)
-			s.restart()
-			s.calls(5)
-		}, func(s ServerStats, e engine.Stats) bool { return s.StreamsLost == 1 }},
-		{"callers at once", func(s *story) {
-			s.proxy.Always(s.marks.before(hranatest.Share(10, 3, hranatest.CutAnswer)))
-			for i, err := range callAll(1000, 16, func(i int) error {
-				do := s.Query
-				if i%4 == 0 {
-					do = s.Repeatable
-				}
-				_, err := do(s.t.Context(), stmt("SELECT ?", markOf(i)))
-				return err
-			}) {
-				if kind := engine.KindOf(err); err != nil && kind != engine.KindUnavailable && kind != engine.KindUnknownOutcome {
-					s.t.Errorf("call %d: %v", i, err)
-				}
-			}
-		}, func(s ServerStats, e engine.Stats) bool { return e.Retries > 5 && e.Commits < 250 && e.Requests < 800 }},
-	} {
+	for _, tt := range stories {
 		t.Run(tt.name, func(t *testing.T) {
 			r := openRoad(t, pool.Options{MinConns: 3})
 			must(t, r.Engine, stmt("CREATE TABLE t(k)"))
