@@ -57,11 +57,14 @@ type Engine struct {
 	close func() error
 }
 
-// Open opens or creates the file. It succeeds when several processes open the
+// Open opens or creates the file, which only its owner may read then. It succeeds when several processes open the
 // same new file at once. Its errors do not repeat the path.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := checkPath(cfg.Path, cfg.MustExist); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) {
+		create(cfg.Path)
 	}
 	e := &Engine{
 		cfg:     cfg,
@@ -111,6 +114,22 @@ func checkPath(path string, mustExist bool) error {
 		return err
 	}
 	return nil
+}
+
+// create makes an empty file that only its owner may read; SQLite's own would be
+// everybody's to read, and its WAL has the mode of the file. If that fails, for a
+// file system that has no links or a folder that may not be written, SQLite tries.
+func create(path string) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return
+	}
+	defer os.Remove(f.Name())
+	// The file is closed before it has its name: to close it later would end the locks
+	// of this process's other connections.
+	if f.Close() == nil {
+		_ = os.Link(f.Name(), path) // fails if another process was faster
+	}
 }
 
 // reader is a connection that reads.

@@ -242,3 +242,31 @@ func TestLongGroupsAreSplit(t *testing.T) {
 		t.Errorf("counted %+v", s)
 	}
 }
+
+// What agents do is nobody else's to read.
+func TestNewFilesAreTheirOwnersOnly(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("has other permissions")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "m.db")
+	if _, err := open(t, path).Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE t(k)"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{path, path + "-wal"} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".new-*")); err != nil || len(left) > 0 {
+		t.Errorf("%v are left, %v", left, err)
+	}
+	// The mode of a file that is there already is its owner's choice.
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
