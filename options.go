@@ -18,8 +18,9 @@ import (
 type Options struct {
 	// AuthToken returns the bearer token for a libSQL server. It is called for
 	// every request, so that a token can be renewed while the Store is open, and
-	// must be safe for concurrent use. Nil: the URL's authToken parameter, or no
-	// token. Unused for a local file.
+	// must be safe for concurrent use. Its context has the values of the caller whose
+	// call the request is for, unless the calls of several share it or it closes a
+	// stream. Nil: the URL's authToken parameter, or no token. Unused for a local file.
 	AuthToken func(context.Context) (string, error)
 
 	// AllowPlaintext lets http:// reach hosts other than this machine. Default:

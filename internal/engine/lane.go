@@ -23,6 +23,10 @@ type Unit struct {
 	Repeatable bool // see Engine.Repeatable
 	Lost       bool // for the commit function: the answer to an earlier try was lost
 
+	// Values is the caller's context without its end, for a unit that is committed
+	// alone; it may be nil.
+	Values context.Context
+
 	Results []Result
 	Err     error
 
@@ -59,7 +63,7 @@ func (l *Lane) Do(ctx context.Context, stmts []Stmt, repeatable bool) ([]Result,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u := &Unit{Stmts: stmts, Repeatable: repeatable, size: Size(stmts), done: make(chan struct{})}
+	u := &Unit{Stmts: stmts, Repeatable: repeatable, Values: context.WithoutCancel(ctx), size: Size(stmts), done: make(chan struct{})}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()

@@ -82,7 +82,7 @@ func (e *Engine) batchError(refusal *hrana.Error, group []*engine.Unit) error {
 		if len(group) > 1 {
 			return &splitError{-1}
 		}
-		return serverError(refusal, e.blame(context.Background(), group[0].Stmts))
+		return serverError(refusal, e.blame(valuesOf(group), group[0].Stmts))
 	}
 	// The server ran some steps, perhaps COMMIT among them.
 	err := serverError(refusal, -1)

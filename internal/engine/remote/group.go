@@ -109,6 +109,15 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 	}
 }
 
+// valuesOf returns the context of a group's requests: it has the values of the caller
+// whose unit goes alone.
+func valuesOf(group []*engine.Unit) context.Context {
+	if len(group) == 1 && group[0].Values != nil {
+		return group[0].Values
+	}
+	return context.Background()
+}
+
 // transact runs a group as one transaction. If the error is nil every unit is
 // settled; otherwise none is, and the error is that of all of them. resendable: the
 // answer was lost, and repeatable units may be sent again. gone: nothing came from
@@ -122,7 +131,7 @@ func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err erro
 		c.size += engine.Size(u.Stmts)
 		c.sent = c.sent || u.Lost
 	}
-	results, err := e.doEither(context.Background(), c, func(v3 bool) []hrana.Request {
+	results, err := e.doEither(valuesOf(group), c, func(v3 bool) []hrana.Request {
 		if alone {
 			return []hrana.Request{hrana.Execute{Stmt: wire(group[0].Stmts[0])}}
 		}

@@ -159,8 +159,13 @@ func (e *Engine) answerAlone(r *read, l *lease) {
 // answerTogether settles the reads of a batch, unless all their callers give up or
 // Close begins.
 func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
-	ctx, cancel := context.WithCancelCause(e.open)
+	values := context.Background()
+	if len(batch) == 1 {
+		values = context.WithoutCancel(batch[0].ctx)
+	}
+	ctx, cancel := context.WithCancelCause(values)
 	defer cancel(nil)
+	defer context.AfterFunc(e.open, func() { cancel(context.Cause(e.open)) })()
 	var waiting atomic.Int64
 	waiting.Store(int64(len(batch)))
 	for _, r := range batch {
