@@ -220,7 +220,7 @@ func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions 
 
 func TestCacheIsNeverOlderThanItSays(t *testing.T) {
 	t.Parallel()
-	checked := testkit.Effort(1000, 4000, 1_000_000) // reads on each target
+	checked := testkit.Effort(1000, 4000, 300_000) // reads on each target
 	onEveryTarget(t, func(t *testing.T, target string) {
 		lag := shortPoll
 		if !strings.HasPrefix(target, "http") {

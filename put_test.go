@@ -127,7 +127,7 @@ func TestTagsAreLimitedHoweverTheyCome(t *testing.T) {
 func TestAddingManyKeepsNobodyWaiting(t *testing.T) {
 	onEveryTarget(t, func(t *testing.T, target string) {
 		s, other := open(t, target, nil), open(t, target, nil)
-		n := testkit.Effort(300, 1000, 60_000)
+		n := testkit.Effort(300, 1000, 20_000)
 		all := make([]*Episode, n)
 		for i := range all {
 			all[i] = &Episode{Description: fmt.Sprint("task ", i), Outcome: Outcome{Kind: Success}, Steps: []Step{{Tool: "a", Action: strings.Repeat(fmt.Sprint(i, " "), 100)}}}
