@@ -136,16 +136,15 @@ func unique(list []string) []string {
 // encodeRuns cuts steps into runs that a row can hold, the first step being
 // number first. size is what they take before compression, in bytes.
 func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int, err error) {
+	var step []byte
 	for i, s := range steps {
-		field := fmt.Sprintf("steps[%d]", i)
 		s.Number = 0 // its place says it
 		s.Time = truncateMicros(s.Time)
-		step, err := payload.Marshal((*storedStep)(&s))
-		if err != nil {
-			return nil, 0, encodeFailed(field, err)
+		if step, err = payload.AppendJSON(step[:0], (*storedStep)(&s)); err != nil {
+			return nil, 0, encodeFailed(fmt.Sprintf("steps[%d]", i), err)
 		}
 		if size += len(step); size > maxEpisode {
-			return nil, 0, invalid(field, "brings the steps of the episode over %d bytes, as many as one may have; begin another episode", maxEpisode)
+			return nil, 0, invalid(fmt.Sprintf("steps[%d]", i), "brings the steps of the episode over %d bytes, as many as one may have; begin another episode", maxEpisode)
 		}
 		last := len(runs) - 1
 		if last < 0 || len(runs[last].payload)+len(step) > runTarget {
@@ -347,16 +346,18 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
 	}
-	var steps []storedStep
-	if plain, err = s.payloads.DecodeSized(ctx, row[2], &steps); err != nil {
+	stored := storedSteps{hint: count}
+	if plain, err = s.payloads.DecodeSized(ctx, row[2], &stored); err != nil {
 		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
 	}
+	steps := stored.steps
 	if first != len(e.Steps)+1 || count != len(steps) {
 		return 0, fmt.Errorf("episode %v: %w: %d steps stored from number %d, want %d from %d", e.ID, ErrCorrupt, len(steps), first, count, len(e.Steps)+1)
 	}
-	for i, s := range steps {
-		s.Number = first + i
-		e.Steps = append(e.Steps, Step(s))
+	e.Steps = slices.Grow(e.Steps, len(steps))
+	for i := range steps {
+		steps[i].Number = first + i
+		e.Steps = append(e.Steps, Step(steps[i]))
 	}
 	return plain, nil
 }

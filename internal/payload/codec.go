@@ -152,28 +152,38 @@ func (c *Codec) newEncoder(d *codec.Dictionary, ratio float64) *activeEncoder {
 	return e
 }
 
-// Marshal returns v as JSON, without escapes for HTML. Errors: *TooLargeError;
+// AppendJSON appends v as JSON, without escapes for HTML. Errors: *TooLargeError;
 // those of encoding/json.
-func Marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
+func AppendJSON(b []byte, v any) ([]byte, error) {
+	before := len(b)
+	written := false
+	if w, ok := v.(Writer); ok {
+		b, written = w.AppendJSON(b)
 	}
-	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-	if size := len(text) + 1; size > MaxSize {
+	if !written {
+		buf := bytes.NewBuffer(b[:before])
+		enc := json.NewEncoder(buf)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(v); err != nil {
+			return nil, err
+		}
+		b = bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	}
+	if size := len(b) - before + 1; size > MaxSize {
 		return nil, &TooLargeError{size, MaxSize}
 	}
-	return text, nil
+	return b, nil
 }
 
-// Encode returns the payload that holds v. Errors: those of Marshal.
+// Encode returns the payload that holds v. Errors: those of AppendJSON.
 func (c *Codec) Encode(k Kind, v any) ([]byte, error) {
-	text, err := Marshal(v)
+	buf := buffers.Get().(*[]byte)
+	defer keep(buf)
+	text, err := AppendJSON((*buf)[:0], v)
 	if err != nil {
 		return nil, err
 	}
+	*buf = text
 	return c.EncodeJSON(k, text), nil
 }
 
@@ -237,6 +247,9 @@ func (c *Codec) DecodeSized(ctx context.Context, column any, v any) (size int, e
 	*buf, text, err = c.decode(ctx, (*buf)[:0], column)
 	if err != nil {
 		return 0, err
+	}
+	if r, ok := v.(Reader); ok && r.ReadJSON(NewScanner(text)) {
+		return len(text), nil
 	}
 	if err := json.Unmarshal(text, v); err != nil {
 		return 0, fmt.Errorf("%w: payload: %w", ErrCorrupt, err)
