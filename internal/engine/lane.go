@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Bounds of one group. It holds the database's only writer while it runs, and so
@@ -14,6 +15,16 @@ const (
 	maxGroupUnits = 256
 	maxGroupStmts = 1024
 	maxGroupBytes = 1 << 20
+)
+
+// Callers who were just answered often write again at once. For a moment the lane
+// waits for them, so that all go together; otherwise the first to come back would go
+// alone, and the others wait for another commit.
+const (
+	gatherShare = 10                   // the wait is at most this part of what a commit takes
+	maxGather   = 4 * time.Millisecond // and at most this
+	// Shorter commits are no faster for waiting: a local file, a server on this machine.
+	minCommit = 5 * time.Millisecond
 )
 
 // Unit is one caller's batch on its way through a Lane. The commit function
@@ -37,7 +48,7 @@ type Unit struct {
 
 // Lane does group commit. While a group of units is being committed, later units
 // queue and form the next group; a unit that finds the lane idle is committed at
-// once. Units are taken in the order of their arrival.
+// once, unless several were answered just before. Units are taken in the order of their arrival.
 type Lane struct {
 	commit  func([]*Unit)
 	wake    chan struct{} // capacity 1: the queue may have become non-empty, or the lane closed
@@ -108,10 +119,21 @@ func (l *Lane) signal() {
 
 func (l *Lane) run() {
 	defer close(l.stopped)
+	var expected int    // how many callers the next group may have
+	var until time.Time // for how long they are waited for
 	for {
+		l.gather(expected, until)
 		group, closed := l.take()
 		if len(group) > 0 {
+			begun := time.Now()
 			l.commit(group)
+			ended := time.Now()
+			until = ended
+			if took := ended.Sub(begun); took >= minCommit {
+				until = ended.Add(min(took/gatherShare, maxGather))
+			}
+			queued, _ := l.waiting()
+			expected = queued + len(group)
 			for _, u := range group {
 				close(u.done)
 			}
@@ -122,6 +144,34 @@ func (l *Lane) run() {
 			return
 		}
 		<-l.wake
+	}
+}
+
+// waiting returns how many units are queued, and whether more may come.
+func (l *Lane) waiting() (n int, open bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue), !l.closed
+}
+
+// gather waits until so many units are queued, but no longer than until, and not
+// before there is one.
+func (l *Lane) gather(expected int, until time.Time) {
+	wait := time.Until(until)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		if n, open := l.waiting(); n == 0 || n >= expected || !open {
+			return
+		}
+		select {
+		case <-l.wake:
+		case <-timer.C:
+			return
+		}
 	}
 }
 

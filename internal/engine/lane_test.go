@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,7 +61,7 @@ func TestIdleLaneSendsAtOnceAndBusyLaneGathers(t *testing.T) {
 			t.Errorf("the first call took %v, %v", time.Since(start), err)
 		}
 		for _, r := range rest {
-			if err := <-r; err != nil || time.Since(start) != 2*time.Second {
+			if err := <-r; err != nil || time.Since(start) != 2*time.Second+maxGather {
 				t.Errorf("a later call ended after %v, %v", time.Since(start), err)
 			}
 		}
@@ -204,4 +206,78 @@ func TestErrorText(t *testing.T) {
 	if got := (&Error{Stmt: -1, Err: cause}).Error(); got != cause.Error() {
 		t.Error(got)
 	}
+}
+
+// callers call the lane over and over, each after a pause, and tell how long the
+// calls took.
+func callers(t *testing.T, l *Lane, n, times int, pause time.Duration) (took []time.Duration) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			for range times {
+				begin := time.Now()
+				if _, err := l.Do(t.Context(), batch("x"), false); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				took = append(took, time.Since(begin))
+				mu.Unlock()
+				time.Sleep(pause)
+			}
+		})
+	}
+	all.Wait()
+	return took
+}
+
+func TestLaneGathersWhoWasJustAnswered(t *testing.T) {
+	const commit = 20 * time.Millisecond
+	for _, tt := range []struct {
+		name     string
+		commit   time.Duration
+		callers  int
+		pause    time.Duration
+		together bool          // all go together from the third group on
+		slowest  time.Duration // of the calls of one alone
+	}{
+		{"one", commit, 1, time.Millisecond, true, commit},
+		{"two", commit, 2, time.Millisecond, true, 0},
+		{"eight", commit, 8, time.Millisecond, true, 0},
+		{"two who think longer", commit, 2, 30 * time.Millisecond, false, 0},
+		{"a fast server", minCommit - 1, 2, time.Millisecond, false, 0},
+		{"a slow server", time.Second, 2, maxGather + 1, false, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &server{took: tt.commit}
+				l := NewLane(s.commit)
+				defer l.Close()
+				took := callers(t, l, tt.callers, 10, tt.pause)
+				for i, group := range s.groups[2:] {
+					if tt.together != (len(group) == tt.callers) && i < len(s.groups)-4 {
+						t.Errorf("group %d has %d units", i+2, len(group))
+					}
+				}
+				if tt.slowest > 0 && slices.Max(took) > tt.slowest {
+					t.Errorf("a call took %v", slices.Max(took))
+				}
+			})
+		})
+	}
+}
+
+// Whoever is left alone waits once, and for a part of a commit only.
+func TestLaneWaitsOnceForWhoIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const commit = 20 * time.Millisecond
+		s := &server{took: commit}
+		l := NewLane(s.commit)
+		defer l.Close()
+		callers(t, l, 4, 3, 0)
+		took := callers(t, l, 1, 3, 0)
+		if want := []time.Duration{commit + commit/gatherShare, commit, commit}; !slices.Equal(took, want) {
+			t.Errorf("the calls took %v, want %v", took, want)
+		}
+	})
 }
