@@ -147,6 +147,7 @@ func (w *rewriter) run(ctx context.Context) error {
 		i := next()
 		e := *w.pool[i]
 		e.Metadata = map[string]string{"version": strconv.Itoa(len(w.written[i]) + 1)}
+		e.Revision = 0 // whatever was put last
 		err := w.store.PutEpisode(ctx, &e)
 		if ctx.Err() != nil {
 			return nil
