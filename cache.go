@@ -310,9 +310,7 @@ func tellReadInfo[V any](ctx context.Context, r cache.Result[V]) {
 }
 
 // querier is what reading needs of an engine.
-type querier interface {
-	Query(context.Context, ...engine.Stmt) ([]engine.Result, error)
-}
+type querier = feed.Querier
 
 // The cache's view of the change feed.
 type (
