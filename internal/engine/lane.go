@@ -124,26 +124,25 @@ func (l *Lane) run() {
 	for {
 		l.gather(expected, until)
 		group, closed := l.take()
-		if len(group) > 0 {
-			begun := time.Now()
-			l.commit(group)
-			ended := time.Now()
-			until = ended
-			if took := ended.Sub(begun); took >= minCommit {
-				until = ended.Add(min(took/gatherShare, maxGather))
+		if len(group) == 0 {
+			if closed {
+				return
 			}
-			queued, _ := l.waiting()
-			expected = queued + len(group)
-			for _, u := range group {
-				close(u.done)
-			}
-			clear(group) // an idle lane keeps no batch alive
-			continue
+			continue // the only unit was withdrawn
 		}
-		if closed {
-			return
+		begun := time.Now()
+		l.commit(group)
+		ended := time.Now()
+		until = ended
+		if took := ended.Sub(begun); took >= minCommit {
+			until = ended.Add(min(took/gatherShare, maxGather))
 		}
-		<-l.wake
+		queued, _ := l.waiting()
+		expected = queued + len(group)
+		for _, u := range group {
+			close(u.done)
+		}
+		clear(group) // an idle lane keeps no batch alive
 	}
 }
 
@@ -154,22 +153,25 @@ func (l *Lane) waiting() (n int, open bool) {
 	return len(l.queue), !l.closed
 }
 
-// gather waits until so many units are queued, but no longer than until, and not
-// before there is one.
+// gather waits for a first unit, then for as many as expected, for these no longer
+// than until. A closed lane waits for nothing.
 func (l *Lane) gather(expected int, until time.Time) {
-	wait := time.Until(until)
-	if wait <= 0 {
-		return
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	var timeout <-chan time.Time
 	for {
-		if n, open := l.waiting(); n == 0 || n >= expected || !open {
+		n, open := l.waiting()
+		if !open || n > 0 && n >= expected {
 			return
+		}
+		if n > 0 && timeout == nil {
+			wait := time.Until(until)
+			if wait <= 0 {
+				return
+			}
+			timeout = time.After(wait)
 		}
 		select {
 		case <-l.wake:
-		case <-timer.C:
+		case <-timeout:
 			return
 		}
 	}

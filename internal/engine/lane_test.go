@@ -209,12 +209,13 @@ func TestErrorText(t *testing.T) {
 }
 
 // callers call the lane over and over, each after a pause, and tell how long the
-// calls took.
+// calls took. They begin one after the other: who is first must not be a matter of luck.
 func callers(t *testing.T, l *Lane, n, times int, pause time.Duration) (took []time.Duration) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	for range n {
+	for i := range n {
 		all.Go(func() {
+			time.Sleep(time.Duration(i) * time.Microsecond)
 			for range times {
 				begin := time.Now()
 				if _, err := l.Do(t.Context(), batch("x"), false); err != nil {
