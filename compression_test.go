@@ -375,6 +375,29 @@ func TestCompact(t *testing.T) {
 	})
 }
 
+// What was written fast is found by its mark, once, even if the dictionary is the right one.
+func TestCompactFindsWhatWasWrittenFast(t *testing.T) {
+	t.Parallel()
+	s := onFile(t) // where LevelFast is the default
+	ids := put(t, s, 0, 40)
+	if trained, err := s.TrainDictionaries(t.Context()); err != nil || len(trained) == 0 {
+		t.Fatal(trained, err)
+	}
+	_, err := s.Compact(t.Context(), nil)
+	ok(t, err)
+	ids = append(ids, put(t, s, 40, 60)...)
+	done, err := s.Compact(t.Context(), nil)
+	ok(t, err)
+	if done.Payloads != 40 || done.Rewritten < 30 || done.After >= done.Before {
+		t.Errorf("compaction: %+v", done)
+	}
+	readable(t, s, ids)
+	left := done.Payloads - done.Rewritten // that are no smaller at the better level
+	if done, err = s.Compact(t.Context(), nil); err != nil || done.Payloads != left || done.Rewritten != 0 {
+		t.Errorf("a second compaction: %+v, %v, want %d payloads", done, err, left)
+	}
+}
+
 // Somebody replaces, completes and adds to episodes while they are compressed again.
 func TestCompactOverwritesNothing(t *testing.T) {
 	t.Parallel()

@@ -109,7 +109,8 @@ func (s *Store) TrainDictionaries(ctx context.Context) (_ []Training, err error)
 // Compaction is what Compact did.
 type Compaction struct {
 	Trained []Training `json:"trained,omitempty"`
-	// Payloads is how many were not written with the dictionary in use. Rewritten
+	// Payloads is how many were not written with the dictionary in use, or were written at
+	// LevelFast. Rewritten
 	// is how many of them became smaller, or had to leave a dictionary that is
 	// given up, and Before and After are the bytes of those.
 	Payloads  int64 `json:"payloads"`
@@ -126,7 +127,7 @@ type Compaction struct {
 }
 
 // Compact trains dictionaries, if there are 20 items or more, recompresses what was
-// stored without the dictionary in use, and deletes all other dictionaries. After
+// stored without the dictionary in use or at LevelFast, and deletes all other dictionaries. After
 // deletions a dictionary may hold text of what was deleted: then it is replaced, or
 // given up for the built-in one, so that nothing of that text is left in one. Other Stores may read
 // and write meanwhile; what they change is left as they made it. It can be

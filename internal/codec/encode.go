@@ -18,6 +18,7 @@ type Encoder struct {
 	codec     Codec
 	threshold int
 	dict      uint32 // id
+	fast      bool
 	newComp   func() compressor
 
 	slots chan struct{} // semaphore: bounds the compressors in use
@@ -34,7 +35,7 @@ func NewEncoder(o Options) (*Encoder, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	e := &Encoder{codec: o.Codec, threshold: o.Threshold, slots: make(chan struct{}, min(runtime.GOMAXPROCS(0), maxSlots))}
+	e := &Encoder{codec: o.Codec, threshold: o.Threshold, fast: o.Level == Fast, slots: make(chan struct{}, min(runtime.GOMAXPROCS(0), maxSlots))}
 	if o.Dictionary != nil {
 		e.dict = o.Dictionary.id
 	}
@@ -56,7 +57,7 @@ func (e *Encoder) Encode(dst, plain []byte) []byte {
 	start, sum := len(dst), crc32.Checksum(plain, castagnoli)
 	dst = slices.Grow(dst, len(plain)+len(plain)/1024+64)
 	if e.codec != None && len(plain) >= e.threshold {
-		dst = appendHeader(dst, Header{e.codec, e.dict, int64(len(plain))}, sum)
+		dst = appendHeader(dst, Header{e.codec, e.fast, e.dict, int64(len(plain))}, sum)
 		var ok bool
 		if dst, ok = e.compress(dst, plain); ok && len(dst)-start < plainFrameSize(len(plain)) {
 			return dst
@@ -116,7 +117,7 @@ func newZstd(l Level, d *Dictionary) compressor {
 	options := []zstd.EOption{
 		zstd.WithEncoderConcurrency(1), // more would cost memory and never run: see slots
 		zstd.WithEncoderLevel([...]zstd.EncoderLevel{
-			Default: zstd.SpeedBetterCompression, Fast: zstd.SpeedFastest, Best: zstd.SpeedBestCompression,
+			Fast: zstd.SpeedFastest, Better: zstd.SpeedBetterCompression, Best: zstd.SpeedBestCompression,
 		}[l]),
 		zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(false),
@@ -181,7 +182,7 @@ func (l *limited) Write(p []byte) (int, error) {
 }
 
 func newDeflate(l Level, d *Dictionary) compressor {
-	level := [...]int{Default: 6, Fast: 1, Best: 9}[l]
+	level := [...]int{Fast: 1, Better: 6, Best: 9}[l]
 	if d == nil {
 		return &deflateCompressor{w: must(flate.NewWriter(nil, level))}
 	}

@@ -11,7 +11,7 @@ import (
 // The layout of a frame:
 //
 //	1 byte    version, 0x02
-//	1 byte    codec: 0 none, 1 zstd, 2 lz4, 3 deflate
+//	1 byte    codec: 0 none, 1 zstd, 2 lz4, 3 deflate; plus 128: written at level Fast
 //	uvarint   id of the dictionary, 0 to 65535; 0: none. Always 0 for none and lz4
 //	uvarint   length of the plain bytes
 //	4 bytes   CRC-32C of the plain bytes, little-endian
@@ -40,6 +40,9 @@ const (
 var wireOf = [...]byte{Zstd: wireZstd, LZ4: wireLZ4, Gzip: wireDeflate, None: wireNone}
 
 var codecOf = [...]Codec{wireNone: None, wireZstd: Zstd, wireLZ4: LZ4, wireDeflate: Gzip}
+
+// wireFast marks the codec's number in a frame that was written at level Fast.
+const wireFast = 0x80
 
 const maxHeader = 1 + 1 + 3 + binary.MaxVarintLen64 + 4
 
@@ -75,6 +78,7 @@ func damaged(format string, args ...any) error {
 // Header is the parsed header of a frame.
 type Header struct {
 	Codec      Codec
+	Fast       bool   // written at level Fast: it could be smaller
 	Dictionary uint32 // its id; 0: none
 	PlainSize  int64  // bytes
 }
@@ -95,10 +99,13 @@ func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
 	if frame[0] != frameVersion {
 		return fail("version %#02x is unknown", frame[0])
 	}
-	if int(frame[1]) >= len(codecOf) {
-		return fail("codec %d is unknown; a newer episodic may have written it", frame[1])
+	number := frame[1] &^ wireFast
+	if h.Fast = number != frame[1]; int(number) >= len(codecOf) {
+		return fail("codec %d is unknown; a newer episodic may have written it", number)
 	}
-	h.Codec = codecOf[frame[1]]
+	if h.Codec = codecOf[number]; h.Fast && h.Codec == None {
+		return fail("codec none has no level, but the frame names one")
+	}
 	rest := frame[2:]
 	dict, n := binary.Uvarint(rest)
 	if n <= 0 || dict > maxDictionaryID {
@@ -121,14 +128,18 @@ func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
 	return h, binary.LittleEndian.Uint32(rest), rest[4:], nil
 }
 
-// Prefix returns the bytes with which all frames of this codec and dictionary (0: none),
-// and no other frames, begin.
+// Prefix returns the bytes with which all frames of this codec and dictionary (0: none)
+// begin that were not written at level Fast, and no other frames.
 func Prefix(c Codec, dictionary uint32) []byte {
 	return binary.AppendUvarint([]byte{frameVersion, wireOf[c]}, uint64(dictionary))
 }
 
 func appendHeader(dst []byte, h Header, sum uint32) []byte {
-	dst = append(dst, frameVersion, wireOf[h.Codec])
+	number := wireOf[h.Codec]
+	if h.Fast {
+		number |= wireFast
+	}
+	dst = append(dst, frameVersion, number)
 	dst = binary.AppendUvarint(dst, uint64(h.Dictionary))
 	dst = binary.AppendUvarint(dst, uint64(h.PlainSize))
 	return binary.LittleEndian.AppendUint32(dst, sum)

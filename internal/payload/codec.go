@@ -124,6 +124,9 @@ type activeEncoder struct {
 // engine answers as quickly as it writes: no network is between. The options have
 // been validated.
 func New(e engine.Engine, local bool, o Options) *Codec {
+	if o.Level == codec.Default && local {
+		o.Level = codec.Fast // bytes cost little there, and Compact saves them later
+	}
 	c := &Codec{options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1)}
 	c.builtin = c.newEncoder(codec.Builtin(), 0)
 	for k := range Kind(kinds) {

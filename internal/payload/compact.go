@@ -14,7 +14,8 @@ import (
 // Compaction is what Compact did.
 type Compaction struct {
 	Trained []Training
-	// Payloads is how many were not written with the active dictionary. Rewritten is
+	// Payloads is how many were not written with the active dictionary, or were written
+	// at level Fast. Rewritten is
 	// how many of them became smaller, or named a dictionary that was deleted, and
 	// Before and After are the bytes of those.
 	Payloads, Rewritten, Before, After int64
@@ -26,7 +27,7 @@ type Compaction struct {
 }
 
 // Compact trains dictionaries, if there is enough to train with, and recompresses
-// what was not written with the active ones. It then deletes all others, and an
+// what was not written with the active ones or was written fast. It then deletes all others, and an
 // active one that is tainted unless a new one has followed it. progress, unless it
 // is nil, is called now and then with how many of the Compaction's Payloads have
 // been looked at, and how many there are. What was done before an error is returned
@@ -143,15 +144,14 @@ func (c *compactor) closeOthers(ctx context.Context) error {
 	return err
 }
 
-// openEncoder opens one that compresses as well as it can with the active
-// dictionary.
+// openEncoder opens one that compresses with the active dictionary, and not fast.
 func (c *compactor) openEncoder(ctx context.Context, k Kind) error {
 	dict, err := c.dictionaries.active(ctx, k)
 	if err != nil {
 		return err
 	}
 	o := c.options.encoder(dict)
-	o.Level = codec.Best
+	o.Level = max(o.Level, codec.Better)
 	id := uint32(0)
 	if dict != nil {
 		id = dict.ID()
