@@ -31,12 +31,6 @@ type Options struct {
 	// Default: it is created.
 	MustExist bool
 
-	// DisableMmap makes readers of a local file read it instead of mapping it into
-	// memory. Set it on network file systems, where an I/O error on a mapped
-	// page ends the process. Default: mapped, which is about twice as fast for
-	// concurrent readers.
-	DisableMmap bool
-
 	// Pool says how many connections to a server there are, and KeepAlive how idle
 	// ones are watched. Unused for a local file.
 	Pool      Pool

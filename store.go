@@ -95,7 +95,7 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, DisableMmap: opts.DisableMmap})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist})
 	}
 	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, Logger: opts.Logger})
 }

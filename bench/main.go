@@ -42,6 +42,7 @@ var scenarios = []scenario{
 	{"recall", recallClaim, false, recall},
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
+	{"rivals", rivalsClaim, true, rivals},
 }
 
 // bench is what the scenarios share.

@@ -24,6 +24,7 @@ import (
 
 const (
 	readers     = 4
+	readerCache = 2048 // KiB of pages that each reader keeps
 	busyTimeout = 5 * time.Second
 	// SQLite can report busy in spite of the busy timeout: while a new file is
 	// switched to WAL, and when many processes compete for the lock.
@@ -35,9 +36,8 @@ const (
 
 // Config says which file to open and how.
 type Config struct {
-	Path        string // of the database file; its folder must exist
-	MustExist   bool   // refuse to create the file, with fs.ErrNotExist
-	DisableMmap bool   // readers use read(2) instead of a memory map; for network file systems
+	Path      string // of the database file; its folder must exist
+	MustExist bool   // refuse to create the file, with fs.ErrNotExist
 }
 
 // Engine is an engine.Engine over a local file.
@@ -182,12 +182,8 @@ func (e *Engine) readError(ctx context.Context, err error) error {
 }
 
 func (e *Engine) openReader(ctx context.Context) (*conn, error) {
-	pragmas := []string{"query_only(1)", "cache_size(-2048)"}
-	if !e.cfg.DisableMmap {
-		// Without a map all connections of the process contend for one page cache.
-		pragmas = append(pragmas, "mmap_size(1073741824)")
-	}
-	return openConn(ctx, e.cfg.Path, pragmas...)
+	// No memory map: each reader would map the whole file, and it is no faster.
+	return openConn(ctx, e.cfg.Path, "query_only(1)", fmt.Sprintf("cache_size(-%d)", readerCache))
 }
 
 // read runs stmts on one snapshot.

@@ -34,15 +34,13 @@ func open(t testing.TB, path string) *Engine {
 }
 
 func TestConformance(t *testing.T) {
-	for _, noMmap := range []bool{false, true} {
-		enginetest.Run(t, func(t *testing.T) engine.Engine {
-			e, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "m.db"), DisableMmap: noMmap})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return e
-		})
-	}
+	enginetest.Run(t, func(t *testing.T) engine.Engine {
+		e, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "m.db")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	})
 }
 
 func TestOpenRefusesWhatIsNoDatabaseFile(t *testing.T) {
