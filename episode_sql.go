@@ -31,22 +31,24 @@ const (
 	sqlDeleteEpisode = `DELETE FROM episodes WHERE id = ?`
 
 	bySeq           = `(SELECT seq FROM episodes WHERE id = ?)`
-	sqlInsertRun    = `INSERT INTO runs(episode, first, count, payload) SELECT seq, ?, ?, ?` + writtenBy
+	sqlInsertRun    = `INSERT INTO runs(place, count, payload) SELECT (seq << 24) + ?, ?, ?` + writtenBy
 	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ? AND rev = ?`
 	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, ?, ?, ?, ?` + writtenBy
 
-	sqlGetEpisode = `SELECT ` + episodeColumns + ` FROM episodes WHERE id = ?`
-	// As many runs from a step on as fit into so many bytes, and always one.
-	sqlGetRuns = `SELECT first, count, payload FROM (
- SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY first) AS upto
- FROM runs WHERE episode = ` + bySeq + ` AND first >= ?) WHERE upto <= ? OR upto = size ORDER BY first`
+	sqlGetEpisode = `SELECT * FROM heads WHERE id=?`
+	// As many runs as fit into so many bytes, and always one.
+	sqlGetRuns = `SELECT first,count,payload FROM parts WHERE id=? AND(upto<=? OR upto=size)ORDER BY first`
+	// The same, from a step on.
+	sqlGetMoreRuns = `SELECT first, count, payload FROM (
+ SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY place) AS upto
+ FROM runs WHERE place >= (` + bySeq + ` << 24) + ? AND place < ((` + bySeq + ` + 1) << 24)) WHERE upto <= ? OR upto = size ORDER BY first`
 	sqlEpisodeIDs = `SELECT id FROM episodes WHERE id BETWEEN ? AND ?%s ORDER BY id LIMIT 2`
 	sqlRevisions  = `SELECT id, rev FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
 
 	// Added where the episode runs, and where the very same append was not stored
 	// before: its answer may have been lost. It returns where it begins, or NULL.
-	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE key=?4)n`
-	sqlAppendInScope  = `INSERT INTO appends SELECT ?1,?2,?3,?4,?5,?6,?7 FROM episodes WHERE id = ?1 RETURNING(SELECT n FROM last_run WHERE key=?4)n`
+	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE id=?1 AND key=?4)n`
+	sqlAppendInScope  = `INSERT INTO appends SELECT ?1,?2,?3,?4,?5,?6,?7 FROM episodes WHERE id = ?1 RETURNING(SELECT n FROM last_run WHERE id=?1 AND key=?4)n`
 	sqlWhyNotAppended = `SELECT (SELECT first FROM appends WHERE id = ? AND key = ?), end_us, steps, bytes FROM episodes WHERE id = ?`
 
 	// writtenBy guards the later statements of a batch by the effect of the first: they
@@ -55,8 +57,8 @@ const (
 
 	// What was read is what is completed, as its revision tells.
 	sqlComplete       = `UPDATE episodes SET outcome = ?, end_us = ?, rev = ?, payload = ? WHERE id = ? AND end_us IS NULL AND rev = ?`
-	sqlCompleteSearch = `UPDATE search SET outcome = ? WHERE rowid = (SELECT seq` + writtenBy + `)`
-	sqlCompleteRuns   = `DELETE FROM runs WHERE episode = (SELECT seq` + writtenBy + `)`
+	sqlCompleteSearch = `INSERT INTO ended VALUES(?, ?, ?)`
+	sqlCompleteRuns   = `DELETE FROM runs WHERE place IN (SELECT place FROM episodes e JOIN runs ON place > (seq << 24) AND place < ((seq + 1) << 24) WHERE e.id = ? AND rev = ?)`
 )
 
 // episodePayload is what of an Episode is not in columns of its own.
@@ -206,7 +208,7 @@ func (w *episodeRow) insertRuns() []engine.Stmt {
 func (w *episodeRow) complete(r recorded) []engine.Stmt {
 	stmts := []engine.Stmt{
 		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.rev, w.payload, w.id.bytes(), r.rev}},
-		{SQL: sqlCompleteSearch, Args: append([]any{w.words[3]}, w.key()...)},
+		{SQL: sqlCompleteSearch, Args: append(w.key(), w.words[3])},
 	}
 	if len(w.runs) == 0 || r.rows <= len(w.runs) {
 		return stmts
@@ -250,7 +252,7 @@ func newAppend(c *payload.Codec, id ID, key []byte, steps []Step, now time.Time)
 		return nil, invalid("steps", "take over %d bytes when stored; append them in several calls", runTarget)
 	}
 	return &appendRow{
-		id: id, key: key, first: first, count: len(steps), payload: runs[0].payload, words: "\n" + stepWords(steps), size: size,
+		id: id, key: key, first: first, count: len(steps), payload: runs[0].payload, words: stepWords(steps), size: size,
 	}, nil
 }
 
@@ -271,7 +273,7 @@ func (s *Store) load(ctx context.Context, q querier, id ID) (*Episode, error) {
 		return nil, err
 	}
 	for len(e.Steps) < e.StepCount {
-		r, err := q.Query(ctx, runsFrom(id, len(e.Steps)+1))
+		r, err := q.Query(ctx, engine.Stmt{SQL: sqlGetMoreRuns, Args: []any{id.bytes(), int64(len(e.Steps) + 1), id.bytes(), int64(readAtOnce)}})
 		if err != nil {
 			return nil, err
 		}
@@ -280,10 +282,6 @@ func (s *Store) load(ctx context.Context, q querier, id ID) (*Episode, error) {
 		}
 	}
 	return e, nil
-}
-
-func runsFrom(id ID, first int) engine.Stmt {
-	return engine.Stmt{SQL: sqlGetRuns, Args: []any{id.bytes(), int64(first), int64(readAtOnce)}}
 }
 
 // recorded is what was stored of an episode when it was read.
@@ -296,7 +294,8 @@ type recorded struct {
 // loadSome reads an episode with as many of its steps as one answer may carry,
 // but none after so many bytes of them, not compressed.
 func (s *Store) loadSome(ctx context.Context, q querier, id ID, most int) (*Episode, recorded, error) {
-	r, err := q.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}}, runsFrom(id, 1))
+	r, err := q.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}},
+		engine.Stmt{SQL: sqlGetRuns, Args: []any{id.bytes(), int64(readAtOnce)}})
 	if err != nil {
 		return nil, recorded{}, err
 	}

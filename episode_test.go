@@ -420,7 +420,7 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 	e := &Episode{Description: "x", Steps: []Step{{Tool: "a"}}}
 	for _, sql := range []string{
 		"UPDATE episodes SET payload = x'01'", "UPDATE episodes SET payload = x'7f00'", "UPDATE episodes SET payload = x''",
-		"UPDATE runs SET payload = x'01'", "UPDATE runs SET payload = x'015b5d'", "UPDATE runs SET first = 2", "DELETE FROM runs",
+		"UPDATE runs SET payload = x'01'", "UPDATE runs SET payload = x'015b5d'", "UPDATE runs SET place = place + 1", "DELETE FROM runs",
 	} {
 		ok(t, s.PutEpisode(t.Context(), e))
 		_, err := s.engine.Batch(t.Context(), stmt(sql))

@@ -72,22 +72,27 @@ type searchRequest struct {
 	SearchOptions
 }
 
+// sqlSearch finds rows of search: an episode's own, and those of its appends, which lie
+// under the negated places of their runs.
+const sqlSearch = `SELECT ` + episodeColumns + `, search.rank, snippet(search, -1, '', '', '…', 24)
+ FROM search JOIN episodes ON episodes.seq = iif(search.rowid > 0, search.rowid, -search.rowid >> 24)
+ WHERE search MATCH ?%s ORDER BY search.rank LIMIT ? OFFSET ?`
+
 func (s *Store) search(ctx context.Context, q querier, request *searchRequest) ([]Hit, error) {
 	w, err := request.Filter.where()
 	if err != nil {
 		return nil, err
 	}
-	limit, size := request.Limit, 0
+	limit, size, looked := request.Limit, 0, 0
 	var hits []Hit
-	for atOnce := limit; len(hits) < limit; {
-		rows := min(atOnce, limit-len(hits))
+	found := make(map[ID]bool) // an episode ranks by the best of its rows
+	for rows := limit; len(hits) < limit; {
 		r, err := q.Query(ctx, engine.Stmt{
-			SQL: `SELECT ` + episodeColumns + `, search.rank, snippet(search, -1, '', '', '…', 24)
- FROM search JOIN episodes ON episodes.seq = search.rowid WHERE search MATCH ?` + w.sql + ` ORDER BY search.rank LIMIT ? OFFSET ?`,
-			Args: append(append([]any{request.Match}, w.args...), int64(rows), int64(len(hits))),
+			SQL:  fmt.Sprintf(sqlSearch, w.sql),
+			Args: append(append([]any{request.Match}, w.args...), int64(rows), int64(looked)),
 		})
 		if engine.KindOf(err) == engine.KindTooLarge && rows > 1 {
-			atOnce = rows / 2 // fewer fit into the server's answer
+			rows /= 2 // fewer fit into the server's answer
 			continue
 		}
 		if err != nil {
@@ -98,12 +103,18 @@ func (s *Store) search(ctx context.Context, q querier, request *searchRequest) (
 			if err != nil {
 				return nil, err
 			}
+			if found[hit.Episode.ID] {
+				continue
+			}
 			if size += n; size > maxHits && len(hits) > 0 {
 				return hits, nil
 			}
-			hits = append(hits, hit)
+			if hits = append(hits, hit); len(hits) == limit {
+				break
+			}
+			found[hit.Episode.ID] = true
 		}
-		if len(r[0].Rows) < rows {
+		if looked += len(r[0].Rows); len(r[0].Rows) < rows {
 			break
 		}
 	}

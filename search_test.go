@@ -142,3 +142,48 @@ func TestIndexableKeepsTheTextReadable(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Each append is a row of its own in search; a running episode is found once by all
+// of them, and when it ends its words come together in one row, unless they are too many.
+func TestWordsOfAppends(t *testing.T) {
+	t.Parallel()
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		for _, tt := range []struct {
+			words       string // of each of 30 appends
+			ended, rows int64  // rows of search once it has ended
+		}{{"okapi", 1, 31}, {strings.Repeat("giraffes ", 300), 31, 31}} {
+			e := &Episode{Description: "look at an animal"}
+			ok(t, s.StartEpisode(t.Context(), e))
+			for i := range 30 {
+				_, err := s.AppendSteps(t.Context(), e.ID, Step{Action: fmt.Sprint(tt.words, " look", i)})
+				ok(t, err)
+			}
+			rows := func() int64 {
+				return number(t, s, `SELECT count(*) FROM search JOIN episodes ON seq IN (search.rowid, -search.rowid >> 24) WHERE id = ?`, e.ID[:])
+			}
+			if n := rows(); n != tt.rows {
+				t.Errorf("%.10s: %d rows while it runs, want %d", tt.words, n, tt.rows)
+			}
+			once := func() {
+				t.Helper()
+				hits, err := s.Search(t.Context(), strings.Fields(tt.words)[0], nil)
+				if err != nil || len(hits) != 1 || hits[0].Episode.ID != e.ID || !strings.Contains(hits[0].Snippet, strings.Fields(tt.words)[0]) {
+					t.Errorf("%.10s: hits %+v, %v", tt.words, hits, err)
+				}
+			}
+			once()
+			ok(t, s.CompleteEpisode(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success, Verdict: "seen " + strings.Fields(tt.words)[0]}}))
+			if n := rows(); n != tt.ended {
+				t.Errorf("%.10s: %d rows once it has ended, want %d", tt.words, n, tt.ended)
+			}
+			once()
+			if hits, err := s.Search(t.Context(), "look29", nil); err != nil || len(hits) == 0 {
+				t.Errorf("%.10s: the last step is not found: %v", tt.words, err)
+			}
+			ok(t, s.DeleteEpisode(t.Context(), e.ID))
+			if n := number(t, s, "SELECT count(*) FROM search"); n != 0 {
+				t.Errorf("%.10s: %d rows are left", tt.words, n)
+			}
+		}
+	})
+}

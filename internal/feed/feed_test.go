@@ -87,7 +87,7 @@ func TestEveryChangeIsTold(t *testing.T) {
 		{"INSERT OR IGNORE INTO tags VALUES('a', 1, 0), ('b', 1, 1), ('a', 2, 0)", nil, "1:1 1:2"},
 		{"UPDATE tags SET episode = 2 WHERE tag = 'b'", nil, "1:1 1:2"},
 		{"DELETE FROM tags WHERE episode = 1", nil, "1:1"},
-		{"INSERT INTO runs(episode, first, count, payload) VALUES(1, 1, 1, x'01')", nil, ""},
+		{"INSERT INTO runs(place, count, payload) VALUES((1 << 24) + 1, 1, x'01')", nil, ""},
 		{"UPDATE runs SET payload = x'02'", nil, "1:1"},
 		{"INSERT INTO relations VALUES(1, 'x', 2, 1, x'01'), (1, 'y', 2, 1, x'01'), (2, 'x', 1, 1, x'01')", nil, "4:1 4:2"},
 		{"UPDATE relations SET payload = x'02' WHERE src = 2", nil, "4:2"},

@@ -94,7 +94,7 @@ func TestRemovalsDuringATrainingTaint(t *testing.T) {
 func TestRowsAndTheirDictionaries(t *testing.T) {
 	rows := map[string]string{
 		"episodes":   "INSERT INTO episodes(seq, id, task_type, domain, language, outcome, start_us, steps, rev, payload) VALUES(1, x'01', '', '', '', '', 0, 0, 0, ?)",
-		"runs":       "INSERT INTO runs VALUES(1, 1, 1, NULL, ?)",
+		"runs":       "INSERT INTO runs VALUES((1 << 24) + 1, 1, NULL, ?)",
 		"patterns":   "INSERT INTO patterns(id, kind, domain, success_rate, created_us, payload) VALUES(x'01', '', '', 0, 0, ?)",
 		"heuristics": "INSERT INTO heuristics(id, confidence, created_us, payload) VALUES(x'01', 0, 0, ?)",
 		"relations":  "INSERT INTO relations VALUES(1, 'follows', 1, 0, ?)",

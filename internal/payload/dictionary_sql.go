@@ -32,7 +32,7 @@ const (
 	// Some payloads of some items, 4 MB of rows at most, by the item they are of.
 	sqlSampleEpisodes = `WITH chosen AS MATERIALIZED (SELECT seq, random() AS r FROM episodes ORDER BY r LIMIT 200),
  several AS (SELECT seq, r, 0 AS first, payload FROM chosen JOIN episodes USING (seq)
-  UNION ALL SELECT seq, r, first, payload FROM chosen JOIN runs ON episode = seq AND first <= 10)
+  UNION ALL SELECT seq, r, first, payload FROM chosen JOIN runs ON place > (seq << 24) AND place <= (seq << 24) + 10)
  SELECT seq, payload FROM (SELECT seq, payload, sum(length(payload)) OVER (ORDER BY r, first) AS upto
   FROM several WHERE length(payload) <= 262144) WHERE upto <= 4000000`
 	sqlSamplePatterns = `WITH chosen AS MATERIALIZED (SELECT random() AS r, payload FROM (SELECT payload FROM patterns

@@ -125,7 +125,7 @@ func (m *memory) put(ctx context.Context, h head, steps []step) (seq int64, err 
 	}
 	r, err := m.engine.Batch(ctx,
 		stmt("INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, steps, rev, payload) VALUES(randomblob(16), '', '', '', '', 0, ?, 0, ?) RETURNING seq", int64(len(steps)), payload),
-		stmt("INSERT INTO runs(episode, first, count, payload) SELECT max(seq), 1, ?, ? FROM episodes", int64(len(steps)), run))
+		stmt("INSERT INTO runs(place, count, payload) SELECT (max(seq) << 24) + 1, ?, ? FROM episodes", int64(len(steps)), run))
 	if err != nil {
 		return 0, err
 	}

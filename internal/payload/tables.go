@@ -29,9 +29,9 @@ var tables = []table{
 		sqlPut: "UPDATE episodes SET payload = ? WHERE seq = ? AND rev = ?",
 	},
 	{
-		kind: Episodes, table: "runs", keys: []string{"episode", "first"}, start: []any{int64(-1), int64(-1)},
+		kind: Episodes, table: "runs", keys: []string{"place"}, start: []any{int64(-1)},
 		from: "runs JOIN episodes ON seq = episode", guards: []string{"count", "rev"},
-		sqlPut: "UPDATE runs SET payload = ? WHERE episode = ? AND first = ? AND count = ? AND (SELECT rev FROM episodes WHERE seq = episode) = ?",
+		sqlPut: "UPDATE runs SET payload = ? WHERE place = ? AND count = ? AND (SELECT rev FROM episodes WHERE seq = episode) = ?",
 	},
 	{
 		kind: Patterns, table: "patterns", keys: []string{"seq"}, start: []any{int64(-1)}, from: "patterns",

@@ -147,14 +147,14 @@ func TestDeletingTakesEverythingOfAnEpisode(t *testing.T) {
 	}
 	for _, seq := range []string{"1", "2"} {
 		exec(t, e, "INSERT INTO episodes VALUES("+seq+", x'0"+seq+"', '', '', '', '', 0, 0, 1, 0, x'', 0, 0)")
-		exec(t, e, "INSERT INTO runs VALUES("+seq+", 1, 1, NULL, x'')")
+		exec(t, e, "INSERT INTO runs VALUES(("+seq+" << 24) + 1, 1, NULL, x'')")
 		exec(t, e, "INSERT INTO tags VALUES('t', "+seq+", 0)")
 		exec(t, e, "INSERT INTO embeddings VALUES('episode', x'0"+seq+"', 'm', 1, x'00')")
-		exec(t, e, "INSERT INTO search(rowid, task) VALUES("+seq+", 'word')")
+		exec(t, e, "INSERT INTO search(rowid, task) VALUES("+seq+", 'word'), (-("+seq+" << 24) - 1, 'step'), (-("+seq+" << 24) - 16777215, 'last')")
 	}
 	exec(t, e, "INSERT INTO relations VALUES(1, 'follows', 2, 0, x'')")
 	exec(t, e, "DELETE FROM episodes WHERE seq = 1")
-	for table, want := range map[string]int64{"episodes": 1, "runs": 1, "tags": 1, "embeddings": 1, "relations": 0, "search": 1} {
+	for table, want := range map[string]int64{"episodes": 1, "runs": 1, "tags": 1, "embeddings": 1, "relations": 0, "search": 3} {
 		r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM " + table})
 		if err != nil || r[0].Rows[0][0] != want {
 			t.Errorf("%s holds %v rows, want %d (%v)", table, r, want, err)

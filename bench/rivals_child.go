@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/episodic-memory/episodic"
+)
+
+// childVariable makes this program do one task of the scenario rivals in a process
+// of its own, instead of measuring.
+const childVariable = "EPISODIC_BENCH_CHILD"
+
+// childTask is what a child is told on its standard input: to get one of the
+// episodes, or, with a window, as many as it can.
+type childTask struct {
+	Ours   bool
+	Server bool // the target is a server's URL, not a path
+	Target string
+	IDs    []episodic.ID
+
+	Window   time.Duration
+	Callers  int
+	Uncached bool
+}
+
+// childResult is what it answers on its standard output.
+type childResult struct {
+	PeakKB int // the most memory that was resident at once, of which file pages are a part
+	Gets   int
+}
+
+// The task is done before main looks at the command line.
+func init() {
+	if os.Getenv(childVariable) == "" {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := child(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: child: %v\n", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func child(ctx context.Context) error {
+	var task childTask
+	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
+		return err
+	}
+	result, err := task.do(ctx)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// run lets a child do the task, and returns how long that took from its start to
+// its end.
+func (t *childTask) run(ctx context.Context) (result childResult, took time.Duration, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return result, 0, err
+	}
+	input, err := json.Marshal(t)
+	if err != nil {
+		return result, 0, err
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), childVariable+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &errs
+	begin := time.Now()
+	err = cmd.Run()
+	took = time.Since(begin)
+	if err != nil {
+		return result, took, fmt.Errorf("%w: %s", err, errs.Bytes())
+	}
+	return result, took, json.Unmarshal(out.Bytes(), &result)
+}
+
+func (t *childTask) do(ctx context.Context) (result childResult, err error) {
+	get, closeTarget, err := t.open(ctx)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, closeTarget()) }()
+	if t.Window == 0 {
+		return childResult{Gets: 1}, get(ctx, 0)
+	}
+	s := load(ctx, t.Window, t.Callers, get)
+	if len(s.errs) > 0 {
+		return result, s.errs[0]
+	}
+	result.Gets = len(s.latencies)
+	result.PeakKB, err = peakMemory()
+	return result, err
+}
+
+// open opens the target as it is, which the rival does without looking at its
+// tables.
+func (t *childTask) open(ctx context.Context) (get op, closeTarget func() error, err error) {
+	if t.Ours {
+		var opts *episodic.Options
+		if t.Uncached {
+			opts = uncached()
+		}
+		o, err := openOurSide(ctx, t.Target, opts)
+		if err != nil {
+			return nil, nil, err
+		}
+		return getting(o, t.IDs), o.close, nil
+	}
+	if t.Server {
+		r, err := openRawServer(t.Target)
+		if err != nil {
+			return nil, nil, err
+		}
+		return getting(r, t.IDs), r.close, nil
+	}
+	r, err := openRawFile(t.Target)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := r.prepare(ctx); err != nil {
+		return nil, nil, errors.Join(err, r.close())
+	}
+	return getting(r, t.IDs), r.close, nil
+}
+
+// peakMemory is the most memory of this process that was resident at once, in KB.
+// The figure that wait returns would not do: in it the parent has a part.
+func peakMemory() (int, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if name, value, _ := strings.Cut(line, ":"); name == "VmHWM" {
+			return strconv.Atoi(strings.Fields(value)[0])
+		}
+	}
+	return 0, errors.New("/proc/self/status has no VmHWM")
+}
