@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -375,13 +378,31 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
 		}
 	}
+	s.payloads.Ready(ctx)
+	ahead := s.encodeAhead(episodes)
+	defer func() { ahead.wait.Wait() }()
 	for from := 0; from < len(episodes); {
-		n, to, err := s.addSome(ctx, episodes[from:])
-		added += n
-		if err != nil {
+		var n, tries int
+		var u *addUnit
+		err := write(ctx, s, func() (_ *addUnit, err error) {
+			if tries++; tries == 1 {
+				ahead.wait.Wait()
+				u, err = ahead.unit, ahead.err
+			} else {
+				u, err = s.newAddUnit(episodes[from:])
+			}
+			return u, err
+		}, func(u *addUnit) (err error) {
+			if tries == 1 {
+				ahead = s.encodeAhead(episodes[from+len(u.rows):])
+			}
+			n, err = s.storeUnit(ctx, u)
+			return err
+		})
+		if added += n; err != nil {
 			return added, failed(err, "add episode %d of %d, those before it are stored", from+1, len(episodes))
 		}
-		from += to
+		from += len(u.rows)
 	}
 	return added, nil
 }
@@ -394,30 +415,53 @@ type addUnit struct {
 	heads    []int // of stmts, those that store an episode's row
 }
 
-// addSome stores the first of the episodes as one unit. upTo is how many it was of.
-func (s *Store) addSome(ctx context.Context, episodes []*Episode) (added, upTo int, err error) {
-	err = write(ctx, s, func() (*addUnit, error) { return s.newAddUnit(episodes) }, func(u *addUnit) error {
-		upTo = len(u.rows)
-		added, err = s.storeUnit(ctx, u)
-		return err
-	})
-	return added, upTo, err
+// aheadUnit is a unit that is encoded while the one before it is stored.
+type aheadUnit struct {
+	wait sync.WaitGroup // until unit and err are known
+	unit *addUnit
+	err  error
 }
 
-// newAddUnit encodes the first of the episodes, as many as one unit may hold.
+// encodeAhead begins to encode the first of the episodes.
+func (s *Store) encodeAhead(episodes []*Episode) *aheadUnit {
+	a := &aheadUnit{}
+	if len(episodes) > 0 {
+		a.wait.Go(func() { a.unit, a.err = s.newAddUnit(episodes) })
+	}
+	return a
+}
+
+// newAddUnit encodes the first of the episodes, as many as one unit may hold, on all
+// processors.
 func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
+	episodes = episodes[:min(len(episodes), addAtOnce)]
+	rows, errs := make([]*episodeRow, len(episodes)), make([]error, len(episodes))
+	var next, size atomic.Int64
+	var all sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(episodes)) {
+		all.Go(func() {
+			for size.Load() < addBytes {
+				i := int(next.Add(1)) - 1
+				if i >= len(episodes) {
+					return
+				}
+				if rows[i], errs[i] = newEpisodeRow(s.payloads, episodes[i]); errs[i] != nil {
+					return
+				}
+				size.Add(int64(engine.Size(rows[i].add())))
+			}
+		})
+	}
+	all.Wait()
 	u := &addUnit{}
-	for size := 0; len(u.rows) < min(len(episodes), addAtOnce) && size < addBytes; {
-		w, err := newEpisodeRow(s.payloads, episodes[len(u.rows)])
-		if err != nil && len(u.rows) > 0 {
+	for i, w := range rows {
+		if w == nil {
+			if i == 0 {
+				return nil, errs[0]
+			}
 			break // those before it are stored first
 		}
-		if err != nil {
-			return nil, err
-		}
-		stmts := w.add()
-		size += engine.Size(stmts)
-		u.rows, u.heads, u.stmts = append(u.rows, w), append(u.heads, len(u.stmts)), append(u.stmts, stmts...)
+		u.rows, u.heads, u.stmts = append(u.rows, w), append(u.heads, len(u.stmts)), append(u.stmts, w.add()...)
 	}
 	u.episodes = episodes[:len(u.rows)]
 	return u, nil

@@ -93,10 +93,8 @@ type episodeRow struct {
 	scope   Scope
 }
 
+// newEpisodeRow encodes an episode that has been prepared. It changes nothing in it.
 func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
-	if err := e.prepare(time.Now()); err != nil {
-		return nil, err
-	}
 	head, err := encodePayload(c, payload.Episodes, "episode", &episodePayload{
 		Description: e.Description, Framework: e.Context.Framework, Complexity: e.Context.Complexity, Outcome: e.Outcome,
 		Reward: e.Reward, Reflection: e.Reflection, AppliedPatterns: e.AppliedPatterns, Metadata: e.Metadata,

@@ -149,6 +149,7 @@ func TestCompleteDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
 		ok(t, err)
 		done := &Completion{Outcome: Outcome{Kind: Success}}
 		done.applyTo(read)
+		ok(t, read.prepare(time.Now()))
 		w, err := newEpisodeRow(s.payloads, read)
 		ok(t, err)
 		ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "old", Steps: []Step{{Tool: "c"}, {Tool: "d"}}}))

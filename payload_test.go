@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/payload"
 )
@@ -20,7 +21,11 @@ func FuzzEpisodeDocument(f *testing.F) {
 			return
 		}
 		// What can be read can be stored, or is refused by field.
-		if _, err := newEpisodeRow(c, &e); err != nil && !errors.Is(err, ErrInvalid) {
+		err := e.prepare(time.Now())
+		if err == nil {
+			_, err = newEpisodeRow(c, &e)
+		}
+		if err != nil && !errors.Is(err, ErrInvalid) {
 			t.Fatalf("%s: %v", b, err)
 		}
 	})
