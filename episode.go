@@ -448,7 +448,7 @@ func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
 				if rows[i], errs[i] = newEpisodeRow(s.payloads, episodes[i]); errs[i] != nil {
 					return
 				}
-				size.Add(int64(engine.Size(rows[i].add())))
+				size.Add(int64(engine.Size(rows[i].add()) + engine.Size([]engine.Stmt{addWords(rows[i : i+1])})))
 			}
 		})
 	}
@@ -464,6 +464,7 @@ func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
 		u.rows, u.heads, u.stmts = append(u.rows, w), append(u.heads, len(u.stmts)), append(u.stmts, w.add()...)
 	}
 	u.episodes = episodes[:len(u.rows)]
+	u.stmts = append(u.stmts, addWords(u.rows))
 	return u, nil
 }
 

@@ -34,6 +34,7 @@ const (
 	sqlInsertRun    = `INSERT INTO runs(place, count, payload) SELECT (seq << 24) + ?, ?, ?` + writtenBy
 	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ? AND rev = ?`
 	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, ?, ?, ?, ?` + writtenBy
+	sqlAddWords     = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, column3, column4, column5, column6 FROM `
 
 	sqlGetEpisode = `SELECT * FROM heads WHERE id=?`
 	// As many runs as fit into so many bytes, and always one.
@@ -167,9 +168,20 @@ func (w *episodeRow) insert() []engine.Stmt {
 	return w.children(w.scope.insert(engine.Stmt{SQL: sqlInsertEpisode, Args: w.columns}))
 }
 
-// add stores an episode unless it is there.
+// add stores an episode unless it is there, without its words; see addWords.
 func (w *episodeRow) add() []engine.Stmt {
-	return w.children(w.scope.insert(engine.Stmt{SQL: sqlAddEpisode, Args: w.columns}))
+	return w.family(w.scope.insert(engine.Stmt{SQL: sqlAddEpisode, Args: w.columns}))
+}
+
+// addWords stores the words of the episodes that were added. Full-text search writes
+// what it holds before each statement that changes several rows, so that a statement
+// for each episode would take twice as long.
+func addWords(rows []*episodeRow) engine.Stmt {
+	st := engine.Stmt{SQL: sqlAddWords + "(VALUES" + strings.TrimSuffix(strings.Repeat("(?,?,?,?,?,?),", len(rows)), ",") + ") JOIN episodes ON id = column1 AND rev = column2"}
+	for _, w := range rows {
+		st.Args = append(append(st.Args, w.key()...), w.words[:]...)
+	}
+	return st
 }
 
 // upsert stores an episode, over one that is there.
@@ -185,12 +197,18 @@ func (w *episodeRow) replace(rev int64) []engine.Stmt {
 // key are the arguments of writtenBy.
 func (w *episodeRow) key() []any { return []any{w.id.bytes(), w.rev} }
 
+// children are the statements that store a row and what belongs to it.
 func (w *episodeRow) children(head engine.Stmt) []engine.Stmt {
+	return append(w.family(head), engine.Stmt{SQL: sqlInsertSearch, Args: append(w.words[:], w.key()...)})
+}
+
+// family is children without the words.
+func (w *episodeRow) family(head engine.Stmt) []engine.Stmt {
 	stmts := append([]engine.Stmt{head}, w.insertRuns()...)
 	if w.tags != "" {
 		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: append([]any{w.tags}, w.key()...)})
 	}
-	return append(stmts, engine.Stmt{SQL: sqlInsertSearch, Args: append(w.words[:], w.key()...)})
+	return stmts
 }
 
 func (w *episodeRow) insertRuns() []engine.Stmt {
