@@ -218,7 +218,8 @@ func (s *Store) openCache(o Cache) {
 		poll = func(ctx context.Context, since int64) (cacheFeed, error) { return pollFeed(ctx, s.engine, since) }
 		if file, ok := s.engine.(*embedded.Engine); ok {
 			poll = (&fileFeed{file: file}).poll
-			options.PollEveryHit, options.DisableStale = true, true // polling a file costs next to nothing
+			// Polling a file costs next to nothing, and reading it less than a goroutine's stack.
+			options.PollEveryHit, options.LoadInCaller, options.DisableStale = true, true, true
 		}
 	}
 	var err error

@@ -41,8 +41,9 @@ var ErrClosed = errors.New("cache is closed")
 // Load loads the value of a key. It must read the feed for changes after since in
 // the same snapshot as the value, and before it, unless the cache has no feed.
 //
-// It runs on a goroutine of the cache, whose context carries the values of the
-// context of the caller who began the load, and neither its cancellation nor its
+// It runs on a goroutine of the cache, or with Options.LoadInCaller on that of the
+// caller who begins it. Its context carries the values of that caller's context,
+// and neither its cancellation nor its
 // deadline: it ends when nobody waits for the load any more, or with Close. Load
 // must return soon after that.
 type Load[K comparable, V any] func(ctx context.Context, since int64) (Loaded[K, V], error)

@@ -125,8 +125,9 @@ func (c *Cache[K, V]) pollSince(ctx context.Context, oldest time.Duration) (fail
 			f.waiters++
 		} else {
 			c.count.Polls++
-			f = c.launch(ctx, *new(K), c.runPoll)
+			f = c.prepare(ctx, *new(K))
 			c.polling = f
+			go c.runPoll(f)
 		}
 		c.mu.Unlock()
 		err = c.wait(ctx, f)
@@ -141,8 +142,9 @@ func (c *Cache[K, V]) pollSince(ctx context.Context, oldest time.Duration) (fail
 	}
 }
 
-func (c *Cache[K, V]) runPoll(ctx context.Context, f *flight[K, V]) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.PollTimeout)
+func (c *Cache[K, V]) runPoll(f *flight[K, V]) {
+	defer c.owned.Done()
+	ctx, cancel := context.WithTimeout(f.ctx, c.opts.PollTimeout)
 	read, err := c.poll(ctx, f.begun.since)
 	cancel()
 	if errors.Is(err, context.DeadlineExceeded) {

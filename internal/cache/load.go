@@ -11,6 +11,7 @@ type flight[K comparable, V any] struct {
 	begun  feedRead
 	writes uint64 // Cache.writes when it began
 	done   chan struct{}
+	ctx    context.Context
 	cancel context.CancelFunc
 
 	waiters  int   // callers
@@ -34,22 +35,27 @@ func (c flightContext) Value(key any) any {
 	return c.values.Value(key)
 }
 
-// launch starts a flight that one caller waits for, the one of ctx.
-func (c *Cache[K, V]) launch(ctx context.Context, key K, run func(context.Context, *flight[K, V])) *flight[K, V] {
+// prepare makes a flight that one caller waits for, the one of ctx. Somebody must run
+// it, and then tell c.owned that it is done.
+func (c *Cache[K, V]) prepare(ctx context.Context, key K) *flight[K, V] {
 	own, cancel := context.WithCancel(flightContext{c.ctx, context.WithoutCancel(ctx)})
-	f := &flight[K, V]{key: key, begun: c.begin(), writes: c.writes.Load(), done: make(chan struct{}), cancel: cancel, waiters: 1}
-	c.owned.Go(func() { run(own, f) })
-	return f
+	c.owned.Add(1)
+	return &flight[K, V]{key: key, begun: c.begin(), writes: c.writes.Load(), done: make(chan struct{}), ctx: own, cancel: cancel, waiters: 1}
 }
 
-// wait returns when f is done, or with ctx's error. The last caller who gives up
-// cancels f.
+// wait returns when f is done, or with ctx's error.
 func (c *Cache[K, V]) wait(ctx context.Context, f *flight[K, V]) error {
 	select {
 	case <-f.done:
 		return nil
 	case <-ctx.Done():
+		c.leave(f)
+		return ctx.Err()
 	}
+}
+
+// leave is for a caller who gives up. The last one cancels f.
+func (c *Cache[K, V]) leave(f *flight[K, V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.waiters--
@@ -58,7 +64,6 @@ func (c *Cache[K, V]) wait(ctx context.Context, f *flight[K, V]) error {
 		f.outdated = true // another load of the key may overtake it
 		f.cancel()
 	}
-	return ctx.Err()
 }
 
 // detach keeps further callers from joining f.
@@ -95,7 +100,7 @@ func (c *Cache[K, V]) load(ctx context.Context, r read[K, V]) (Result[V], error)
 				c.mu.Unlock()
 				return c.hit(found.Value, c.clock.now(), c.feed.lastPolled(), nil), nil // another call has just loaded it
 			}
-			f = c.startLoad(ctx, r)
+			f = c.prepareLoad(ctx, r)
 		} else {
 			c.count.Shared++
 			f.waiters++
@@ -106,7 +111,7 @@ func (c *Cache[K, V]) load(ctx context.Context, r read[K, V]) (Result[V], error)
 			c.count.Misses++
 		}
 		c.mu.Unlock()
-		if err := c.wait(ctx, f); err != nil {
+		if err := c.runOrWait(ctx, r, f, joined); err != nil {
 			return Result[V]{}, err
 		}
 		// A load that others began may have begun too early for this caller. One that it
@@ -132,16 +137,33 @@ func (c *Cache[K, V]) current(r read[K, V], e *entry[V]) bool {
 	return c.valid(e)
 }
 
-func (c *Cache[K, V]) startLoad(ctx context.Context, r read[K, V]) *flight[K, V] {
+func (c *Cache[K, V]) prepareLoad(ctx context.Context, r read[K, V]) *flight[K, V] {
 	c.count.Loads++
 	c.count.Loading++
-	f := c.launch(ctx, r.key, func(ctx context.Context, f *flight[K, V]) { c.runLoad(ctx, f, r.load) })
+	f := c.prepare(ctx, r.key)
 	c.flights[r.key] = f
 	return f
 }
 
-func (c *Cache[K, V]) runLoad(ctx context.Context, f *flight[K, V], load Load[K, V]) {
-	l, err := load(ctx, f.begun.since)
+// runOrWait returns when f is done, or with ctx's error. Who has not joined f runs it.
+func (c *Cache[K, V]) runOrWait(ctx context.Context, r read[K, V], f *flight[K, V], joined bool) error {
+	switch {
+	case joined:
+	case c.opts.LoadInCaller:
+		stop := context.AfterFunc(ctx, func() { c.leave(f) })
+		c.runLoad(f, r.load)
+		if !stop() {
+			return ctx.Err()
+		}
+	default:
+		go c.runLoad(f, r.load)
+	}
+	return c.wait(ctx, f)
+}
+
+func (c *Cache[K, V]) runLoad(f *flight[K, V], load Load[K, V]) {
+	defer c.owned.Done()
+	l, err := load(f.ctx, f.begun.since)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count.Loading--

@@ -27,6 +27,10 @@ type Options struct {
 	// PollEveryHit makes every hit poll for itself, on its own goroutine and with its
 	// own context: for a feed that costs next to nothing. PollInterval is then 0.
 	PollEveryHit bool
+	// LoadInCaller runs a load on the goroutine of the caller who begins it, who then
+	// waits for it as long as others do, even if its own context has ended: for loads that
+	// take no longer than handing them over.
+	LoadInCaller bool
 	// PollTimeout bounds a poll that is shared. Default 2 s.
 	PollTimeout time.Duration
 	// StaleIfError is how long beyond PollInterval entries are served while the
