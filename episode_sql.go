@@ -36,10 +36,10 @@ const (
 	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, ?, ?, ?, ?` + writtenBy
 	sqlAddWords     = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, column3, column4, column5, column6 FROM `
 
-	sqlGetEpisode = `SELECT * FROM heads WHERE id=?`
-	// As many runs as fit into so many bytes, and always one.
-	sqlGetRuns = `SELECT first,count,payload FROM parts WHERE id=? AND(upto<=? OR upto=size)ORDER BY first`
-	// The same, from a step on.
+	sqlGetEpisode = `SELECT * FROM whole WHERE id=? ORDER BY place`
+	// The same with one run, for episodes of earlier versions that do not tell how large they are.
+	sqlGetFirst = `SELECT * FROM whole WHERE id = ? AND ifnull(first, 1) = 1`
+	// As many runs from a step on as fit into so many bytes, and always one.
 	sqlGetMoreRuns = `SELECT first, count, payload FROM (
  SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY place) AS upto
  FROM runs WHERE place >= (` + bySeq + ` << 24) + ? AND place < ((` + bySeq + ` + 1) << 24)) WHERE upto <= ? OR upto = size ORDER BY first`
@@ -310,23 +310,32 @@ type recorded struct {
 // loadSome reads an episode with as many of its steps as one answer may carry,
 // but none after so many bytes of them, not compressed.
 func (s *Store) loadSome(ctx context.Context, q querier, id ID, most int) (*Episode, recorded, error) {
-	r, err := q.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}},
-		engine.Stmt{SQL: sqlGetRuns, Args: []any{id.bytes(), int64(readAtOnce)}})
+	r, err := q.Query(ctx, engine.Stmt{SQL: sqlGetEpisode, Args: []any{id.bytes()}})
+	if engine.KindOf(err) == engine.KindTooLarge {
+		r, err = q.Query(ctx, engine.Stmt{SQL: sqlGetFirst, Args: []any{id.bytes()}})
+	}
 	if err != nil {
 		return nil, recorded{}, err
 	}
 	if len(r[0].Rows) == 0 {
 		return nil, recorded{}, ErrNotFound
 	}
-	return s.recordedFrom(ctx, r[0].Rows[0], r[1].Rows, most)
+	return s.recordedFrom(ctx, r[0].Rows, most)
 }
 
-// recordedFrom reads a row of sqlGetEpisode and rows of sqlGetRuns, of these none
-// after so many bytes, not compressed.
-func (s *Store) recordedFrom(ctx context.Context, head []any, runs [][]any, most int) (*Episode, recorded, error) {
-	e, _, err := s.episodeFrom(ctx, head)
+// recordedFrom reads the rows of sqlGetEpisode, but none after so many bytes of
+// steps, not compressed.
+func (s *Store) recordedFrom(ctx context.Context, rows [][]any, most int) (*Episode, recorded, error) {
+	const firstOfRun = 13 // columns before it are the episode's
+	e, _, err := s.episodeFrom(ctx, rows[0])
 	if err != nil {
 		return nil, recorded{}, err
+	}
+	var runs [][]any
+	for _, row := range rows {
+		if row[firstOfRun] != nil {
+			runs = append(runs, row[firstOfRun:])
+		}
 	}
 	if e.StepCount > 0 || len(runs) > 0 {
 		if err := s.addRuns(ctx, e, runs, most); err != nil {

@@ -95,16 +95,12 @@ CREATE VIEW gathered(seq, id, rev, words, size) AS
   (SELECT ifnull(sum(length(steps)), 0) FROM search WHERE rowid > -((seq + 1) << 24) AND rowid < -(seq << 24))
   FROM episodes
 
--- What reading an episode asks for, so that its statements are short: they travel with every call.
--- The + keeps a column's type out of answers.
+-- What reading an episode asks for, so that its statement is short: it travels with every call. A row for
+-- each run, of which the first one tells what is large of the episode; only that one if the runs are
+-- large. The + keeps a column's type out of answers.
 
-CREATE VIEW heads(seq, id, task_type, domain, language, outcome, start_us, end_us, steps, payload, tags, rev, scope) AS
-  SELECT +seq, id, +task_type, +domain, +language, +outcome, +start_us, +end_us, +steps, +payload,
-  (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = e.seq ORDER BY pos)), +rev,
-  iif(scope, (SELECT text FROM scopes WHERE n = e.scope), '') FROM episodes e
-
--- upto is the size of a run and those before it.
-
-CREATE VIEW parts(id, first, count, payload, size, upto) AS
-  SELECT e.id, +first, +count, +r.payload, length(r.payload), sum(length(r.payload)) OVER (PARTITION BY e.id ORDER BY r.place)
-  FROM episodes e JOIN runs r ON r.place > (seq << 24) AND r.place < ((seq + 1) << 24)
+CREATE VIEW whole(seq, id, task_type, domain, language, outcome, start_us, end_us, steps, payload, tags, rev, scope, first, count, run, place) AS
+  SELECT +seq, e.id, +task_type, +domain, +language, +outcome, +start_us, +end_us, +steps, iif(first > 1, NULL, e.payload),
+  iif(first > 1, NULL, (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = e.seq ORDER BY pos))), +rev,
+  iif(scope, (SELECT text FROM scopes WHERE n = e.scope), ''), +first, +count, +r.payload, r.place
+  FROM episodes e LEFT JOIN runs r ON r.place > (seq << 24) AND r.place < ((seq + 1) << 24) AND (bytes < 4000000 OR r.place = (seq << 24) + 1)
