@@ -213,7 +213,7 @@ func TestTrainingInTheBackground(t *testing.T) {
 // A look at the database that hangs delays the first write a little, and no other.
 func TestALookThatHangsDelaysNoWrite(t *testing.T) {
 	hanging := &hangingEngine{Engine: onFile(t).engine, free: make(chan struct{})}
-	s := newStore(hanging, &Options{})
+	s := newStore(hanging, &Options{}, "")
 	start := time.Now()
 	for range 50 {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: strings.Repeat("some text ", 20)}))
@@ -464,7 +464,7 @@ func TestInterruptedCompactLosesNothing(t *testing.T) {
 	ids := put(t, s, 0, n)
 	for calls := 1; ; calls++ {
 		ctx, cancel := context.WithCancel(t.Context())
-		c := newStore(&cutEngine{s.engine, calls, cancel}, &Options{})
+		c := newStore(&cutEngine{s.engine, calls, cancel}, &Options{}, "")
 		done, err := c.Compact(ctx, nil)
 		c.payloads.Close()
 		cancel()
@@ -568,7 +568,7 @@ func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
 		},
 	} {
 		e := &swappingEngine{Engine: s.engine}
-		reader := newStore(e, &Options{})
+		reader := newStore(e, &Options{}, "")
 		e.swap = func() {
 			_, err := s.engine.Batch(t.Context(), stmt("UPDATE removals SET n = n + 1"))
 			ok(t, err)

@@ -2,9 +2,13 @@ package episodic
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -30,6 +34,15 @@ type Options struct {
 	// MustExist makes Open fail with ErrNotFound where there is no memory yet.
 	// Default: it is created.
 	MustExist bool
+
+	// CacheDir is the folder in which a Store on a server keeps copies of dictionaries, so
+	// that the next program need not fetch 100 KB before it can read. Only its owner may
+	// read them, since they hold text of episodes; a copy is used for a week at most, and
+	// deleted by the next Store that writes after its dictionary was. Unused for a local file.
+	// Default: episodic in os.UserCacheDir; where there is none nothing is kept.
+	CacheDir string
+	// DisableCacheDir keeps nothing there.
+	DisableCacheDir bool
 
 	// Pool says how many connections to a server there are, and KeepAlive how idle
 	// ones are watched. Unused for a local file.
@@ -133,6 +146,24 @@ const (
 
 // String returns the name: default, fast, better or best.
 func (l Level) String() string { return codec.Level(l).String() }
+
+// dictionaryDir is where copies of the dictionaries of a server's database are kept;
+// empty: nowhere.
+func (o *Options) dictionaryDir(t target) string {
+	if t.url == "" || o.DisableCacheDir {
+		return ""
+	}
+	dir := o.CacheDir
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return ""
+		}
+		dir = filepath.Join(user, "episodic")
+	}
+	sum := sha256.Sum256([]byte(t.url))
+	return filepath.Join(dir, "dictionaries", hex.EncodeToString(sum[:8]))
+}
 
 func (c *Compression) payloadOptions(log *slog.Logger) payload.Options {
 	return payload.Options{

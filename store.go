@@ -66,7 +66,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
-	s := newStore(e, opts)
+	s := newStore(e, opts, opts.dictionaryDir(t))
 	s.scope = scope
 	s.openCache(opts.Cache)
 	return s, nil
@@ -74,10 +74,11 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 
 // newStore returns a Store on a database that has been migrated. The options have
 // been checked.
-func newStore(e engine.Engine, o *Options) *Store {
+func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	server, _ := e.(*remote.Engine)
-	c := &o.Compression
-	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c.payloadOptions(o.Logger)), vectors: c.Embeddings, tracer: o.Tracer}
+	c := o.Compression.payloadOptions(o.Logger)
+	c.Folder = dictionaryDir
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
 	s.hub = s.newHub()
 	return s
 }

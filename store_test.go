@@ -15,13 +15,18 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	if crashWriter() {
 		return
 	}
-	goleak.VerifyTestMain(m)
+	remove := testkit.UserCacheDir()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		remove()
+		os.Exit(code)
+	}))
 }
 
 // open opens a Store that the test closes.

@@ -72,7 +72,7 @@ func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
-	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, payload and wire use; they are no part of this repository")
+	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, payload, wire and rivals use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
@@ -105,6 +105,10 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	// Copies of dictionaries are kept there, not with whoever runs this.
+	if err := os.Setenv("XDG_CACHE_HOME", filepath.Join(b.dir, "cache")); err != nil {
+		return err
+	}
 	if *profile != "" {
 		f, err := os.Create(*profile)
 		if err != nil {

@@ -66,15 +66,20 @@ func fillServer(ctx context.Context, b *bench, ours bool, episodes []*episodic.E
 	return server, errors.Join(s.add(ctx, episodes), s.close())
 }
 
-// fillOurs stores the episodes, and trains the dictionary that many of them bring.
+// fillOurs stores the episodes, and trains the dictionary that many of them bring, with
+// which the second half is written.
 func fillOurs(ctx context.Context, url string, episodes []*episodic.Episode) error {
 	store, err := episodic.Open(ctx, url, nil)
 	if err != nil {
 		return err
 	}
-	_, err = store.AddEpisodes(ctx, episodes...)
+	half := len(episodes) / 2
+	_, err = store.AddEpisodes(ctx, episodes[:half]...)
 	if err == nil {
 		_, err = store.TrainDictionaries(ctx)
+	}
+	if err == nil {
+		_, err = store.AddEpisodes(ctx, episodes[half:]...)
 	}
 	return errors.Join(err, store.Close())
 }

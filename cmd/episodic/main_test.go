@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // TestMain lets the test binary be the program itself, for the tests of what
@@ -22,7 +23,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EPISODIC_TEST_AS_PROGRAM") == "1" {
 		main()
 	}
-	os.Exit(m.Run())
+	remove := testkit.UserCacheDir()
+	code := m.Run()
+	remove()
+	os.Exit(code)
 }
 
 // cli runs command lines in the test's own process.

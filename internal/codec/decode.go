@@ -43,6 +43,19 @@ func NewDecoder(maxPlain int) *Decoder {
 func (d *Decoder) Learn(dict *Dictionary) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.learn(dict)
+}
+
+// Relearn is Learn for a dictionary that takes the place of another one with its id.
+func (d *Decoder) Relearn(dict *Dictionary) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.dicts, dict.id)
+	return d.learn(dict)
+}
+
+// learn is Learn with the lock held.
+func (d *Decoder) learn(dict *Dictionary) error {
 	known := d.dicts[dict.id]
 	if dict.id == builtinID {
 		known = cmp.Or(known, Builtin())

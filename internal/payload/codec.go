@@ -67,6 +67,10 @@ type Options struct {
 
 	DisableEpisodes, DisablePatterns, DisableDictionaries bool
 
+	// Folder is where copies of dictionaries are kept between programs, which its
+	// owner alone may read. Empty: nowhere.
+	Folder string
+
 	// Logger is told of dictionaries that are adopted, and of failures in the
 	// background. Nil: nobody is.
 	Logger *slog.Logger
@@ -102,6 +106,8 @@ type Codec struct {
 	builtin      *activeEncoder // its frames can be read without the database
 	kinds        [kinds]kindState
 	fetching     chan struct{} // holds one while a dictionary is read from the database
+	folder       *folder
+	copies       map[uint32]bool // dictionaries that were learnt from a copy; false: replaced since. Of whoever holds fetching
 }
 
 // kindState is what a Codec encodes the payloads of a kind with, and what it has
@@ -127,7 +133,7 @@ func New(e engine.Engine, local bool, o Options) *Codec {
 	if o.Level == codec.Default && local {
 		o.Level = codec.Fast // bytes cost little there, and Compact saves them later
 	}
-	c := &Codec{options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1)}
+	c := &Codec{options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1), folder: newFolder(o.Folder), copies: make(map[uint32]bool)}
 	c.builtin = c.newEncoder(codec.Builtin(), 0)
 	for k := range Kind(kinds) {
 		if o.compresses(k) {
@@ -281,6 +287,15 @@ func (c *Codec) decode(ctx context.Context, buf []byte, column any) (grown, text
 		}
 		buf, err = c.decoder.Decode(buf, b)
 	}
+	if h, headErr := codec.Inspect(b); err != nil && headErr == nil && h.Dictionary >= codec.MinTrainedID {
+		replaced, fetchErr := c.replaceCopy(ctx, h.Dictionary)
+		if fetchErr != nil {
+			return buf, nil, fmt.Errorf("payload: %w", fetchErr)
+		}
+		if replaced {
+			buf, err = c.decoder.Decode(buf, b)
+		}
+	}
 	if err != nil {
 		return buf, nil, fmt.Errorf("%w: payload: %w", ErrCorrupt, err)
 	}
@@ -298,11 +313,35 @@ func (c *Codec) addDictionary(ctx context.Context, id uint32) error {
 	if c.decoder.Knows(id) {
 		return nil // another call has just fetched it
 	}
-	d, err := readDictionary(ctx, c.dictionaries.engine, id)
+	if d := c.folder.read(id); d != nil {
+		c.copies[id] = true
+		return c.decoder.Learn(d)
+	}
+	d, err := c.dictionaries.fetch(ctx, id)
 	if err != nil {
 		return err
 	}
 	return c.decoder.Learn(d)
+}
+
+// replaceCopy puts the database's dictionary in the place of one that was learnt from a
+// copy, after a frame could not be decoded with that; false if there is none.
+func (c *Codec) replaceCopy(ctx context.Context, id uint32) (replaced bool, err error) {
+	select {
+	case c.fetching <- struct{}{}:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	defer func() { <-c.fetching }()
+	if unproved, isCopy := c.copies[id]; !unproved {
+		return isCopy, nil // another call has just replaced it
+	}
+	d, err := c.dictionaries.fetch(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	c.copies[id] = false
+	return true, c.decoder.Relearn(d)
 }
 
 // PlainSize returns how many bytes a payload takes when it is decoded, by its

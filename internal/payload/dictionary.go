@@ -186,6 +186,9 @@ func (d *dictionaries) refresh(ctx context.Context) (states [kinds]dictionarySta
 			return states, err
 		}
 	}
+	if err := d.codec.folder.retain(states[Episodes].id, states[Patterns].id); err != nil {
+		d.log.Warn("kept dictionaries not deleted", "error", err)
+	}
 	return states, nil
 }
 
@@ -201,15 +204,30 @@ func (d *dictionaries) activate(ctx context.Context, k Kind, s dictionaryState) 
 		c.kinds[k].active.Store(c.builtin)
 		return nil
 	}
-	dict, err := readDictionary(ctx, d.engine, s.id)
-	if err != nil {
-		return err
+	dict := c.folder.readSum(s.id, s.sum)
+	if dict == nil {
+		var err error
+		if dict, err = d.fetch(ctx, s.id); err != nil {
+			return err
+		}
 	}
 	if err := d.switchTo(k, dict, s.ratio); err != nil {
 		return err
 	}
 	d.log.Info("dictionary adopted", "kind", k.String(), "id", s.id, "ratio", s.ratio)
 	return nil
+}
+
+// fetch reads a dictionary from the database, and keeps a copy.
+func (d *dictionaries) fetch(ctx context.Context, id uint32) (*codec.Dictionary, error) {
+	dict, err := readDictionary(ctx, d.engine, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.codec.folder.write(dict); err != nil {
+		d.log.Warn("dictionary not kept", "error", err)
+	}
+	return dict, nil
 }
 
 // active returns the dictionary that the Codec encodes with; nil for none.
@@ -238,7 +256,7 @@ func (d *dictionaries) switchTo(k Kind, dict *codec.Dictionary, ratio float64) e
 	if text, err := reader.Decode(nil, use.Encode(nil, probeText)); err != nil || !bytes.Equal(text, probeText) {
 		return fmt.Errorf("dictionary %d does not read what it wrote: %w", dict.ID(), err)
 	}
-	if err := d.codec.decoder.Learn(dict); err != nil {
+	if err := d.codec.decoder.Relearn(dict); err != nil { // in the place of a copy that is another one's
 		return err
 	}
 	d.codec.kinds[k].active.Store(use)

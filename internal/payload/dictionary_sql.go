@@ -17,7 +17,7 @@ const (
 	sqlDictionaryState = `SELECT r.kind, d.id, d.ratio, d.removals <> r.n, iif(r.kind = 'episode',
   (SELECT count(*) FROM (SELECT 1 FROM episodes LIMIT 600)),
   (SELECT count(*) FROM (SELECT 1 FROM patterns UNION ALL SELECT 1 FROM heuristics UNION ALL SELECT 1 FROM relations LIMIT 600))),
- (SELECT max(items) FROM trainings t WHERE t.kind = r.kind)
+ (SELECT max(items) FROM trainings t WHERE t.kind = r.kind), d.sha256
  FROM removals r LEFT JOIN dictionaries d ON d.kind = r.kind AND d.closed = 0
  AND d.created_us = (SELECT max(created_us) FROM dictionaries n WHERE n.kind = r.kind AND n.closed = 0)`
 	sqlGetDictionary = `SELECT content, sha256 FROM dictionaries WHERE id = ?`
@@ -96,6 +96,7 @@ func readDictionary(ctx context.Context, e engine.Engine, id uint32) (*codec.Dic
 // dictionaryState is a row of sqlDictionaryState.
 type dictionaryState struct {
 	id      uint32 // of the active dictionary; 0: none
+	sum     []byte // SHA-256 of its content
 	ratio   float64
 	tainted bool // it may hold text that no item holds any more
 	// items is how many there are, as far as it matters, trained how many there were
@@ -107,7 +108,7 @@ func stateFrom(row []any) (k Kind, s dictionaryState, err error) {
 	in := engine.Row{Values: row}
 	name := in.Text(0)
 	if row[1] != nil {
-		s.id, s.ratio, s.tainted = uint32(in.Int(1)), in.Float(2), in.Int(3) != 0
+		s.id, s.ratio, s.tainted, s.sum = uint32(in.Int(1)), in.Float(2), in.Int(3) != 0, in.Blob(6)
 	}
 	s.items = in.Int(4)
 	if row[5] != nil {

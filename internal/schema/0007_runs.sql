@@ -96,11 +96,12 @@ CREATE VIEW gathered(seq, id, rev, words, size) AS
   FROM episodes
 
 -- What reading an episode asks for, so that its statement is short: it travels with every call. A row for
--- each run, of which the first one tells what is large of the episode; only that one if the runs are
--- large. The + keeps a column's type out of answers.
+-- each run, of which the first one tells what the episode is; only that one if the runs are large. An
+-- expression keeps a column's type out of answers.
 
 CREATE VIEW whole(seq, id, task_type, domain, language, outcome, start_us, end_us, steps, payload, tags, rev, scope, first, count, run, place) AS
-  SELECT +seq, e.id, +task_type, +domain, +language, +outcome, +start_us, +end_us, +steps, iif(first > 1, NULL, e.payload),
-  iif(first > 1, NULL, (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = e.seq ORDER BY pos))), +rev,
-  iif(scope, (SELECT text FROM scopes WHERE n = e.scope), ''), +first, +count, +r.payload, r.place
+  SELECT iif(first > 1, NULL, seq), e.id, iif(first > 1, NULL, task_type), iif(first > 1, NULL, domain), iif(first > 1, NULL, language),
+  iif(first > 1, NULL, outcome), iif(first > 1, NULL, start_us), iif(first > 1, NULL, end_us), iif(first > 1, NULL, steps), iif(first > 1, NULL, e.payload),
+  iif(first > 1, NULL, (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = e.seq ORDER BY pos))), iif(first > 1, NULL, rev),
+  iif(first > 1 OR scope = 0, '', (SELECT text FROM scopes WHERE n = e.scope)), +first, +count, +r.payload, r.place
   FROM episodes e LEFT JOIN runs r ON r.place > (seq << 24) AND r.place < ((seq + 1) << 24) AND (bytes < 4000000 OR r.place = (seq << 24) + 1)

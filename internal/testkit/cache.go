@@ -1,0 +1,20 @@
+package testkit
+
+import (
+	"os"
+)
+
+// UserCacheDir makes os.UserCacheDir an empty folder, for this process and those that
+// it starts, until remove is called: tests leave nothing with whoever runs them.
+func UserCacheDir() (remove func()) {
+	dir, err := os.MkdirTemp("", "episodic-cache-")
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range []string{"XDG_CACHE_HOME", "LocalAppData"} {
+		if err := os.Setenv(name, dir); err != nil {
+			panic(err)
+		}
+	}
+	return func() { _ = os.RemoveAll(dir) } // what is left lies in the folder for temporary files
+}
