@@ -17,7 +17,7 @@ func TestLogger(t *testing.T) {
 	var records testkit.Log
 	openLogged := func() *Store {
 		return open(t, proxy.URL(), &Options{
-			AuthToken: StaticToken(token), Cache: Cache{Disabled: true},
+			AuthToken: StaticToken(token), Cache: Cache{Disabled: true}, DisableCacheDir: true,
 			Logger: records.Logger(),
 		})
 	}

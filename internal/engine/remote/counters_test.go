@@ -58,10 +58,14 @@ func (s *story) faults(f ...hranatest.Fault) {
 	s.proxy.Next(f...)
 }
 
-// noticed waits until the pool knows of all connections that were closed.
+// noticed waits until the pool knows of all connections that were closed, and dials
+// none: one that is closed while it is dialed counts on one side only.
 func (s *story) noticed() {
 	s.t.Helper()
-	eventually(s.t, "noticed", func() bool { return s.pool.Stats().Open == s.link.Counts().Open })
+	eventually(s.t, "noticed", func() bool {
+		now := s.pool.Stats()
+		return now.Dialing == 0 && now.Open == s.link.Counts().Open
+	})
 }
 
 func (s *story) restart() {
@@ -118,6 +122,7 @@ var stories = []struct {
 	{"connections closed while idle", func(s *story) {
 		for range 3 {
 			s.calls(2)
+			s.noticed()
 			s.link.CloseIdle()
 			s.noticed()
 		}
@@ -125,6 +130,7 @@ var stories = []struct {
 	{"connections reset while idle", func(s *story) {
 		for range 3 {
 			s.calls(2)
+			s.noticed()
 			s.link.ResetAll()
 			s.noticed()
 		}
@@ -149,6 +155,7 @@ var stories = []struct {
 	}, func(s ServerStats, e engine.Stats) bool { return e.Retries == 4 }},
 	{"refused connections", func(s *story) {
 		s.calls(6)
+		s.noticed()
 		s.link.Refuse(true)
 		s.link.ResetAll()
 		s.noticed()
