@@ -96,7 +96,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	e.budget.earn(time.Now())
 	for attempt := 1; ; attempt++ {
 		results, err := e.attempt(ctx, c, attempt)
-		again := err == nil && !c.write && busy(results) || err != nil && c.again(err)
+		again := err == nil && !c.write && met(results, engine.KindBusy) || err != nil && c.again(err)
 		drainFails := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
 		if !again || attempt == maxAttempts || ctx.Err() != nil || drainFails || !e.budget.take(time.Now()) {
 			return results, err
@@ -174,14 +174,14 @@ func refusalIn(err error) *hrana.Error {
 	return h
 }
 
-// busy reports whether a read met a locked database.
-func busy(results []hrana.Result) bool {
-	locked := func(err *hrana.Error) bool { return err != nil && kindOf(err.Code, err.Message) == engine.KindBusy }
+// met reports whether a statement failed with an error of the kind.
+func met(results []hrana.Result, kind engine.Kind) bool {
+	is := func(err *hrana.Error) bool { return err != nil && kindOf(err.Code, err.Message) == kind }
 	for _, r := range results {
-		if locked(r.Err) {
+		if is(r.Err) {
 			return true
 		}
-		if r.Batch != nil && slices.ContainsFunc(r.Batch.Steps, func(s hrana.StepResult) bool { return locked(s.Err) }) {
+		if r.Batch != nil && slices.ContainsFunc(r.Batch.Steps, func(s hrana.StepResult) bool { return is(s.Err) }) {
 			return true
 		}
 	}
@@ -258,6 +258,16 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 		// the other streams either.
 		dropped := e.streams.dropAll()
 		e.log.DebugContext(ctx, "server has forgotten the streams", "streams", dropped)
+		baton = ""
+		if l, err = e.acquire(ctx); err != nil {
+			return nil, err
+		}
+		answer, err = e.pipe(ctx, l, baton, keep, c)
+	}
+	if err == nil && baton != "" && met(answer.Results, engine.KindNoTable) {
+		// On a kept stream sqld may find no table, once, after the schema was changed on
+		// another one. A transaction with a statement that failed has stored nothing.
+		e.streams.end(time.Now(), answer.Baton, false)
 		baton = ""
 		if l, err = e.acquire(ctx); err != nil {
 			return nil, err

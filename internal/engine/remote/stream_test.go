@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/testkit"
@@ -195,5 +196,48 @@ func TestLostAnswersLeaveFewStreams(t *testing.T) {
 	// On a slow machine it lasts longer than orphanTime, after which as many are allowed again.
 	if most := maxOrphans*(1+int(time.Since(begin)/orphanTime)) + conns; n > most || n < maxOrphans {
 		t.Errorf("up to %d streams were open at a time", n)
+	}
+}
+
+// A kept stream may have an older schema. What finds no table there is asked again on
+// another stream, once.
+func TestAStreamThatFindsNoTableIsLeft(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(*Engine) error
+	}{
+		{"a read", func(e *Engine) error { _, err := e.Query(t.Context(), stmt("SELECT * FROM t")); return err }},
+		{"a write", func(e *Engine) error { _, err := e.Batch(t.Context(), stmt("INSERT INTO t VALUES(1)")); return err }},
+		{"a transaction", func(e *Engine) error {
+			_, err := e.Batch(t.Context(), stmt("INSERT INTO u VALUES(1)"), stmt("INSERT INTO t VALUES(1)"))
+			return err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := hranatest.Start(t)
+			proxy := hranatest.NewProxy(t, server.URL())
+			other, e := openURL(t, server.URL()), openURL(t, proxy.URL())
+			must(t, other, stmt("CREATE TABLE u(k)"))
+			for range streamStreak + 2 {
+				must(t, e, stmt("DELETE FROM u"))
+			}
+			if e.ServerStats().StreamsReused == 0 {
+				t.Fatal("no stream is kept")
+			}
+			if err := tt.do(e); engine.KindOf(err) != engine.KindNoTable {
+				t.Fatalf("without the table: %v", err)
+			}
+			must(t, e, stmt("DELETE FROM u"))
+			proxy.Next(hranatest.Pass, func(x *hranatest.Exchange) {
+				must(t, other, stmt("CREATE TABLE t(k)")) // as if the stream had not known it
+				hranatest.Pass(x)
+			})
+			if err := tt.do(e); err != nil {
+				t.Errorf("with the table: %v", err)
+			}
+			if n := count(t, e, "SELECT count(*) FROM u"); tt.name == "a transaction" && n != 1 {
+				t.Errorf("%d rows were stored, want 1", n)
+			}
+		})
 	}
 }
