@@ -121,8 +121,8 @@ func TestFailingReadsDoomNoStream(t *testing.T) {
 	}
 	before := streams()
 	for range 20 {
-		_, err := e.Query(t.Context(), stmt("SELECT nothing"))
-		wantError(t, err, engine.KindOther, 0, "no such column: nothing")
+		_, err := e.Query(t.Context(), stmt("SELECT absent"))
+		wantError(t, err, engine.KindOther, 0, "no such column: absent")
 		_, err = e.Query(t.Context(), stmt("SELECT 1"), stmt("SELECT FROM WHERE"))
 		wantError(t, err, engine.KindOther, 1, "syntax error")
 	}
