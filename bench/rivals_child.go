@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/episodic-memory/episodic"
@@ -40,21 +38,7 @@ type childResult struct {
 	Gets   int
 }
 
-// The task is done before main looks at the command line.
-func init() {
-	if os.Getenv(childVariable) == "" {
-		return
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := child(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "bench: child: %v\n", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
+// child does the task that is on the standard input.
 func child(ctx context.Context) error {
 	var task childTask
 	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
@@ -67,28 +51,24 @@ func child(ctx context.Context) error {
 	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
-// run lets a child do the task, and returns how long that took from its start to
-// its end.
-func (t *childTask) run(ctx context.Context) (result childResult, took time.Duration, err error) {
+// run lets a child do the task.
+func (t *childTask) run(ctx context.Context) (result childResult, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return result, 0, err
+		return result, err
 	}
 	input, err := json.Marshal(t)
 	if err != nil {
-		return result, 0, err
+		return result, err
 	}
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Env = append(os.Environ(), childVariable+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &errs
-	begin := time.Now()
-	err = cmd.Run()
-	took = time.Since(begin)
-	if err != nil {
-		return result, took, fmt.Errorf("%w: %s", err, errs.Bytes())
+	if err := cmd.Run(); err != nil {
+		return result, fmt.Errorf("%w: %s", err, errs.Bytes())
 	}
-	return result, took, json.Unmarshal(out.Bytes(), &result)
+	return result, json.Unmarshal(out.Bytes(), &result)
 }
 
 func (t *childTask) do(ctx context.Context) (result childResult, err error) {

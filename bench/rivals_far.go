@@ -194,7 +194,7 @@ func (g *firstGet) run(ctx context.Context, _ int) error {
 	ctx, cancel := context.WithTimeout(ctx, rivalPatience)
 	defer cancel()
 	before := linkBytes(g.link)
-	_, _, err := g.task.run(ctx)
+	_, err := g.task.run(ctx)
 	g.bytes = append(g.bytes, linkBytes(g.link)-before)
 	return err
 }

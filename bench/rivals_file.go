@@ -300,7 +300,7 @@ func memoryRivals(ctx context.Context, b *bench, data *repeats) error {
 	var ratios []float64
 	for range b.rounds {
 		for i, t := range tasks {
-			result, _, err := t.run(ctx)
+			result, err := t.run(ctx)
 			if err != nil {
 				return err
 			}
