@@ -2,12 +2,14 @@ package episodic
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/episodic-memory/episodic/internal/codec"
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
@@ -583,5 +586,71 @@ func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		reader.payloads.Close()
+	}
+}
+
+// goneEngine refuses the first write as naming a dictionary that is gone.
+type goneEngine struct {
+	engine.Engine
+	refused atomic.Bool
+}
+
+func (e *goneEngine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	if e.refused.CompareAndSwap(false, true) {
+		return nil, &engine.Error{Kind: engine.KindConstraint, Stmt: 0, Err: errors.New("dictionary gone")}
+	}
+	return e.Engine.Repeatable(ctx, stmts...)
+}
+
+// Without the dictionary fewer episodes fit into a unit: those that do not follow in the
+// next one, though it may have been encoded before.
+func TestEpisodesThatAreEncodedAgainAreAllAdded(t *testing.T) {
+	t.Parallel()
+	s := onFile(t)
+	random := make([]byte, 30_000)
+	r := rand.New(rand.NewPCG(5, 5))
+	for i := range random {
+		random[i] = byte(r.Uint32())
+	}
+	text := hex.EncodeToString(random)
+	var learn, list []*Episode
+	for i := range 150 {
+		e := &Episode{Description: fmt.Sprint("one of many ", i), Steps: []Step{{Tool: "a", Result: &Result{Kind: ResultOutput, Text: text}}}}
+		if i < 30 {
+			learn = append(learn, e)
+		} else {
+			list = append(list, e)
+		}
+	}
+	_, err := s.AddEpisodes(t.Context(), learn...)
+	ok(t, err)
+	trained, err := s.TrainDictionaries(t.Context())
+	if err != nil || len(trained) == 0 || trained[0].Dictionary == 0 {
+		t.Fatalf("trained %+v, %v", trained, err)
+	}
+	s.engine = &goneEngine{Engine: s.engine}
+	added, err := s.AddEpisodes(t.Context(), list...)
+	if n := number(t, s, "SELECT count(*) FROM episodes"); err != nil || added != len(list) || n != 150 {
+		t.Errorf("added %d of %d, %v; %d are stored", added, len(list), err, n)
+	}
+}
+
+// CacheDir says where copies of a server's dictionaries are kept, DisableCacheDir that none is.
+func TestCopiesOfDictionariesAreKeptWhereOptionsSay(t *testing.T) {
+	t.Parallel()
+	server := hranatest.Start(t)
+	s := open(t, server.URL(), &Options{DisableCacheDir: true})
+	put(t, s, 0, 60)
+	_, err := s.TrainDictionaries(t.Context())
+	ok(t, err)
+	ids := put(t, s, 60, 61)
+	for _, disabled := range []bool{true, false} {
+		dir := t.TempDir()
+		_, err = open(t, server.URL(), &Options{CacheDir: dir, DisableCacheDir: disabled}).Episode(t.Context(), ids[0])
+		ok(t, err)
+		kept, err := filepath.Glob(filepath.Join(dir, "dictionaries", "*", "*.dict"))
+		if err != nil || len(kept) != map[bool]int{true: 0, false: 1}[disabled] {
+			t.Errorf("disabled %v: %q are kept, %v", disabled, kept, err)
+		}
 	}
 }

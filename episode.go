@@ -379,30 +379,27 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 		}
 	}
 	s.payloads.Ready(ctx)
-	ahead := s.encodeAhead(episodes)
+	ahead := s.encodeAhead(episodes, 0)
 	defer func() { ahead.wait.Wait() }()
 	for from := 0; from < len(episodes); {
-		var n, tries int
-		var u *addUnit
-		err := write(ctx, s, func() (_ *addUnit, err error) {
-			if tries++; tries == 1 {
-				ahead.wait.Wait()
-				u, err = ahead.unit, ahead.err
-			} else {
-				u, err = s.newAddUnit(episodes[from:])
+		var n, to int
+		err := write(ctx, s, func() (*addUnit, error) {
+			ahead.wait.Wait()
+			if ahead.from == from {
+				return ahead.unit, ahead.err
 			}
-			return u, err
+			// The unit is encoded again, or the one before it was, and became shorter or longer.
+			return s.newAddUnit(episodes[from:])
 		}, func(u *addUnit) (err error) {
-			if tries == 1 {
-				ahead = s.encodeAhead(episodes[from+len(u.rows):])
-			}
+			to = from + len(u.rows)
+			ahead = s.encodeAhead(episodes, to)
 			n, err = s.storeUnit(ctx, u)
 			return err
 		})
 		if added += n; err != nil {
 			return added, failed(err, "add episode %d of %d, those before it are stored", from+1, len(episodes))
 		}
-		from += len(u.rows)
+		from = to
 	}
 	return added, nil
 }
@@ -417,16 +414,17 @@ type addUnit struct {
 
 // aheadUnit is a unit that is encoded while the one before it is stored.
 type aheadUnit struct {
+	from int            // the first of its episodes
 	wait sync.WaitGroup // until unit and err are known
 	unit *addUnit
 	err  error
 }
 
-// encodeAhead begins to encode the first of the episodes.
-func (s *Store) encodeAhead(episodes []*Episode) *aheadUnit {
-	a := &aheadUnit{}
-	if len(episodes) > 0 {
-		a.wait.Go(func() { a.unit, a.err = s.newAddUnit(episodes) })
+// encodeAhead begins to encode the episodes from one on.
+func (s *Store) encodeAhead(episodes []*Episode, from int) *aheadUnit {
+	a := &aheadUnit{from: from}
+	if from < len(episodes) {
+		a.wait.Go(func() { a.unit, a.err = s.newAddUnit(episodes[from:]) })
 	}
 	return a
 }

@@ -43,9 +43,8 @@ var ErrClosed = errors.New("cache is closed")
 //
 // It runs on a goroutine of the cache, or with Options.LoadInCaller on that of the
 // caller who begins it. Its context carries the values of that caller's context,
-// and neither its cancellation nor its
-// deadline: it ends when nobody waits for the load any more, or with Close. Load
-// must return soon after that.
+// and neither its cancellation nor its deadline: it ends when nobody waits for the load
+// any more, or with Close. Load must return soon after that.
 type Load[K comparable, V any] func(ctx context.Context, since int64) (Loaded[K, V], error)
 
 // Poll reads the feed for changes after since. Its context is like that of a

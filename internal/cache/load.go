@@ -155,6 +155,7 @@ func (c *Cache[K, V]) runOrWait(ctx context.Context, r read[K, V], f *flight[K, 
 		if !stop() {
 			return ctx.Err()
 		}
+		return nil
 	default:
 		go c.runLoad(f, r.load)
 	}

@@ -287,8 +287,8 @@ func (c *Codec) decode(ctx context.Context, buf []byte, column any) (grown, text
 		}
 		buf, err = c.decoder.Decode(buf, b)
 	}
-	if h, headErr := codec.Inspect(b); err != nil && headErr == nil && h.Dictionary >= codec.MinTrainedID {
-		replaced, fetchErr := c.replaceCopy(ctx, h.Dictionary)
+	if err != nil {
+		replaced, fetchErr := c.replaceCopy(ctx, b)
 		if fetchErr != nil {
 			return buf, nil, fmt.Errorf("payload: %w", fetchErr)
 		}
@@ -326,7 +326,12 @@ func (c *Codec) addDictionary(ctx context.Context, id uint32) error {
 
 // replaceCopy puts the database's dictionary in the place of one that was learnt from a
 // copy, after a frame could not be decoded with that; false if there is none.
-func (c *Codec) replaceCopy(ctx context.Context, id uint32) (replaced bool, err error) {
+func (c *Codec) replaceCopy(ctx context.Context, frame []byte) (replaced bool, err error) {
+	h, headErr := codec.Inspect(frame)
+	if headErr != nil || c.folder == nil {
+		return false, nil
+	}
+	id := h.Dictionary
 	select {
 	case c.fetching <- struct{}{}:
 	case <-ctx.Done():

@@ -253,21 +253,22 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 	}
 	baton, keep := e.streams.begin(time.Now())
 	answer, err := e.pipe(ctx, l, baton, keep, c)
-	if h := refusalIn(err); h != nil && baton != "" && h.StreamGone() {
+	unusable := false
+	switch h := refusalIn(err); {
+	case baton == "":
+	case h != nil && h.StreamGone():
 		// Nothing was executed. The server has most likely restarted and knows none of
 		// the other streams either.
 		dropped := e.streams.dropAll()
 		e.log.DebugContext(ctx, "server has forgotten the streams", "streams", dropped)
-		baton = ""
-		if l, err = e.acquire(ctx); err != nil {
-			return nil, err
-		}
-		answer, err = e.pipe(ctx, l, baton, keep, c)
-	}
-	if err == nil && baton != "" && met(answer.Results, engine.KindNoTable) {
+		unusable = true
+	case err == nil && met(answer.Results, engine.KindNoTable):
 		// On a kept stream sqld may find no table, once, after the schema was changed on
 		// another one. A transaction with a statement that failed has stored nothing.
 		e.streams.end(time.Now(), answer.Baton, false)
+		unusable = true
+	}
+	if unusable {
 		baton = ""
 		if l, err = e.acquire(ctx); err != nil {
 			return nil, err
