@@ -14,8 +14,8 @@ import (
 	"github.com/episodic-memory/episodic/internal/codec"
 )
 
-// keepFor is how long a copy is used: what was deleted on another machine is then
-// gone here too.
+// keepFor is how long a copy is used, so that programs which only read do not read for
+// ever with a dictionary that was deleted.
 const keepFor = 7 * 24 * time.Hour
 
 // folder keeps copies of the dictionaries of one database between programs, so that
