@@ -66,6 +66,9 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
+	if server, ok := e.(*remote.Engine); ok {
+		server.TakeTurns()
+	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
 	s.scope = scope
 	s.openCache(opts.Cache)
@@ -96,9 +99,9 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, LockDir: opts.LockDir})
 	}
-	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, Logger: opts.Logger})
+	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, LockDir: opts.LockDir, Logger: opts.Logger})
 }
 
 // Warm opens Pool.MinConns connections to the server ahead of the first call that

@@ -74,6 +74,7 @@ var leftOut = []string{"pool_open", "pool_closed_total", "pool_utilisation", "po
 var renamed = map[string]string{
 	"compression_episodes_time_seconds": "compression_episodes_seconds_total",
 	"compression_patterns_time_seconds": "compression_patterns_seconds_total",
+	"turns_waited_seconds":              "turns_waited_seconds_total",
 	"pool_idle":                         `pool_connections{state="idle"}`,
 	"pool_in_use":                       `pool_connections{state="in_use"}`,
 	"pool_pinging":                      `pool_connections{state="pinging"}`,
@@ -136,6 +137,8 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 			}
 		case uint32:
 			set("", "", float64(f))
+		case episodic.Turns:
+			wanted(t, reflect.ValueOf(f), "turns_", want)
 		case episodic.CompressionStats:
 			wanted(t, reflect.ValueOf(f), "compression_", want)
 		case episodic.PayloadStats:
