@@ -19,7 +19,7 @@ type LiveStore struct {
 	// PID is the process's number as it knows itself; in a container that is another
 	// one than outside.
 	PID     int       `json:"pid"`
-	Program string    `json:"program,omitempty"` // its file name
+	Program string    `json:"program,omitempty"` // its file name; empty if the system does not tell
 	Target  string    `json:"target,omitempty"`  // the path, or the URL without token
 	Opened  time.Time `json:"opened,omitzero"`
 	Stats   *Stats    `json:"stats,omitempty"`
@@ -55,6 +55,7 @@ func (t target) absolute() string {
 // stored is told. An empty dir means episodic-UID in os.TempDir, or on Windows
 // episodic/live in os.UserCacheDir. A folder that is not there is made; one that other
 // users can enter is refused. Publishing again is harmless, and does not change the folder.
+// A narrowed Store publishes the statistics of the one that it was made of.
 // Errors: ErrClosed, and those of the file system.
 func (s *Store) PublishStats(dir string) error {
 	if s == nil || s.engine == nil {
@@ -82,7 +83,10 @@ func (s *Store) PublishStats(dir string) error {
 }
 
 func (p *publisher) document(stats Stats) []byte {
-	l := LiveStore{PID: os.Getpid(), Program: filepath.Base(os.Args[0]), Target: p.target, Opened: p.opened, Stats: &stats}
+	l := LiveStore{PID: os.Getpid(), Target: p.target, Opened: p.opened, Stats: &stats}
+	if program, err := os.Executable(); err == nil {
+		l.Program = filepath.Base(program)
+	}
 	text, err := json.Marshal(l)
 	if err != nil { // a float that is no number
 		text, _ = json.Marshal(LiveStore{PID: l.PID, Error: err.Error()})

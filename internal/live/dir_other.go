@@ -10,8 +10,9 @@ import (
 	"syscall"
 )
 
-// defaultDir is in the user's profile, which other users of Windows cannot enter.
-func defaultDir() (string, error) {
+// Dir returns the folder to use if none is chosen. It is in the user's profile, which
+// other users of Windows cannot enter.
+func Dir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return "", err

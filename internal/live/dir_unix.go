@@ -11,9 +11,10 @@ import (
 	"syscall"
 )
 
-// defaultDir is in the folder for temporary files and not in XDG_RUNTIME_DIR: that is
-// unknown to services and to sudo, and goes when the user logs out.
-func defaultDir() (string, error) {
+// Dir returns the folder to use if none is chosen. It is in the folder for temporary
+// files and not in XDG_RUNTIME_DIR, which services and sudo do not know, and which goes
+// when the user logs out.
+func Dir() (string, error) {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("episodic-%d", os.Geteuid())), nil
 }
 

@@ -37,9 +37,6 @@ const (
 // folder are left alone.
 var socketName = regexp.MustCompile(`^episodic-([0-9]{1,10})-[0-9a-f]{8}\.sock$`)
 
-// Dir returns the folder to use if none is chosen.
-func Dir() (string, error) { return defaultDir() }
-
 // Server gives a document to whoever connects to its socket. Close ends it.
 type Server struct {
 	listener *net.UnixListener
