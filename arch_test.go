@@ -26,7 +26,7 @@ type room struct {
 // rooms is the import table of docs/design.md.
 var rooms = map[string]room{
 	".": {
-		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/payload", "internal/feed", "internal/cache", "internal/schema"},
+		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/payload", "internal/feed", "internal/cache", "internal/live", "internal/schema", "internal/userdir"},
 		others: []string{"github.com/google/uuid", "golang.org/x/text"},
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
@@ -76,8 +76,16 @@ var rooms = map[string]room{
 		why:  "the feed tells which items have changed, not what they are",
 	},
 	"internal/turn": {
+		ours:   []string{"internal/userdir"},
 		others: []string{"github.com/gofrs/flock"},
 		why:    "whose turn it is can be tried without a database: files, clocks and numbers are all it knows",
+	},
+	"internal/live": {
+		ours: []string{"internal/userdir"},
+		why:  "what a process shows is bytes: the room knows neither Stores nor statistics",
+	},
+	"internal/userdir": {
+		why: "what may be in the folder is for others to know",
 	},
 	"internal/payload": {
 		ours: []string{"internal/engine", "internal/codec"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/cache"
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -28,6 +29,8 @@ type Store struct {
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
 	tracer   Tracer                      // nil: none
+
+	publisher *publisher
 
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
@@ -70,6 +73,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		server.TakeTurns()
 	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
+	s.publisher.target = t.absolute()
 	s.scope = scope
 	s.openCache(opts.Cache)
 	return s, nil
@@ -82,6 +86,7 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Folder = dictionaryDir
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
+	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()
 	return s
 }
@@ -127,6 +132,7 @@ func (s *Store) Close() error {
 	if s == nil || s.engine == nil || s.borrowed {
 		return nil
 	}
+	s.publisher.close()
 	s.hub.Close(ErrClosed)
 	s.payloads.Close()
 	if s.cache != nil {

@@ -3,8 +3,10 @@ package prom
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -359,6 +361,35 @@ func TestLabelsDistinguishStores(t *testing.T) {
 	for _, name := range []string{"state", "reason", "protocol", "__mine"} {
 		if err := prometheus.NewRegistry().Register(NewCollector(stores["server"], prometheus.Labels{name: "x"})); err == nil {
 			t.Errorf("the label %q was allowed", name)
+		}
+	}
+}
+
+// What an operator is told about must be all there is, and exist.
+func TestOperationsPageHasEveryMetric(t *testing.T) {
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables, _ := strings.Cut(string(page), "\n## Metrics\n")
+	tables, queries, _ := strings.Cut(tables, "\n## Queries")
+	exported := map[string]bool{}
+	for _, f := range families(episodic.Stats{Server: &episodic.ServerStats{}, Cache: &episodic.CacheStats{}}) {
+		exported[f.name] = true
+		if !strings.Contains(tables, "`"+f.name+"`") {
+			t.Errorf("docs/operations.md says nothing of %s", f.name)
+		}
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`[^|]*"+`) \|`).FindAllStringSubmatch(tables, -1) {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !exported[name[1]] {
+				t.Errorf("docs/operations.md explains %s, which is not exported", name[1])
+			}
+		}
+	}
+	for _, name := range regexp.MustCompile(`episodic_(\w+?)(_bucket)?\b`).FindAllStringSubmatch(queries, -1) {
+		if !exported[name[1]] {
+			t.Errorf("docs/operations.md queries %s, which is not exported", name[0])
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/episodic-memory/episodic/internal/userdir"
 )
 
 const (
@@ -62,12 +64,12 @@ func (l *Lock) Stats() Stats {
 }
 
 // NewLock returns the lock for a database, which a text identifies, with files in the
-// folder dir, or in Dir if that is empty. It creates the folder; files are created when
+// folder dir, or in that of this user's programs if it is empty. It creates the folder; files are created when
 // they are needed.
 func NewLock(dir, database string) *Lock {
 	l := &Lock{Rested: true}
 	if dir == "" {
-		dir, l.unusable = Dir()
+		dir, l.unusable = userdir.Make()
 	} else {
 		l.unusable = os.MkdirAll(dir, 0o700)
 	}

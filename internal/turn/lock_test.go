@@ -237,21 +237,3 @@ func TestFlag(t *testing.T) {
 		t.Error("flagged after Unflag")
 	}
 }
-
-func TestDirIsPrivate(t *testing.T) {
-	temp := t.TempDir()
-	t.Setenv("TMPDIR", temp)
-	dir, err := Dir()
-	if err != nil || filepath.Dir(dir) != temp {
-		t.Fatalf("dir %q, %v", dir, err)
-	}
-	if again, err := Dir(); again != dir || err != nil {
-		t.Errorf("dir %q, %v", again, err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Dir(); err == nil || !strings.Contains(err.Error(), dir) {
-		t.Errorf("a folder that others can read: %v", err)
-	}
-}

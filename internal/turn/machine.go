@@ -14,23 +14,6 @@ import (
 	"strings"
 )
 
-// Dir returns the folder for lock files in want of another, and creates it: one of this
-// user in the folder for temporary files.
-func Dir() (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("episodic-%d", os.Getuid()))
-	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
-		return "", err
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return "", err
-	}
-	if !info.IsDir() || !private(info) {
-		return "", fmt.Errorf("%s is not a folder of this user alone; delete it", dir)
-	}
-	return dir, nil
-}
-
 // Machine returns the number by which a server knows this machine: the same for all
 // processes that have the folder, greater than 0. It is in a file, which is created if
 // there is none. An error says why there is no such number; that returned with it is one
