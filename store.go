@@ -70,7 +70,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
 	if server, ok := e.(*remote.Engine); ok {
-		server.TakeTurns()
+		server.Migrated()
 	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
 	s.publisher.target = t.absolute()

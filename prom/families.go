@@ -38,7 +38,22 @@ func families(s episodic.Stats) []family {
 		one("streams_closed_total", "Streams closed by the store.", s.Server.StreamsClosed),
 		one("streams_lost_total", "Streams ended by the server or the network.", s.Server.StreamsLost),
 	)
+	if len(s.Server.Servers) > 0 {
+		all = append(all, endpointFamilies(s.Server.Servers)...)
+	}
 	return append(all, poolFamilies(&s.Server.Pool)...)
+}
+
+func endpointFamilies(servers []episodic.EndpointStats) []family {
+	reads, failures, down := map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
+	for _, s := range servers {
+		reads[s.Address], failures[s.Address], down[s.Address] = s.Reads, s.Failures, uint64(oneIf(s.Down))
+	}
+	return []family{
+		by("server_reads_total", "Reads that a server answered.", "address", reads),
+		by("server_read_failures_total", "Reads that a server did not answer, and that were asked for at another.", "address", failures),
+		by("server_down", "Whether the last read that a server was asked for failed.", "address", down),
+	}
 }
 
 func cacheFamilies(c *episodic.CacheStats) []family {

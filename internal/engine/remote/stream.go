@@ -52,8 +52,8 @@ type streams struct {
 	toClose  []string     // not to be used any more
 	ended    time.Time    // when the last exchange ended
 	streak   int
-	armed    bool // closeIdleStreams has its timer set
-	off      bool // the server wants its streams to be continued elsewhere
+	armed    bool      // closeIdleStreams has its timer set
+	off      bool      // the server wants its streams to be continued elsewhere
 	strays   int       // that followed one another; see maxStrays
 	strayed  time.Time // when the last of them did
 	reuses   uint64    // reused at that time
