@@ -135,6 +135,9 @@ func (s *Server) Kill() {
 	<-s.exited
 }
 
+// Signal sends the server's process a signal, such as one that stops it for a while.
+func (s *Server) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) }
+
 // Restart starts a killed server on the same port and folder and waits until it
 // answers.
 func (s *Server) Restart() error {
