@@ -526,21 +526,17 @@ func (w *writing) written() []*written {
 // compare looks at an episode that is stored.
 func (o *crowdResult) compare(w *written, e *episodic.Episode) {
 	most := w.steps
-	if w.unknown && w.started {
+	if w.started && w.unknown {
 		most++
 	}
-	switch {
-	case !w.started && !w.unknown, len(e.Steps) > most:
-		o.doubled++ // it was told that nothing was stored
-	case len(e.Steps) < w.steps:
-		o.lost += w.steps - len(e.Steps)
-	}
+	ordered := true
 	for i, s := range e.Steps {
-		if !agent.IsStep(s, i) {
-			o.doubled++
-			break
-		}
+		ordered = ordered && agent.IsStep(s, i)
 	}
+	if len(e.Steps) > most || !ordered || !w.started && !w.unknown {
+		o.doubled++
+	}
+	o.lost += max(0, w.steps-len(e.Steps))
 	if w.unknown && (!w.started || len(e.Steps) > w.steps) {
 		o.unknownStored++
 	}

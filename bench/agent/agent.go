@@ -71,12 +71,20 @@ type Event struct {
 	Requests uint64 `json:",omitempty"`
 }
 
-// parameters are those of a step. They tell it from all others of its episode.
-func parameters(step int) episodic.JSON { return episodic.JSON(fmt.Sprintf(`{"step":%d}`, step)) }
+// NewStep is a step of about 300 bytes: of a writer and its episode, with its number in
+// that, from 0.
+func NewStep(of, episode, number int) episodic.Step {
+	return episodic.Step{
+		Tool: "run_tests", Parameters: parameters(number),
+		Result: &episodic.Result{Kind: episodic.ResultOutput, Text: strings.Repeat(fmt.Sprintf("ok package %d.%d.%d 0.31s; ", of, episode, number), 12)},
+	}
+}
 
-// IsStep reports whether s is the step of this number, from 0, that a writer has
-// appended.
+// IsStep reports whether s is a step of this number.
 func IsStep(s episodic.Step, number int) bool { return s.Parameters == parameters(number) }
+
+// parameters tell a step from all others of its episode.
+func parameters(number int) episodic.JSON { return episodic.JSON(fmt.Sprintf(`{"step":%d}`, number)) }
 
 // Run does the task on the input and tells on the output.
 func Run(ctx context.Context, input io.Reader, output io.Writer) error {
@@ -159,10 +167,7 @@ func (w *work) write(ctx context.Context, caller int, end time.Time) {
 			if !time.Now().Before(end) {
 				break
 			}
-			step := episodic.Step{
-				Tool: "run_tests", Parameters: parameters(i),
-				Result: &episodic.Result{Kind: episodic.ResultOutput, Text: strings.Repeat(fmt.Sprintf("ok package %d.%d.%d 0.31s; ", w.Number, n, i), 12)},
-			}
+			step := NewStep(w.Number, n, i)
 			if !w.call(ctx, Event{Kind: Appended, Episode: e.ID, Step: i}, func(ctx context.Context) error {
 				_, err := w.store.AppendSteps(ctx, e.ID, step)
 				return err
