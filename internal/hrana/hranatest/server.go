@@ -1,7 +1,7 @@
 // Package hranatest is for tests and benchmarks only: a real libSQL server as a
 // child process ([Start], [Run]), which can be killed and restarted and have
-// replicas ([StartReplica]), and a [Proxy] in front of it that makes faults to
-// order.
+// replicas ([StartReplica]), a [Proxy] and a [Link] in front of it that make faults
+// to order, and a real nginx ([StartNginx]).
 package hranatest
 
 import (
