@@ -46,6 +46,10 @@ func WithArgs(args ...string) Option {
 // [StartReplica].
 func WithReplication() Option { return func(s *Server) { s.replicated = true } }
 
+// WithPrimary makes the server a replica of primary, which was started
+// WithReplication; see [StartReplica].
+func WithPrimary(primary *Server) Option { return func(s *Server) { s.primary = primary } }
+
 // Server is a running libSQL server on the loopback interface.
 type Server struct {
 	program string
@@ -89,7 +93,7 @@ func StartReplica(t testing.TB, primary *Server, opts ...Option) *Server {
 	if !primary.replicated {
 		t.Fatal("primary was not started WithReplication")
 	}
-	return Start(t, append([]Option{func(s *Server) { s.primary = primary }}, opts...)...)
+	return Start(t, append([]Option{WithPrimary(primary)}, opts...)...)
 }
 
 // Run runs a server whose database is in dir, an existing folder. The caller
