@@ -42,7 +42,7 @@ func writers(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// crowds runs those whose names match, and prints their table. With -full each is run as
+// crowds runs those whose names match, and prints their table. With -full each runs as
 // often as -rounds says.
 func (b *bench) crowds(ctx context.Context, window time.Duration, list ...*crowd) ([]*crowdResult, error) {
 	rounds := 1
@@ -91,7 +91,7 @@ func (b *bench) outcomes(all []*crowdResult) {
 		after := ms(o.after)
 		switch {
 		case o.onFile:
-			after = "-"
+			after = "-" // there is no server
 		case o.stuck:
 			after = "**STUCK**"
 		}
@@ -160,8 +160,8 @@ func (b *bench) judgeRate(what string, all []*crowdResult, want float64) {
 	b.judge(rate >= want, fmt.Sprintf("%s: at least %.0f writes/s", what, want), "%s", digits(rate))
 }
 
-// named returns the outcomes of a crowd.
-func named(all []*crowdResult, name string) (some []*crowdResult) {
+// ofCrowd returns the results of one crowd.
+func ofCrowd(all []*crowdResult, name string) (some []*crowdResult) {
 	for _, o := range all {
 		if o.name == name {
 			some = append(some, o)
@@ -182,7 +182,7 @@ func oneMachine(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.judgeSound("one machine", all, false)
-	if ones, manys := named(all, one), named(all, many); len(ones) > 0 && len(manys) > 0 {
+	if ones, manys := ofCrowd(all, one), ofCrowd(all, many); len(ones) > 0 && len(manys) > 0 {
 		b.judgeFair(many, manys, 300*time.Millisecond, 0.6)
 		ratio := least(manys, (*crowdResult).rate) / least(ones, (*crowdResult).rate)
 		b.judge(ratio >= 0.85, "32 processes write at least 0.85 times as much as one", "%.2f", ratio)
@@ -190,7 +190,7 @@ func oneMachine(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// crowdName names a crowd of machines by what differs between them.
+// named returns the crowd under a name that tells what it is.
 func (c crowd) named() *crowd {
 	c.name = fmt.Sprintf("%d machines of %d", c.machines, c.each)
 	if c.callers > 1 {
@@ -330,7 +330,7 @@ func fileWriters(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	if manys := named(all, many); len(manys) > 0 {
+	if manys := ofCrowd(all, many); len(manys) > 0 {
 		b.judge(worst(manys, (*crowdResult).failures) == 0, many+": no call fails", "%d failed at most", worst(manys, (*crowdResult).failures))
 		longest := worst(manys, (*crowdResult).wait)
 		b.judge(longest < time.Second, many+": longest wait under 1 s", "%s", ms(longest))

@@ -42,10 +42,11 @@ const (
 	burstEpisodes = 5
 	burstRest     = 2 * time.Second
 	callPatience  = 25 * time.Second
-	// probePatience is how long a probe waits for the write lock, and stuckAfter how long
-	// after the load the server must have given it.
+	writersHang   = 2 * time.Second // after the window
+	// probePatience is how long a question for the write lock waits for it, and stuckAfter
+	// for how long it is asked again.
 	probePatience = 7 * time.Second
-	stuckAfter    = 22 * time.Second
+	stuckAfter    = 20 * time.Second
 	writerReaders = 16 // that read back what was written
 )
 
@@ -125,7 +126,7 @@ func (c *crowd) run(ctx context.Context, b *bench, window time.Duration) (_ *cro
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends a probe that nobody waits for
+	defer cancel() // ends what nobody waits for
 	r := &crowdRun{crowd: c, window: window, dir: dir}
 	defer func() { err = errors.Join(err, r.end()) }()
 	if err := r.prepare(ctx); err != nil {
@@ -154,18 +155,26 @@ func (c *crowd) run(ctx context.Context, b *bench, window time.Duration) (_ *cro
 	if err := rest(ctx, time.Until(begin.Add(window))); err != nil {
 		return nil, err
 	}
-	probed := make(chan time.Duration, 1) // negative: stuck
-	go func() { probed <- r.probe(ctx) }()
-	if err := r.wait(ctx); err != nil {
+	// A probe is one more that waits for the lock. So it comes when the writers have
+	// ended, unless they hang.
+	ended := make(chan error, 1)
+	go func() { ended <- r.wait(ctx) }()
+	select {
+	case err := <-ended:
+		ended <- err
+	case <-time.After(writersHang):
+	}
+	o.stuck = !r.probe(ctx)
+	o.after = time.Since(begin.Add(window))
+	if err := <-ended; err != nil {
 		return nil, err
 	}
-	o.after = <-probed
-	if o.stuck = o.after < 0; !o.stuck && r.server != nil {
+	if !o.stuck && r.server != nil {
 		// A server that loses its lock may give it once more before.
 		if err := rest(ctx, min(window, time.Second)); err != nil {
 			return nil, err
 		}
-		o.stuck = r.probe(ctx) < 0
+		o.stuck = !r.probe(ctx)
 	}
 	o.count(r, begin)
 	if o.stuck { // what it has stored can still be looked at
@@ -337,20 +346,19 @@ func (r *crowdRun) end() error {
 	return os.RemoveAll(r.dir)
 }
 
-// probe returns after how long the server gave its write lock to somebody; less than 0
-// if it gave it to nobody. A file gives it at once, because nothing else has it.
-func (r *crowdRun) probe(ctx context.Context) time.Duration {
+// probe reports whether the server gives its write lock to somebody who asks long
+// enough. A file gives it at once, because nothing else has it.
+func (r *crowdRun) probe(ctx context.Context) bool {
 	if r.server == nil {
-		return 0
+		return true
 	}
-	begin := time.Now()
-	for ctx.Err() == nil && time.Since(begin) < stuckAfter {
+	for begin := time.Now(); ctx.Err() == nil && time.Since(begin) < stuckAfter; {
 		if givesLock(ctx, r.server.URL()) {
-			return time.Since(begin)
+			return true
 		}
 		_ = rest(ctx, 200*time.Millisecond) // its end is the loop's
 	}
-	return -1
+	return false
 }
 
 // givesLock asks for the write lock, by nothing but HTTP.
