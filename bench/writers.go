@@ -172,10 +172,9 @@ func ofCrowd(all []*crowdResult, name string) (some []*crowdResult) {
 
 func oneMachine(ctx context.Context, b *bench) error {
 	const one, many = "1 machine of 1", "1 machine of 32"
-	list := []*crowd{{name: one, machines: 1, each: 1}, {name: "1 machine of 8", machines: 1, each: 8}, {name: many, machines: 1, each: 32}}
+	list := []*crowd{crowd{machines: 1, each: 1}.named(), crowd{machines: 1, each: 8}.named(), crowd{machines: 1, each: 32}.named()}
 	if b.writers.full {
-		list = append(list, &crowd{name: "1 machine of 8, 8 callers each", machines: 1, each: 8, callers: 8},
-			&crowd{name: "1 machine of 32, at 20 ms", machines: 1, each: 32, rtt: farRTT})
+		list = append(list, crowd{machines: 1, each: 8, callers: 8}.named(), crowd{machines: 1, each: 32, rtt: farRTT}.named())
 	}
 	all, err := b.crowds(ctx, b.duration, list...)
 	if err != nil || len(all) == 0 {
@@ -193,6 +192,9 @@ func oneMachine(ctx context.Context, b *bench) error {
 // named returns the crowd under a name that tells what it is.
 func (c crowd) named() *crowd {
 	c.name = fmt.Sprintf("%d machines of %d", c.machines, c.each)
+	if c.machines == 1 {
+		c.name = fmt.Sprintf("1 machine of %d", c.each)
+	}
 	if c.callers > 1 {
 		c.name += fmt.Sprintf(", %d callers each", c.callers)
 	}

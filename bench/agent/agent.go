@@ -153,7 +153,7 @@ func (w *work) tell(e Event) error {
 func (w *work) write(ctx context.Context, caller int, end time.Time) {
 	for n := 0; time.Now().Before(end) && ctx.Err() == nil; n++ {
 		if w.Burst > 0 && n > 0 && n%w.Burst == 0 {
-			time.Sleep(w.Rest)
+			pause(w.Rest, end)
 		}
 		e := &episodic.Episode{
 			ID:          episodic.NewID(),
@@ -163,7 +163,7 @@ func (w *work) write(ctx context.Context, caller int, end time.Time) {
 			continue
 		}
 		for i := range StepsEach {
-			time.Sleep(w.Pause)
+			pause(w.Pause, end)
 			if !time.Now().Before(end) {
 				break
 			}
@@ -175,9 +175,11 @@ func (w *work) write(ctx context.Context, caller int, end time.Time) {
 				break
 			}
 		}
-		time.Sleep(w.Pause)
+		pause(w.Pause, end)
 	}
 }
+
+func pause(d time.Duration, end time.Time) { time.Sleep(min(d, time.Until(end))) }
 
 // start calls the method under the name that this commit has for it.
 func (w *work) start(ctx context.Context, e *episodic.Episode) error {
