@@ -123,15 +123,46 @@ func TestNginxThatWantsACertificate(t *testing.T) {
 	if n := count(t, known, "SELECT count(*) FROM t"); n != 1 {
 		t.Errorf("%d rows, want 1", n)
 	}
-	for name, e := range map[string]*Engine{"none": with(tls.Certificate{}), "a stranger's": with(hranatest.NewAuthority(t).Certificate(t))} {
-		t.Run(name, func(t *testing.T) {
+	for title, e := range map[string]*Engine{
+		"No required SSL certificate was sent": with(tls.Certificate{}),
+		"The SSL certificate error":            with(hranatest.NewAuthority(t).Certificate(t)),
+	} {
+		t.Run(title, func(t *testing.T) {
 			_, err := e.Query(t.Context(), stmt("SELECT 1"))
-			wantError(t, err, engine.KindOther, -1, "400")
+			wantError(t, err, engine.KindOther, -1, title)
 			_, err = e.Batch(t.Context(), insert(2))
-			wantError(t, err, engine.KindOther, -1, "400")
+			wantError(t, err, engine.KindOther, -1, title)
 		})
 	}
 	if n := count(t, known, "SELECT count(*) FROM t"); n != 1 {
 		t.Errorf("%d rows, want 1", n)
+	}
+}
+
+// nginx takes bodies of 1 MB unless told otherwise. Each of the writes is smaller than
+// that, and a group of them is not.
+func TestNginxThatLimitsBodies(t *testing.T) {
+	t.Parallel()
+	const writers, size = 16, 131_000 // eight of them just fit in a group, and not in a body
+	r := behindNginx(t, "")
+	must(t, r.Engine, stmt("CREATE TABLE t(k INTEGER PRIMARY KEY, text)"))
+	text := strings.Repeat("x", size)
+	for round := range 3 {
+		for i, err := range callAll(writers, writers, func(i int) error {
+			_, err := r.Repeatable(t.Context(), stmt("INSERT OR IGNORE INTO t VALUES(?, ?)", int64(round*writers+i), text))
+			return err
+		}) {
+			if err != nil {
+				t.Errorf("write %d of round %d: %v", i, round, err)
+			}
+		}
+	}
+	if n := count(t, r.Engine, "SELECT count(*) FROM t WHERE length(text) = ?", int64(size)); n != 3*writers {
+		t.Errorf("%d rows, want %d", n, 3*writers)
+	}
+	_, err := r.Batch(t.Context(), stmt("INSERT INTO t VALUES(?, ?)", int64(-1), strings.Repeat("x", 2<<20)))
+	wantError(t, err, engine.KindTooLarge, -1, "413")
+	if n := count(t, r.Engine, "SELECT count(*) FROM t"); n != 3*writers {
+		t.Errorf("%d rows, want %d", n, 3*writers)
 	}
 }
