@@ -166,3 +166,31 @@ func TestNginxThatLimitsBodies(t *testing.T) {
 		t.Errorf("%d rows, want %d", n, 3*writers)
 	}
 }
+
+// A balancer passes each request to another replica, so that none goes on with a
+// stream that was opened by the one before.
+func TestNginxOverTwoReplicas(t *testing.T) {
+	t.Parallel()
+	const callers, calls, fewest = 4, 480, 20
+	primary := hranatest.Start(t, hranatest.WithReplication())
+	e := openURL(t, hranatest.StartNginx(t, "", hranatest.StartReplica(t, primary), hranatest.StartReplica(t, primary)))
+	must(t, e, stmt("CREATE TABLE t(k INTEGER PRIMARY KEY)"))
+	for i, err := range callAll(calls, callers, func(i int) error {
+		if i%4 == 0 {
+			_, err := e.Repeatable(t.Context(), stmt("INSERT OR IGNORE INTO t VALUES(?)", int64(i)))
+			return err
+		}
+		_, err := e.Query(t.Context(), stmt("SELECT count(*) FROM t"))
+		return err
+	}) {
+		if err != nil {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	if n := count(t, e, "SELECT count(*) FROM t"); n != calls/4 {
+		t.Errorf("%d rows, want %d", n, calls/4)
+	}
+	if s := e.ServerStats(); s.StreamsLost > fewest {
+		t.Errorf("%d streams were lost in %d calls", s.StreamsLost, calls)
+	}
+}
