@@ -46,6 +46,7 @@ var scenarios = []scenario{
 	{"wire", wireClaim, true, wire},
 	{"rivals", rivalsClaim, true, rivals},
 	{"writers", writersClaim, true, writers},
+	{"replicas", replicasClaim, true, replicas},
 }
 
 // bench is what the scenarios share.
