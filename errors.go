@@ -36,6 +36,11 @@ var (
 	ErrSchema = errors.New("unsuitable database")
 	// ErrUnknownDatabase: the server has no such database.
 	ErrUnknownDatabase = errors.New("unknown database")
+	// ErrReplaced: the database has lost its tables while the Store was open: it was
+	// emptied, or another one has taken its place. What it held cannot be reached any
+	// more. Restore the database, or close the Store and open it anew, which makes a new
+	// memory where there is none (unless Options.MustExist is set).
+	ErrReplaced = errors.New("database was emptied or replaced behind the open store")
 	// ErrReadOnly: the database cannot be written: its file, folder or token allows
 	// only reading.
 	ErrReadOnly = errors.New("read-only database")
@@ -101,6 +106,8 @@ func failed(err error, format string, args ...any) error {
 			return ErrCorrupt
 		case engine.KindNotFound:
 			return ErrUnknownDatabase
+		case engine.KindNoTable:
+			return ErrReplaced
 		case engine.KindReadOnly:
 			return ErrReadOnly
 		case engine.KindFull:

@@ -29,6 +29,10 @@ type Store struct {
 	vectors  VectorFormat                // of those written
 	tracer   Tracer                      // nil: none
 
+	// failedOpen are failures before the Store was open: Open reads tables that a new
+	// database lacks.
+	failedOpen engine.Failures
+
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
 }
@@ -78,7 +82,7 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	server, _ := e.(*remote.Engine)
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Folder = dictionaryDir
-	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer, failedOpen: e.Stats().Failures}
 	s.hub = s.newHub()
 	return s
 }

@@ -9,6 +9,7 @@ func families(s episodic.Stats) []family {
 		one("writes_total", "Successful calls that wrote to the database.", s.Writes),
 		one("commits_total", "Transactions committed for writes.", s.Commits),
 		one("retries_total", "Transactions and requests retried.", s.Retries),
+		by("failures_total", "Calls to the database that failed by reason.", "reason", s.Failures),
 		one("compression_trainings_total", "Trainings of a dictionary that came to an end.", s.Compression.Trainings),
 		one("compression_failures_total", "Looks for a dictionary and trainings in the background that failed.", s.Compression.Failures),
 	}

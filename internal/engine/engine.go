@@ -76,4 +76,6 @@ type Stats struct {
 
 	// Requests counts HTTP requests sent; always 0 for a local file.
 	Requests uint64
+
+	Failures Failures // Query, Batch and Repeatable calls that failed
 }

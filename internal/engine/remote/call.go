@@ -459,8 +459,7 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 	case refusal != nil && !overload || conn.closing:
 		// A server may close the connection after an error answer without announcing
 		// it, which the next request would notice too late.
-		_ = conn.Close() // always nil
-		l.Release(nil)
+		l.Discard()
 	case overload:
 		l.Release(nil) // a new connection would be one more thing to do for it
 	case failed && !transport.Sent && !conn.dead() && conn.InFlight() == 0:
@@ -494,8 +493,7 @@ func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
 	if !conn.closing {
 		return l, nil
 	}
-	_ = conn.Close() // always nil
-	l.Release(nil)
+	l.Discard()
 	return e.acquire(ctx)
 }
 

@@ -68,6 +68,7 @@ type Engine struct {
 	indexWaited atomic.Int64            // how long, in nanoseconds
 
 	queries, batches, commits, retries, breakerRejected atomic.Uint64
+	failures                                            engine.FailureCounter
 	readBytes, writeBytes, upkeepBytes                  traffic
 
 	// drainFailed: Close was called and the server stopped answering, so that later
@@ -144,7 +145,8 @@ func hostPort(base string) string {
 }
 
 // Query implements engine.Engine.
-func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Result, err error) {
+	defer func() { e.failures.Count(ctx, err) }()
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
@@ -192,18 +194,20 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Resu
 
 // Batch implements engine.Engine.
 func (e *Engine) Batch(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
-	if err := check(stmts, nil); err != nil {
-		return nil, err
-	}
-	return e.lane.Do(ctx, stmts, false)
+	return e.write(ctx, stmts, false)
 }
 
 // Repeatable implements engine.Engine.
 func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	return e.write(ctx, stmts, true)
+}
+
+func (e *Engine) write(ctx context.Context, stmts []engine.Stmt, repeatable bool) (_ []engine.Result, err error) {
+	defer func() { e.failures.Count(ctx, err) }()
 	if err := check(stmts, nil); err != nil {
 		return nil, err
 	}
-	return e.lane.Do(ctx, stmts, true)
+	return e.lane.Do(ctx, stmts, repeatable)
 }
 
 // Warm opens the pool's MinConns connections and returns when they are open.
@@ -226,6 +230,7 @@ func (e *Engine) Stats() engine.Stats {
 		Commits:  e.commits.Load(),
 		Retries:  e.retries.Load(),
 		Requests: e.client.Requests(),
+		Failures: e.failures.Load(),
 	}
 }
 
