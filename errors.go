@@ -40,7 +40,7 @@ var (
 	// emptied, or another one has taken its place. What it held cannot be reached any
 	// more. Restore the database, or close the Store and open it anew, which makes a new
 	// memory where there is none (unless Options.MustExist is set).
-	ErrReplaced = errors.New("database was emptied or replaced behind the open store")
+	ErrReplaced = errors.New("database was emptied or replaced behind the open store; restore it, or open it anew")
 	// ErrReadOnly: the database cannot be written: its file, folder or token allows
 	// only reading.
 	ErrReadOnly = errors.New("read-only database")

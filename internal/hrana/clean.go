@@ -2,6 +2,7 @@ package hrana
 
 import (
 	"errors"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -75,10 +76,15 @@ func clean(a *Answer, err error, token string) error {
 	return err
 }
 
-// clean cleans the texts of e, which may be nil.
+// clean cleans the texts of e, which may be nil, and bounds that of a refusal: not
+// before, because of a token that is cut in two half would be left.
 func (e *Error) clean(token string) {
-	if e != nil {
-		e.Code, e.Message, e.Location = Clean(e.Code, token), Clean(e.Message, token), Clean(e.Location, token)
+	if e == nil {
+		return
+	}
+	e.Code, e.Message, e.Location = Clean(e.Code, token), Clean(e.Message, token), Clean(e.Location, token)
+	if e.Status != http.StatusOK && len(e.Message) > maxRefusalText {
+		e.Message = strings.ToValidUTF8(e.Message[:maxRefusalText], "") + "..."
 	}
 }
 

@@ -389,9 +389,6 @@ func (r *reply) refusal() *Error {
 	}
 	e.Foreign = e.Foreign && !e.StreamGone()
 	e.Message = cmp.Or(e.Message, http.StatusText(r.status))
-	if len(e.Message) > maxRefusalText {
-		e.Message = strings.ToValidUTF8(e.Message[:maxRefusalText], "") + "..."
-	}
 	return e
 }
 

@@ -314,7 +314,11 @@ func (p *Pool[C]) release(h *handle[C], err error) {
 		if errors.Is(err, ErrNoResponse) {
 			p.staleBefore = max(p.staleBefore, c.since)
 		}
-		p.destroy(c, ClosedBroken)
+		why := ClosedBroken
+		if errors.Is(err, context.Canceled) {
+			why = ClosedAbandoned
+		}
+		p.destroy(c, why)
 		if !errors.Is(err, context.Canceled) && err != ErrNoResponse { // those are the caller's doing
 			if c.wasIdle {
 				p.count.FirstUseFailures++
