@@ -29,7 +29,8 @@ var (
 	// a repeated Delete ErrNotFound, if the first one was stored. Before repeating
 	// AppendSteps compare the episode's step count, or number the steps yourself.
 	ErrUnknownOutcome = errors.New("outcome unknown")
-	// ErrUnauthorized: the server refused the auth token, or requires one.
+	// ErrUnauthorized: the server refused the auth token, or requires one, or a gateway
+	// before it refused the request; the error says which.
 	ErrUnauthorized = errors.New("not authorized")
 	// ErrSchema: the file is no database, or the database is of a newer version
 	// or another program's.
@@ -46,7 +47,8 @@ var (
 	ErrReadOnly = errors.New("read-only database")
 	// ErrFull: there is no space left for the database.
 	ErrFull = errors.New("disk full")
-	// ErrTooLarge: something exceeds what the database can store or answer at once.
+	// ErrTooLarge: something exceeds what the database can store or answer at once, or
+	// what a gateway before it lets pass.
 	ErrTooLarge = errors.New("too large")
 	// ErrHistoryLost: what changed since a number cannot be told; see Store.Changes.
 	ErrHistoryLost = feed.ErrForgotten
