@@ -71,7 +71,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
-	s.scope = scope
+	s.scope, s.failedOpen = scope, e.Stats().Failures
 	s.openCache(opts.Cache)
 	return s, nil
 }
@@ -82,7 +82,7 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	server, _ := e.(*remote.Engine)
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Folder = dictionaryDir
-	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer, failedOpen: e.Stats().Failures}
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
 	s.hub = s.newHub()
 	return s
 }
