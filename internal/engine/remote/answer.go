@@ -12,11 +12,9 @@ type answerClass struct {
 
 	disposition disposition
 	// final: another attempt would fail too, although the first may have been executed.
-	final bool
-	// down: it counts against the circuit breaker, unless it comes with Retry-After.
-	down bool
-	// overload: the pool closes connections.
-	overload bool
+	final    bool
+	down     bool // it counts against the circuit breaker, unless it comes with Retry-After
+	overload bool // the pool closes connections
 	// apart: requests that were combined are sent in parts, because what was refused
 	// may be their size, or one of them.
 	apart bool
@@ -80,7 +78,7 @@ func classOf(h *hrana.Error) answerClass {
 	if h.BatonUsed() { // by a copy of this very request, which may have been executed
 		a.disposition, a.apart = maybeExecuted, false
 	}
-	if h.Code == "TRANSACTION_BUSY" {
+	if h.Code == "TRANSACTION_BUSY" { // too many at once
 		a.overload = true
 	}
 	if h.RetryAfter > 0 { // whoever says when it can be asked again is there

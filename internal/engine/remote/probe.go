@@ -314,7 +314,7 @@ func (p *prober) firstQuery(ctx context.Context) error {
 		return fmt.Errorf("the server refuses the token: %w", err)
 	case isRefusal && !isLibSQL && !troubled(refusal):
 		return fmt.Errorf("what answers is no libSQL server: %w; check the URL", err)
-	case isRefusal && refusal.Status == http.StatusNotFound:
+	case isRefusal && refusal.Status == http.StatusNotFound && !refusal.Foreign:
 		return fmt.Errorf("no such database on this server: %w", err)
 	case isLost && lost.Sent && ctx.Err() == nil:
 		return fmt.Errorf("no usable answer, perhaps this is no libSQL server: %w", err)
