@@ -41,8 +41,9 @@
 // [InvalidError] names the field), [ErrNotFound], [ErrConflict], [ErrClosed],
 // [ErrUnauthorized], [ErrUnknownDatabase], [ErrSchema], [ErrReadOnly], [ErrFull],
 // [ErrTooLarge], [ErrCorrupt], [ErrReplaced], [ErrHistoryLost], [ErrUnknownOutcome];
-// [Retryable] tells whether the same call may succeed later. A call whose context ends stops
-// waiting at once, with the context's error.
+// [Retryable] tells whether the same call may succeed later. A call whose context ends
+// stops waiting at once, with the context's error. One without a deadline waits up to
+// 30 s for a server that asks for time (Retry-After).
 //
 // # What others write
 //

@@ -2,9 +2,14 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -175,14 +180,14 @@ func TestRetryAfterThatIsTooLate(t *testing.T) {
 	must(t, e, stmt("CREATE TABLE t(k)"))
 	soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	for seconds, ctx := range map[string]context.Context{"11": soon, "31": t.Context()} {
+	for seconds, ctx := range map[string]context.Context{"11": soon, "31": t.Context(), "2147483647": t.Context()} {
 		requests := proxy.Requests("")
 		start := time.Now()
 		proxy.Next(later(http.StatusTooManyRequests, seconds), later(http.StatusTooManyRequests, seconds))
 		_, err := e.Query(ctx, stmt("SELECT 1"))
-		wantError(t, err, engine.KindUnavailable, -1, "HTTP 429: Too Many Requests, to be repeated in "+seconds+"s")
+		wantError(t, err, engine.KindUnavailable, -1, "HTTP 429: Too Many Requests, to be repeated in ")
 		_, err = e.Batch(ctx, insert(1))
-		wantError(t, err, engine.KindUnavailable, -1, "HTTP 429: Too Many Requests, to be repeated in "+seconds+"s")
+		wantError(t, err, engine.KindUnavailable, -1, "HTTP 429: Too Many Requests, to be repeated in ")
 		if n := proxy.Requests("") - requests; n != 2 || time.Since(start) > 5*time.Second {
 			t.Errorf("%d requests in %v", n, time.Since(start))
 		}
@@ -278,6 +283,35 @@ func TestTheTableOfAnswersIsDocumented(t *testing.T) {
 	}
 	if !strings.Contains(string(doc), table) {
 		t.Errorf("docs/operations.md does not hold\n%s", table)
+	}
+}
+
+// A server that wants a client's certificate says so only after its handshake.
+func TestAServerThatWantsACertificate(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.StartTLS()
+	defer server.Close()
+	e := openURL(t, server.URL)
+	e.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+	e.transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
+	_, err := e.Query(t.Context(), stmt("SELECT 1"))
+	wantError(t, err, engine.KindOther, -1, "no secure connection to 127.0.0.1:")
+	wantError(t, err, engine.KindOther, -1, ": tls: certificate required")
+}
+
+// alert is one of TLS, as crypto/tls has it.
+type alert uint8
+
+func (a alert) Error() string { return fmt.Sprintf("alert %d", uint8(a)) }
+
+// A handshake that is refused has executed nothing; other alerts tell less.
+func TestAlertsOfTLS(t *testing.T) {
+	e := &Engine{host: "db:443"}
+	for code, want := range map[alert]engine.Kind{116: engine.KindOther, 48: engine.KindOther, 80: engine.KindUnknownOutcome} {
+		err := &hrana.TransportError{Sent: true, Err: &net.OpError{Op: "remote error", Err: code}}
+		wantError(t, e.writeError(err, nil), want, -1, code.Error())
 	}
 }
 

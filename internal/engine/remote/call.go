@@ -117,10 +117,11 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 		if told > 0 {
 			// Neither an attempt nor a charge on the budget: whoever answers has asked for
 			// it. Not all are to come back at the same moment.
-			pause = told + rand.N(told/10+1)
-			if time.Now().Add(pause).After(cmp.Or(c.patience, begun.Add(maxTold))) {
+			left := time.Until(cmp.Or(c.patience, begun.Add(maxTold)))
+			if told >= left {
 				return results, err
 			}
+			pause = told + rand.N(min(told/10+1, left-told))
 		} else if attempt == maxAttempts || !e.budget.take(time.Now()) {
 			return results, err
 		} else {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"syscall"
 
@@ -102,7 +103,7 @@ func (e *Engine) writeError(err error, group []*engine.Unit) error {
 			return &splitError{unit: -1, large: a.kind == engine.KindTooLarge}
 		}
 	}
-	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent {
+	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && !refusedByTLS(err) {
 		out.Kind = engine.KindUnknownOutcome
 	}
 	return out
@@ -182,9 +183,26 @@ func (e *Engine) proxy() string {
 // isTLSError reports whether err is a failure of TLS, which a retry does not cure.
 func isTLSError(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
-	return certificate || alert || record || errors.Is(err, http.ErrSchemeMismatch)
+	return certificate || record || refusedByTLS(err) || errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// refusedByTLS reports whether the server has refused the client in the handshake. With
+// TLS 1.3 it may say so only after the first request was sent, which it does not execute.
+func refusedByTLS(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" {
+		return false
+	}
+	alert := reflect.ValueOf(op.Err) // crypto/tls does not export its type
+	return alert.Kind() == reflect.Uint8 && refusingAlerts[uint8(alert.Uint())]
+}
+
+// refusingAlerts are the alerts of TLS (RFC 8446) that end a handshake for good.
+var refusingAlerts = map[uint8]bool{
+	40: true, 42: true, 43: true, 44: true, 45: true, 46: true, // handshake failure; the client's certificate
+	48: true, 49: true, 70: true, 71: true, // unknown CA, access denied, version, security
+	112: true, 116: true, // name, certificate required
 }
 
 // cause shortens a network error to what went wrong: callers put the host in front.
