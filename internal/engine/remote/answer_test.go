@@ -194,6 +194,37 @@ func TestRetryAfterThatIsTooLate(t *testing.T) {
 	}
 }
 
+// Nobody waits for a server that asks for time longer than somebody waits for the call.
+func TestNobodyWaitsForALaneThatWaits(t *testing.T) {
+	t.Parallel()
+	e, proxy := open(t, hrana.V3Protobuf)
+	must(t, e, stmt("CREATE TABLE t(k)"))
+	ctx, cancel := context.WithCancel(t.Context())
+	proxy.Next(hranatest.Then(cancel, later(http.StatusTooManyRequests, "20")))
+	_, err := e.Batch(ctx, insert(1))
+	wantError(t, err, engine.KindUnknownOutcome, -1, "gave up waiting")
+	start := time.Now()
+	must(t, e, insert(2))
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("the next write took %v", took)
+	}
+
+	arrived := make(chan struct{})
+	proxy.Next(hranatest.Then(func() { close(arrived) }, later(http.StatusTooManyRequests, "20")))
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		_, err := e.Batch(t.Context(), insert(3))
+		wantError(t, err, engine.KindUnavailable, -1, "HTTP 429")
+	})
+	<-arrived
+	start = time.Now()
+	_ = e.Close() // always nil
+	writer.Wait()
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+}
+
 func TestPausesEnd(t *testing.T) {
 	const long = time.Hour
 	for name, tt := range map[string]struct {
