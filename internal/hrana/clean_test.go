@@ -3,6 +3,7 @@ package hrana
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -60,6 +61,7 @@ func TestNoErrorHoldsTheToken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // else closing resets the connection
 				conn, _, err := http.NewResponseController(w).Hijack()
 				if err == nil {
 					_, _ = conn.Write([]byte(answer)) // an error means that the client is gone
