@@ -41,8 +41,9 @@ type Cache struct {
 	// StaleIfError is how long past PollInterval entries may still be served when
 	// polling fails because the server cannot be reached (a Retryable error or a
 	// timeout), as in RFC 5861. Stats().Cache.StaleServed counts such reads, and
-	// ReadInfo.Stale tells of each. Not negative, default 5 min. Unused for a local
-	// file.
+	// ReadInfo.Stale tells of each. A server that refuses (ErrUnauthorized,
+	// ErrUnknownDatabase, ErrReplaced) ends it: everything is then forgotten, fresh
+	// entries too. Not negative, default 5 min. Unused for a local file.
 	StaleIfError time.Duration
 	// DisableStale serves nothing from the cache while polling fails.
 	DisableStale bool
@@ -54,8 +55,19 @@ type Cache struct {
 func (c *Cache) options() cache.Options {
 	return cache.Options{
 		MaxBytes: c.MaxBytes, BaseTTL: c.BaseTTL, MinTTL: c.MinTTL, MaxTTL: c.MaxTTL,
-		PollInterval: c.PollInterval, StaleIfError: c.StaleIfError, DisableStale: c.DisableStale, Unreachable: Retryable,
+		PollInterval: c.PollInterval, StaleIfError: c.StaleIfError, DisableStale: c.DisableStale,
+		Unreachable: Retryable, Refused: refused,
 	}
+}
+
+// refused reports whether what was read before must not be served any more: the token
+// is void, or the database is gone or empty.
+func refused(err error) bool {
+	switch engine.KindOf(err) {
+	case engine.KindAuth, engine.KindNotFound, engine.KindNoTable:
+		return true
+	}
+	return false
 }
 
 func (c *Cache) validate() error {

@@ -40,9 +40,10 @@
 // Errors are asked with errors.Is: [ErrInvalid] (nothing was sent; the
 // [InvalidError] names the field), [ErrNotFound], [ErrConflict], [ErrClosed],
 // [ErrUnauthorized], [ErrUnknownDatabase], [ErrSchema], [ErrReadOnly], [ErrFull],
-// [ErrTooLarge], [ErrCorrupt], [ErrHistoryLost], [ErrUnknownOutcome]; [Retryable]
-// tells whether the same call may succeed later. A call whose context ends stops
-// waiting at once, with the context's error.
+// [ErrTooLarge], [ErrCorrupt], [ErrReplaced], [ErrHistoryLost], [ErrUnknownOutcome];
+// [Retryable] tells whether the same call may succeed later. A call whose context ends
+// stops waiting at once, with the context's error. One without a deadline waits up to
+// 30 s for a server that asks for time (Retry-After).
 //
 // # What others write
 //

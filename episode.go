@@ -379,7 +379,9 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 		}
 	}
 	s.payloads.Ready(ctx)
-	ahead := s.encodeAhead(episodes, 0)
+	atOnce := addAtOnce
+	next := func(from int) []*Episode { return episodes[from:min(len(episodes), from+atOnce)] }
+	ahead := s.encodeAhead(next(0), 0)
 	defer func() { ahead.wait.Wait() }()
 	for from := 0; from < len(episodes); {
 		var n, to int
@@ -389,13 +391,17 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 				return ahead.unit, ahead.err
 			}
 			// The unit is encoded again, or the one before it was, and became shorter or longer.
-			return s.newAddUnit(episodes[from:])
+			return s.newAddUnit(next(from))
 		}, func(u *addUnit) (err error) {
 			to = from + len(u.rows)
-			ahead = s.encodeAhead(episodes, to)
+			ahead = s.encodeAhead(next(to), to)
 			n, err = s.storeUnit(ctx, u)
 			return err
 		})
+		if unit := to - from; unit > 1 && engine.KindOf(err) == engine.KindTooLarge {
+			atOnce = unit / 2 // a gateway's limit may be less than what a unit takes
+			continue
+		}
 		if added += n; err != nil {
 			return added, failed(err, "add episode %d of %d, those before it are stored", from+1, len(episodes))
 		}
@@ -420,19 +426,18 @@ type aheadUnit struct {
 	err  error
 }
 
-// encodeAhead begins to encode the episodes from one on.
+// encodeAhead begins to encode episodes, the first of which is number from of all.
 func (s *Store) encodeAhead(episodes []*Episode, from int) *aheadUnit {
 	a := &aheadUnit{from: from}
-	if from < len(episodes) {
-		a.wait.Go(func() { a.unit, a.err = s.newAddUnit(episodes[from:]) })
+	if len(episodes) > 0 {
+		a.wait.Go(func() { a.unit, a.err = s.newAddUnit(episodes) })
 	}
 	return a
 }
 
-// newAddUnit encodes the first of the episodes, as many as one unit may hold, on all
-// processors.
+// newAddUnit encodes the first of the episodes, as many as one unit may take in bytes, on
+// all processors.
 func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
-	episodes = episodes[:min(len(episodes), addAtOnce)]
 	rows, errs := make([]*episodeRow, len(episodes)), make([]error, len(episodes))
 	var next, size atomic.Int64
 	var all sync.WaitGroup

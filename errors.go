@@ -29,13 +29,19 @@ var (
 	// a repeated Delete ErrNotFound, if the first one was stored. Before repeating
 	// AppendSteps compare the episode's step count, or number the steps yourself.
 	ErrUnknownOutcome = errors.New("outcome unknown")
-	// ErrUnauthorized: the server refused the auth token, or requires one.
+	// ErrUnauthorized: the server refused the auth token, or requires one, or a gateway
+	// before it refused the request; the error says which.
 	ErrUnauthorized = errors.New("not authorized")
 	// ErrSchema: the file is no database, or the database is of a newer version
 	// or another program's.
 	ErrSchema = errors.New("unsuitable database")
 	// ErrUnknownDatabase: the server has no such database.
 	ErrUnknownDatabase = errors.New("unknown database")
+	// ErrReplaced: the database has lost its tables while the Store was open: it was
+	// emptied, or another one has taken its place. What it held cannot be reached any
+	// more. Restore the database, or close the Store and open it anew, which makes a new
+	// memory where there is none (unless Options.MustExist is set).
+	ErrReplaced = errors.New("database was emptied or replaced behind the open store; restore it, or open it anew")
 	// ErrReadOnly: the database cannot be written: its file, folder or token allows
 	// only reading.
 	ErrReadOnly = errors.New("read-only database")
@@ -45,7 +51,8 @@ var (
 	ErrServerStuck = errors.New("server is stuck")
 	// ErrFull: there is no space left for the database.
 	ErrFull = errors.New("disk full")
-	// ErrTooLarge: something exceeds what the database can store or answer at once.
+	// ErrTooLarge: something exceeds what the database can store or answer at once, or
+	// what a gateway before it lets pass.
 	ErrTooLarge = errors.New("too large")
 	// ErrHistoryLost: what changed since a number cannot be told; see Store.Changes.
 	ErrHistoryLost = feed.ErrForgotten
@@ -105,6 +112,8 @@ func failed(err error, format string, args ...any) error {
 			return ErrCorrupt
 		case engine.KindNotFound:
 			return ErrUnknownDatabase
+		case engine.KindNoTable:
+			return ErrReplaced
 		case engine.KindReadOnly:
 			return ErrReadOnly
 		case engine.KindStuck:

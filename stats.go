@@ -76,6 +76,22 @@ type Stats struct {
 	Requests uint64 `json:"requests"`
 	// Turns are those taken with others who write to the same database.
 	Turns Turns `json:"turns"`
+	// Failures are calls to the database that failed, by reason; it has all reasons:
+	//
+	//	unavailable      the server was not reached, or it or a gateway did not serve the request
+	//	timeout          the caller's deadline passed
+	//	busy             another process was writing for too long
+	//	unknown_outcome  a write that may or may not be stored (ErrUnknownOutcome)
+	//	refused          ErrUnauthorized, ErrUnknownDatabase
+	//	replaced         ErrReplaced
+	//	too_large        ErrTooLarge
+	//	storage          ErrFull, ErrReadOnly, a damaged database
+	//	other            anything else, such as an SQL error
+	//
+	// A call of the Store may make several calls to the database; those in the background
+	// and polls of the cache count as well, while a conflict with what is stored, and what
+	// the caller cancelled, does not.
+	Failures map[string]uint64 `json:"failures"`
 	// Server is what happened on the way to a libSQL server; nil for a local file.
 	Server *ServerStats `json:"server,omitempty"`
 
@@ -126,7 +142,10 @@ func (s *Store) Stats() Stats {
 		return Stats{}
 	}
 	e := s.engine.Stats()
-	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests, Turns: Turns(e.Turns)}
+	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests, Turns: Turns(e.Turns), Failures: map[string]uint64{}}
+	for reason, n := range e.Failures {
+		stats.Failures[engine.FailureReason(reason).String()] = n - s.failedOpen[reason]
+	}
 	if s.server != nil {
 		stats.Server = newServerStats(s.server.ServerStats())
 	}

@@ -32,6 +32,10 @@ type Store struct {
 
 	publisher *publisher
 
+	// failedOpen are failures before the Store was open: Open reads tables that a new
+	// database lacks.
+	failedOpen engine.Failures
+
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
 }
@@ -74,7 +78,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
 	s.publisher.target = t.absolute()
-	s.scope = scope
+	s.scope, s.failedOpen = scope, e.Stats().Failures
 	s.openCache(opts.Cache)
 	return s, nil
 }

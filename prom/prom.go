@@ -7,7 +7,7 @@
 // episodic_compression_ for compression, episodic_cache_ for the cache. Each is a field of [episodic.Stats],
 // [episodic.ServerStats], [episodic.PoolStats], [episodic.CompressionStats] or
 // [episodic.CacheStats], where it is described; times are in seconds. A Store on a
-// local file has reads, writes, commits, retries, compression and the cache.
+// local file has reads, writes, commits, retries, failures, compression and the cache.
 //
 // Events and LastFailure are not exported, nor are fields of PoolStats that Prometheus
 // can compute:

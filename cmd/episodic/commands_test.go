@@ -248,6 +248,7 @@ requests    [1-9]
 bytes       [1-9][0-9.]* k?B? ?(bytes )?sent, [1-9][0-9.]* k?B? ?(bytes )?received
 connections [1-9] opened, [1-9] open
 pings       0
+failures    0
 retries     0
 $`)
 	if human := c.ok("stats"); !want.MatchString(human) {
@@ -256,7 +257,7 @@ $`)
 
 	var out bytes.Buffer
 	a := newApp(system{stdout: &out})
-	a.printServer(episodic.Stats{Requests: 12345, Retries: 6, Server: &episodic.ServerStats{
+	a.printServer(episodic.Stats{Requests: 12345, Retries: 6, Failures: map[string]uint64{"busy": 0, "unavailable": 2, "unknown_outcome": 1}, Server: &episodic.ServerStats{
 		RetryBudgetExhausted: 2, ReadBytes: episodic.Traffic{Sent: 500, Received: 3000}, UpkeepBytes: episodic.Traffic{Sent: 20, Received: 1},
 		Pool: episodic.PoolStats{Opened: 4, Open: 3, PingsSent: 70, PingsFailed: 1},
 	}})
@@ -267,6 +268,7 @@ requests    12345
 bytes       520 bytes sent, 3 kB received
 connections 4 opened, 3 open
 pings       70, 1 failed
+failures    2 unavailable, 1 unknown outcome
 retries     6, 2 not made: retry budget exhausted
 `; got != want {
 		t.Errorf("printed %q, want %q", got, want)

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/episodic-memory/episodic"
 )
@@ -92,7 +95,22 @@ func (a *app) printTraffic(s *episodic.Stats) {
 	a.printf("bytes       %s sent, %s received\n", size(int64(read.Sent+write.Sent+upkeep.Sent)), size(int64(read.Received+write.Received+upkeep.Received)))
 	a.printf("connections %d opened, %d open\n", p.Opened, p.Open)
 	a.printf("pings       %d%s\n", p.PingsSent, also(p.PingsFailed, "failed"))
+	a.printf("failures    %s\n", failures(s.Failures))
 	a.printf("retries     %d%s\n", s.Retries, also(s.Server.RetryBudgetExhausted, "not made: retry budget exhausted"))
+}
+
+// failures is "2 timeout, 1 unavailable", or 0.
+func failures(by map[string]uint64) string {
+	var parts []string
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		if n := by[reason]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, strings.ReplaceAll(reason, "_", " ")))
+		}
+	}
+	if parts == nil {
+		return "0"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // also is ", 2 failed", or empty for 0.

@@ -95,7 +95,8 @@ func (c *Cache[K, V]) apply(b feedRead, f Feed[K]) {
 	raise(&c.feed.polled, int64(b.at))
 }
 
-// forget invalidates everything: another database has taken the place of this one.
+// forget invalidates everything: another database has taken the place of this one, or
+// it may not be read any more. The lock is held.
 func (c *Cache[K, V]) forget() {
 	c.feed.epoch.Add(1)
 	c.feed.polled.Store(int64(never))
@@ -181,8 +182,16 @@ func (c *Cache[K, V]) endPoll(b feedRead, f Feed[K], err error) error {
 		return nil
 	}
 	c.count.PollFailures++
+	c.forgetIfRefused(err)
 	c.pollErr, c.nextPoll = fmt.Errorf("poll the change feed: %w", err), c.clock.now()+pollPause
 	return c.pollErr
+}
+
+// forgetIfRefused is called with the error of a poll or a load, and the lock held.
+func (c *Cache[K, V]) forgetIfRefused(err error) {
+	if c.opts.Refused != nil && c.opts.Refused(err) && !c.closed {
+		c.forget()
+	}
 }
 
 // unreachable reports whether a poll failed because the server cannot be reached.

@@ -470,3 +470,50 @@ func TestStaleOnlyWhileUnreachable(t *testing.T) {
 		}
 	})
 }
+
+// Whoever may not read any more is served nothing, however fresh.
+func TestRefusalEndsEverything(t *testing.T) {
+	for name, refuse := range map[string]func(*testing.T, *testCache) error{
+		"of a poll": func(t *testing.T, c *testCache) error {
+			_, err := c.GetFresh(t.Context(), "a", c.from("a"))
+			return err
+		},
+		"of a load": func(t *testing.T, c *testCache) error { _, err := c.Get(t.Context(), "b"); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w, c := loaded(t, rtt/2, Options{}, "a")
+				w.set(func() { w.err = errRefused })
+				if err := refuse(t, c); err != errRefused {
+					t.Error(err)
+				}
+				expect(t, "entries", c.Stats().Entries, 0)
+				if _, err := c.Get(t.Context(), "a"); err != errRefused {
+					t.Errorf("within PollInterval: %v", err)
+				}
+				w.set(func() { w.err = errDown })
+				if _, err := c.Get(t.Context(), "a"); err != errDown {
+					t.Errorf("while the server is down: %v", err)
+				}
+				w.set(func() { w.err = nil })
+				time.Sleep(pollPause)
+				get(t, c, "a", 1)
+			})
+		})
+	}
+	t.Run("without a feed", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(rtt / 2)
+			w.write("a")
+			c := open(t, w.load, nil, Options{})
+			get(t, c, "a", 1)
+			w.set(func() { w.err = errRefused })
+			if _, err := c.Get(t.Context(), "b"); err != errRefused {
+				t.Error(err)
+			}
+			if _, err := c.Get(t.Context(), "a"); err != errRefused {
+				t.Error(err)
+			}
+		})
+	})
+}

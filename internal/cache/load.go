@@ -12,7 +12,7 @@ type flight[K comparable, V any] struct {
 	writes uint64 // Cache.writes when it began
 	done   chan struct{}
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 
 	waiters  int   // callers
 	outdated bool  // what it loads must not be kept
@@ -38,7 +38,7 @@ func (c flightContext) Value(key any) any {
 // prepare makes a flight that one caller waits for, the one of ctx. Somebody must run
 // it, and then tell c.owned that it is done.
 func (c *Cache[K, V]) prepare(ctx context.Context, key K) *flight[K, V] {
-	own, cancel := context.WithCancel(flightContext{c.ctx, context.WithoutCancel(ctx)})
+	own, cancel := context.WithCancelCause(flightContext{c.ctx, context.WithoutCancel(ctx)})
 	c.owned.Add(1)
 	return &flight[K, V]{key: key, begun: c.begin(), writes: c.writes.Load(), done: make(chan struct{}), ctx: own, cancel: cancel, waiters: 1}
 }
@@ -49,20 +49,20 @@ func (c *Cache[K, V]) wait(ctx context.Context, f *flight[K, V]) error {
 	case <-f.done:
 		return nil
 	case <-ctx.Done():
-		c.leave(f)
+		c.leave(f, ctx.Err())
 		return ctx.Err()
 	}
 }
 
-// leave is for a caller who gives up. The last one cancels f.
-func (c *Cache[K, V]) leave(f *flight[K, V]) {
+// leave is for a caller who gives up because of why. The last one cancels f.
+func (c *Cache[K, V]) leave(f *flight[K, V], why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.waiters--
 	if f.waiters == 0 {
 		c.detach(f)
 		f.outdated = true // another load of the key may overtake it
-		f.cancel()
+		f.cancel(why)
 	}
 }
 
@@ -81,7 +81,7 @@ func (c *Cache[K, V]) land(f *flight[K, V]) {
 		f.err = ErrClosed
 	}
 	c.detach(f)
-	f.cancel()
+	f.cancel(nil)
 	close(f.done)
 }
 
@@ -150,7 +150,7 @@ func (c *Cache[K, V]) runOrWait(ctx context.Context, r read[K, V], f *flight[K, 
 	switch {
 	case joined:
 	case c.opts.LoadInCaller:
-		stop := context.AfterFunc(ctx, func() { c.leave(f) })
+		stop := context.AfterFunc(ctx, func() { c.leave(f, ctx.Err()) })
 		c.runLoad(f, r.load)
 		if !stop() {
 			return ctx.Err()
@@ -182,6 +182,7 @@ func (c *Cache[K, V]) runLoad(f *flight[K, V], load Load[K, V]) {
 		c.count.Cancelled++
 	default:
 		c.count.LoadFailures++
+		c.forgetIfRefused(err)
 	}
 	c.land(f)
 }

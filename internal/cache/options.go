@@ -42,6 +42,10 @@ type Options struct {
 	// be reached, so that StaleIfError applies. A PollTimeout always does. Nil: no
 	// other error does.
 	Unreachable func(error) bool
+	// Refused reports whether the error of a poll or a load means that nothing may be
+	// read any more, or that the database is gone: then everything is forgotten. Nil: no
+	// error does.
+	Refused func(error) bool
 }
 
 const (

@@ -60,7 +60,7 @@ type Stats struct {
 	InvalidatedLocal  uint64 // Invalidate
 	InvalidatedRemote uint64 // the feed showed a change
 	Replaced          uint64 // a newer load
-	Cleared           uint64 // the database was replaced, or Close
+	Cleared           uint64 // the database was replaced or refused, or Close
 
 	// MeanTTL is the average TTL of all entries, removed ones included, with what
 	// reads have added.

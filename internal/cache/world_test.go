@@ -10,7 +10,10 @@ import (
 	"time"
 )
 
-var errDown = errors.New("server is down")
+var (
+	errDown    = errors.New("server is down")
+	errRefused = errors.New("server refuses")
+)
 
 // everything is a key whose value depends on all others.
 const everything = "everything"
@@ -200,6 +203,7 @@ func apply(c *testCache, b feedRead, f Feed[string]) {
 func open(t *testing.T, source func(context.Context, string, int64) (Loaded[string, int64], error), poll Poll[string], opts Options) *testCache {
 	t.Helper()
 	opts.Unreachable = func(err error) bool { return errors.Is(err, errDown) }
+	opts.Refused = func(err error) bool { return errors.Is(err, errRefused) }
 	cache, err := New[string, int64](poll, opts)
 	if err != nil {
 		t.Fatal(err)

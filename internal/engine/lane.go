@@ -37,6 +37,9 @@ type Unit struct {
 	// Values is the caller's context without its end, for a unit that is committed
 	// alone; it may be nil.
 	Values context.Context
+	// Caller is the caller's context, which tells the commit function whether anybody still
+	// waits; it may be nil.
+	Caller context.Context
 
 	Results []Result
 	Err     error
@@ -87,7 +90,7 @@ func (l *Lane) Do(ctx context.Context, stmts []Stmt, repeatable bool) ([]Result,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u := &Unit{Stmts: stmts, Repeatable: repeatable, Values: context.WithoutCancel(ctx), size: Size(stmts), done: make(chan struct{})}
+	u := &Unit{Stmts: stmts, Repeatable: repeatable, Values: context.WithoutCancel(ctx), Caller: ctx, size: Size(stmts), done: make(chan struct{})}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()

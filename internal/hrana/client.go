@@ -8,13 +8,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 )
 
@@ -128,6 +132,8 @@ func (c *Client) Pings() uint64 { return c.pings.Load() }
 //
 // The first pipeline also negotiates the protocol: a server that does not know the
 // path of one has executed nothing, so the next one is tried.
+//
+// No text of an answer or an error holds a credential; see [Clean].
 func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Answer, error) {
 	token := ""
 	if c.token != nil {
@@ -136,6 +142,12 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 			return nil, &TransportError{Err: fmt.Errorf("get token: %w", err)}
 		}
 	}
+	answer, err := c.do(ctx, rt, token, p)
+	return answer, clean(answer, err, token)
+}
+
+func (c *Client) do(ctx context.Context, rt http.RoundTripper, token string, p Pipeline) (*Answer, error) {
+	var refusal *Error
 	for protocol := c.Protocol(); int(protocol) < len(protocols); protocol++ {
 		body, err := encode(protocol, p)
 		if err == nil && len(body) > c.limit {
@@ -154,16 +166,25 @@ func (c *Client) Do(ctx context.Context, rt http.RoundTripper, p Pipeline) (*Ans
 			}
 			answer, err := decode(protocol, r.body, p.Requests)
 			if err != nil {
+				if page := pageTitle(r.body); page != "" { // of a login, or of a gateway
+					err = fmt.Errorf("it is the page %q", page)
+				}
 				return nil, &TransportError{Sent: true, Err: fmt.Errorf("read pipeline answer: %w", err)}
 			}
 			return answer, nil
 		}
-		if e := r.refusal(); e != nil {
-			return nil, e
+		if refusal = r.refusal(); refusal.Status != http.StatusNotFound || !refusal.Foreign {
+			return nil, refusal
 		}
 		c.learn((protocol+1)%Protocol(len(protocols)), false)
 	}
-	return nil, &Error{Status: http.StatusNotFound, Message: "no libSQL server at this URL"}
+	const text = "no libSQL server at this URL"
+	if refusal.Message == http.StatusText(http.StatusNotFound) {
+		refusal.Message = text
+	} else {
+		refusal.Message = text + ": " + refusal.Message
+	}
+	return nil, refusal
 }
 
 // learn records the protocol to try first. One that was answered is final. One that was
@@ -198,7 +219,7 @@ func (c *Client) Ping(ctx context.Context, rt http.RoundTripper) error {
 	req := (&http.Request{Method: http.MethodGet, URL: c.ping, Header: newHeader()}).WithContext(ctx)
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
-		return &TransportError{Sent: sent.Load(), Err: fmt.Errorf("send ping: %w", err)}
+		return clean(nil, &TransportError{Sent: sent.Load(), Err: fmt.Errorf("send ping: %w", err)}, "")
 	}
 	count() // a round tripper may not call the trace
 	defer resp.Body.Close()
@@ -207,7 +228,7 @@ func (c *Client) Ping(ctx context.Context, rt http.RoundTripper) error {
 		return &TransportError{Sent: true, Err: fmt.Errorf("read ping answer: %w", err)}
 	}
 	if resp.StatusCode >= http.StatusInternalServerError {
-		return newReply(resp, body).refusal()
+		return clean(nil, (&reply{c.ping, "/v3", resp.StatusCode, resp.Header, body}).refusal(), "")
 	}
 	return nil
 }
@@ -234,13 +255,11 @@ func newHeader() http.Header { return http.Header{"User-Agent": {"episodic"}} }
 
 // reply is the answer to an HTTP request.
 type reply struct {
-	status      int
-	contentType string
-	body        []byte
-}
-
-func newReply(resp *http.Response, body []byte) *reply {
-	return &reply{resp.StatusCode, resp.Header.Get("Content-Type"), body}
+	url    *url.URL // that was asked
+	path   string   // the end of url that a redirect is told without
+	status int
+	header http.Header
+	body   []byte
 }
 
 // post makes one HTTP exchange. Every error is a *TransportError.
@@ -277,7 +296,7 @@ func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protoc
 	if err != nil {
 		return nil, &TransportError{Sent: true, Err: fmt.Errorf("read pipeline answer: %w", err)}
 	}
-	return newReply(resp, answer), nil
+	return &reply{c.endpoints[protocol], protocols[protocol].path, resp.StatusCode, resp.Header, answer}, nil
 }
 
 // readAnswer reads the body to its end, which keeps the connection usable, and
@@ -348,36 +367,86 @@ func (b *outgoingBody) Read(p []byte) (int, error) {
 
 func (b *outgoingBody) Close() error { return nil }
 
-// refusal returns the error of a refused request, or nil if the server does not know
-// the path: a 404 without an error from a database.
+// maxRefusalText bounds the text of a refusal, in bytes.
+const maxRefusalText = 1000
+
+// refusal returns the error of a refused request.
 func (r *reply) refusal() *Error {
-	e, fromDatabase := &Error{}, false
+	e := &Error{Status: r.status, Foreign: true, RetryAfter: r.retryAfter(), Location: r.location()}
 	var in struct{ Error, Message, Code string }
 	switch {
-	case r.contentType == protocols[V3Protobuf].contentType: // sqld reports expired streams this way
+	case r.header.Get("Content-Type") == protocols[V3Protobuf].contentType: // sqld reports expired streams this way
 		if m, err := decodeError(r.body); err == nil {
-			e, fromDatabase = m, m.Message != ""
+			e.Code, e.Message, e.Foreign = m.Code, m.Message, m.Message == ""
 		}
 	case json.Unmarshal(r.body, &in) == nil:
 		e.Code, e.Message = in.Code, cmp.Or(in.Error, in.Message)
-		fromDatabase = in.Error != ""
+		e.Foreign = in.Error == "" || strings.EqualFold(in.Error, http.StatusText(r.status)) // as gateways say it
 	default:
-		e.Message = plainText(r.body)
+		e.Message = cmp.Or(plainText(r.body), pageTitle(r.body))
+		// A server says in words what it cannot read of a request.
+		e.Foreign = r.status != http.StatusBadRequest || e.Message == ""
 	}
-	if r.status == http.StatusNotFound && !fromDatabase {
-		return nil
-	}
-	e.Status = r.status
+	e.Foreign = e.Foreign && !e.StreamGone()
 	e.Message = cmp.Or(e.Message, http.StatusText(r.status))
 	return e
 }
 
-// plainText returns body if it is a short plain text, and "" otherwise, as for an HTML
-// page of a gateway.
+// retryAfter returns how long the answer asks to wait, 0 if it does not.
+func (r *reply) retryAfter() time.Duration {
+	text := r.header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(r.header.Get("Date")) // by the same clock
+	if err != nil {
+		now = time.Now()
+	}
+	return max(0, at.Sub(now))
+}
+
+// location returns where a redirect leads, empty if there is none: without credentials
+// and parameters, and without the path of the protocol, so that it can be used as the
+// server's address.
+func (r *reply) location() string {
+	text := r.header.Get("Location")
+	if text == "" || r.status/100 != 3 {
+		return ""
+	}
+	to, err := r.url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: strings.TrimSuffix(to.Path, r.path)}).String()
+}
+
+// plainText returns body if it is a short plain text, and "" otherwise.
 func plainText(body []byte) string {
 	text := strings.TrimSpace(string(body))
-	if len(text) > 1000 || strings.HasPrefix(text, "<") || !utf8.ValidString(text) {
+	if len(text) > maxRefusalText || strings.HasPrefix(text, "<") || !utf8.ValidString(text) {
 		return ""
 	}
 	return text
+}
+
+// title is in the beginning of an HTML page.
+var title = regexp.MustCompile(`(?is)<title[^>]*>(.{1,300}?)</title>`)
+
+// pageTitle returns the title of an HTML page, as gateways answer with, empty if body
+// is none.
+func pageTitle(body []byte) string {
+	body = body[:min(len(body), 4<<10)]
+	if !bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
+		return ""
+	}
+	found := title.FindSubmatch(body)
+	if found == nil {
+		return ""
+	}
+	text := strings.ToValidUTF8(html.UnescapeString(string(found[1])), "\uFFFD")
+	return strings.Join(strings.Fields(text), " ")
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 var closeOnly = Pipeline{Requests: []Request{Close{}}}
@@ -101,7 +102,7 @@ func TestClientNegotiatesProtocolOnce(t *testing.T) {
 func TestClientReportsUnknownServer(t *testing.T) {
 	url, rt := serve(t, http.NotFound)
 	_, err := newClient(t, url).Do(t.Context(), rt, closeOnly)
-	if e, ok := errors.AsType[*Error](err); !ok || e.Error() != "HTTP 404: no libSQL server at this URL" {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Error() != "HTTP 404: no libSQL server at this URL: 404 page not found" {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -112,20 +113,22 @@ func TestClientReadsRefusals(t *testing.T) {
 		body   string
 		want   Error
 	}{
-		{400, `{"message":"The stream has expired due to inactivity","code":"STREAM_EXPIRED"}`, Error{"STREAM_EXPIRED", "The stream has expired due to inactivity", 400}},
-		{400, "Received an invalid baton", Error{"", "Received an invalid baton", 400}},
-		{400, "Received a baton that has already been used\n", Error{"", "Received a baton that has already been used", 400}},
-		{401, "{\"error\":\"Unauthorized: `The JWT has expired`\"}", Error{"", "Unauthorized: `The JWT has expired`", 401}},
-		{403, `{"error":"Authorization forbidden: no Write permission"}`, Error{"", "Authorization forbidden: no Write permission", 403}},
-		{404, "{\"error\":\"Namespace `x` doesn't exist\"}", Error{"", "Namespace `x` doesn't exist", 404}},
-		{429, `{"error":"Timed out while opening database connection"}`, Error{"", "Timed out while opening database connection", 429}},
-		{500, `{"error":"invalid utf-8 sequence of 1 bytes from index 0"}`, Error{"", "invalid utf-8 sequence of 1 bytes from index 0", 500}},
-		{500, "", Error{"", "Internal Server Error", 500}},
-		{502, "<html>bad gateway</html>", Error{"", "Bad Gateway", 502}},
-		{503, strings.Repeat("long", 1000), Error{"", "Service Unavailable", 503}},
-		{503, "\xff\xfe", Error{"", "Service Unavailable", 503}},
-		{302, "", Error{"", "Found", 302}},
-		{204, "", Error{"", "No Content", 204}},
+		{400, `{"message":"The stream has expired due to inactivity","code":"STREAM_EXPIRED"}`, Error{Code: "STREAM_EXPIRED", Message: "The stream has expired due to inactivity", Status: 400}},
+		{400, "Received an invalid baton", Error{Message: "Received an invalid baton", Status: 400}},
+		{400, "Received a baton that has already been used\n", Error{Message: "Received a baton that has already been used", Status: 400}},
+		{401, "{\"error\":\"Unauthorized: `The JWT has expired`\"}", Error{Message: "Unauthorized: `The JWT has expired`", Status: 401}},
+		{403, `{"error":"Authorization forbidden: no Write permission"}`, Error{Message: "Authorization forbidden: no Write permission", Status: 403}},
+		{404, "{\"error\":\"Namespace `x` doesn't exist\"}", Error{Message: "Namespace `x` doesn't exist", Status: 404}},
+		{429, `{"error":"Timed out while opening database connection"}`, Error{Message: "Timed out while opening database connection", Status: 429}},
+		{500, `{"error":"invalid utf-8 sequence of 1 bytes from index 0"}`, Error{Message: "invalid utf-8 sequence of 1 bytes from index 0", Status: 500}},
+		{500, "", Error{Message: "Internal Server Error", Status: 500, Foreign: true}},
+		{502, "<html>bad gateway</html>", Error{Message: "Bad Gateway", Status: 502, Foreign: true}},
+		{503, strings.Repeat("long", 1000), Error{Message: "Service Unavailable", Status: 503, Foreign: true}},
+		{503, "\xff\xfe", Error{Message: "Service Unavailable", Status: 503, Foreign: true}},
+		{403, "<html>\r\n<head><TITLE>403\n Forbidden &amp; told</TITLE></head>", Error{Message: "403 Forbidden & told", Status: 403, Foreign: true}},
+		{404, `{"message":"stream not found: 1","code":"STREAM_NOT_FOUND"}`, Error{Code: "STREAM_NOT_FOUND", Message: "stream not found: 1", Status: 404}},
+		{302, "", Error{Message: "Found", Status: 302, Foreign: true}},
+		{204, "", Error{Message: "No Content", Status: 204, Foreign: true}},
 	} {
 		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(tt.status)
@@ -151,10 +154,10 @@ func TestClientReadsRefusalsInProtobuf(t *testing.T) {
 		want     Error
 		requests uint64
 	}{
-		{400, expired, Error{"STREAM_EXPIRED", "The stream has expired due to inactivity", 400}, 1},
-		{400, expired[:9], Error{"", "Bad Request", 400}, 1},
-		{404, "\x0a\x04gone", Error{"", "gone", 404}, 1},
-		{404, "", Error{"", "no libSQL server at this URL", 404}, 3},
+		{400, expired, Error{Code: "STREAM_EXPIRED", Message: "The stream has expired due to inactivity", Status: 400}, 1},
+		{400, expired[:9], Error{Message: "Bad Request", Status: 400, Foreign: true}, 1},
+		{404, "\x0a\x04gone", Error{Message: "gone", Status: 404}, 1},
+		{404, "", Error{Message: "no libSQL server at this URL", Status: 404, Foreign: true}, 3},
 	} {
 		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/x-protobuf")
@@ -212,11 +215,11 @@ func TestClientDecompressesAnswers(t *testing.T) {
 	}{
 		{"answer", 200, gzipped(t, closed), nil},
 		{"answer in two parts", 200, gzipped(t, closed[:9]) + gzipped(t, closed[9:]), nil},
-		{"refusal", 403, gzipped(t, `{"error":"Authorization forbidden"}`), &Error{"", "Authorization forbidden", 403}},
-		{"refusal in words", 400, gzipped(t, "Received an invalid baton"), &Error{"", "Received an invalid baton", 400}},
-		{"page", 502, gzipped(t, "<html>"), &Error{"", "Bad Gateway", 502}},
-		{"empty refusal", 503, gzipped(t, ""), &Error{"", "Service Unavailable", 503}},
-		{"no body", 503, "", &Error{"", "Service Unavailable", 503}},
+		{"refusal", 403, gzipped(t, `{"error":"Authorization forbidden"}`), &Error{Message: "Authorization forbidden", Status: 403}},
+		{"refusal in words", 400, gzipped(t, "Received an invalid baton"), &Error{Message: "Received an invalid baton", Status: 400}},
+		{"page", 502, gzipped(t, "<html>"), &Error{Message: "Bad Gateway", Status: 502, Foreign: true}},
+		{"empty refusal", 503, gzipped(t, ""), &Error{Message: "Service Unavailable", Status: 503, Foreign: true}},
+		{"no body", 503, "", &Error{Message: "Service Unavailable", Status: 503, Foreign: true}},
 	} {
 		for _, chunked := range []bool{false, true} {
 			c, rt := serveGzip(t, tt.status, tt.body, chunked)
@@ -305,22 +308,22 @@ func TestStreamGone(t *testing.T) {
 		gone bool
 	}{
 		// sqld
-		{Error{"STREAM_EXPIRED", "The stream has expired due to inactivity", 400}, true},
-		{Error{"", "Received an invalid baton", 400}, true},
-		{Error{"", "Received a baton that has already been used", 400}, false}, // by a copy of this very pipeline, perhaps
-		{Error{"", "Stream for this baton was closed", 400}, false},            // after a Close, when some was run
+		{Error{Code: "STREAM_EXPIRED", Message: "The stream has expired due to inactivity", Status: 400}, true},
+		{Error{Message: "Received an invalid baton", Status: 400}, true},
+		{Error{Message: "Received a baton that has already been used", Status: 400}, false}, // by a copy of this very pipeline, perhaps
+		{Error{Message: "Stream for this baton was closed", Status: 400}, false},            // after a Close, when some was run
 		// Turso, by its protocol's description
-		{Error{"STREAM_EXPIRED", "stream expired: idle 31s (limit 30s)", 410}, true},
-		{Error{"STREAM_LOST", "", 410}, true},
-		{Error{"STREAM_NOT_FOUND", "", 404}, true},
-		{Error{"", "stream not found: 1", 404}, true},
+		{Error{Code: "STREAM_EXPIRED", Message: "stream expired: idle 31s (limit 30s)", Status: 410}, true},
+		{Error{Code: "STREAM_LOST", Status: 410}, true},
+		{Error{Code: "STREAM_NOT_FOUND", Status: 404}, true},
+		{Error{Message: "stream not found: 1", Status: 404}, true},
 
-		{Error{"", "invalid utf-8 sequence of 1 bytes from index 0", 500}, false},
-		{Error{"", "Received an invalid baton", 500}, false},
-		{Error{"", "no libSQL server at this URL", 404}, false},
-		{Error{"", "Namespace `x` doesn't exist", 404}, false},
-		{Error{"SQLITE_UNKNOWN", "no such table: baton", 200}, false},
-		{Error{"STREAM_EXPIRED", "", 200}, false},
+		{Error{Message: "invalid utf-8 sequence of 1 bytes from index 0", Status: 500}, false},
+		{Error{Message: "Received an invalid baton", Status: 500}, false},
+		{Error{Message: "no libSQL server at this URL", Status: 404}, false},
+		{Error{Message: "Namespace `x` doesn't exist", Status: 404}, false},
+		{Error{Code: "SQLITE_UNKNOWN", Message: "no such table: baton", Status: 200}, false},
+		{Error{Code: "STREAM_EXPIRED", Status: 200}, false},
 	} {
 		if got := tt.err.StreamGone(); got != tt.gone {
 			t.Errorf("%v: gone is %v", &tt.err, got)
@@ -330,11 +333,47 @@ func TestStreamGone(t *testing.T) {
 
 func TestErrorTextHoldsStatusAndCode(t *testing.T) {
 	for want, e := range map[string]*Error{
-		"no such table: t (SQLITE_UNKNOWN)": {"SQLITE_UNKNOWN", "no such table: t", 200},
-		"HTTP 400: gone (STREAM_EXPIRED)":   {"STREAM_EXPIRED", "gone", 400},
+		"no such table: t (SQLITE_UNKNOWN)":                {Code: "SQLITE_UNKNOWN", Message: "no such table: t", Status: 200},
+		"HTTP 400: gone (STREAM_EXPIRED)":                  {Code: "STREAM_EXPIRED", Message: "gone", Status: 400},
+		"HTTP 308: Permanent Redirect, to https://db.test": {Message: "Permanent Redirect", Status: 308, Location: "https://db.test"},
+		"HTTP 429: slow down, to be repeated in 2s":        {Message: "slow down", Status: 429, RetryAfter: 2 * time.Second},
 	} {
 		if e.Error() != want {
 			t.Errorf("text is %q, want %q", e, want)
+		}
+	}
+}
+
+// What a refusal tells beside its text.
+func TestClientReadsHeadersOfRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		status   int
+		header   http.Header
+		location string
+		after    time.Duration
+	}{
+		{308, http.Header{"Location": {"https://db.test/x/v3-protobuf/pipeline?authToken=s3cret#s3cret"}}, "https://db.test/x", 0},
+		{301, http.Header{"Location": {"https://user:s3cret@db.test/"}}, "https://db.test/", 0},
+		{302, http.Header{"Location": {"//other.test:81/login"}}, "http://other.test:81/login", 0},
+		{302, http.Header{"Location": {":"}}, "", 0},
+		{401, http.Header{"Location": {"https://db.test"}}, "", 0},
+		{429, http.Header{"Retry-After": {"3"}}, "", 3 * time.Second},
+		{429, http.Header{"Retry-After": {"-3"}}, "", 0},
+		{429, http.Header{"Retry-After": {"99999999999999999999"}}, "", 0},
+		{503, http.Header{"Retry-After": {"soon"}}, "", 0},
+		// The client's clock may be wrong.
+		{503, http.Header{"Retry-After": {"Fri, 31 Dec 1999 23:59:59 GMT"}, "Date": {"Fri, 31 Dec 1999 23:59:49 GMT"}}, "", 10 * time.Second},
+		{503, http.Header{"Retry-After": {"Fri, 31 Dec 1999 23:59:59 GMT"}}, "", 0},
+	} {
+		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			for k, v := range tt.header {
+				w.Header()[k] = v
+			}
+			w.WriteHeader(tt.status)
+		})
+		_, err := newClient(t, url).Do(t.Context(), rt, closeOnly)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Location != tt.location || e.RetryAfter != tt.after {
+			t.Errorf("%d %v: %#v", tt.status, tt.header, err)
 		}
 	}
 }
@@ -499,8 +538,8 @@ func TestPingTakesAnyAnswerBelow500(t *testing.T) {
 		{401, "", nil},
 		{404, "<html>", nil},
 		{429, `{"error":"later"}`, nil},
-		{500, `{"error":"broken","code":"C"}`, &Error{"C", "broken", 500}},
-		{503, "<html>", &Error{"", "Service Unavailable", 503}},
+		{500, `{"error":"broken","code":"C"}`, &Error{Code: "C", Message: "broken", Status: 500}},
+		{503, "<html>", &Error{Message: "Service Unavailable", Status: 503, Foreign: true}},
 	} {
 		url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if len(r.Header) != 1 || r.UserAgent() != "episodic" || r.Method != http.MethodGet || r.URL.Path != "/base/v3" {

@@ -17,6 +17,7 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -210,19 +211,33 @@ type StepResult struct {
 	Err    *Error
 }
 
-// Error is an error reported by the server.
+// Error is an error reported by the server, or by what stands before it. Its texts
+// hold no credentials.
 type Error struct {
 	Code    string // such as SQLITE_CONSTRAINT or STREAM_EXPIRED; often empty
 	Message string
 	// Status is the HTTP status if the whole pipeline was refused, or 200 if a request
 	// or a step failed.
 	Status int
+	// Foreign: the refusal is not in a form that libSQL servers use. A gateway or
+	// another program has most likely answered.
+	Foreign bool
+	// Location is where a redirect leads, without the path of the protocol.
+	Location string
+	// RetryAfter is how long the answer asks to wait; 0 if it does not.
+	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string {
 	text := e.Message
 	if e.Code != "" {
 		text += " (" + e.Code + ")"
+	}
+	if e.Location != "" {
+		text += ", to " + e.Location
+	}
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf(", to be repeated in %v", e.RetryAfter.Round(time.Second))
 	}
 	if e.Status != http.StatusOK {
 		text = fmt.Sprintf("HTTP %d: %s", e.Status, text)

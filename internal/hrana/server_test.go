@@ -268,7 +268,7 @@ func TestRefusalOfARealServer(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol Protocol) {
 		s := newSession(t, server, protocol)
 		_, err := s.client.Do(t.Context(), s.rt, closeOnly)
-		want := Error{"", "Unauthorized: `The JWT is invalid`", http.StatusUnauthorized}
+		want := Error{Message: "Unauthorized: `The JWT is invalid`", Status: http.StatusUnauthorized}
 		if e, ok := errors.AsType[*Error](err); !ok || *e != want {
 			t.Errorf("error is %v, want %v", err, &want)
 		}

@@ -38,6 +38,15 @@ func (l *Lease[C]) ReleaseUnused() {
 	}
 }
 
+// Discard returns a connection that was used without a failure and is not to be used
+// again, because the peer closes it, or may. It is closed. Only the first call of
+// Discard, Release or ReleaseUnused has an effect.
+func (l *Lease[C]) Discard() {
+	if h := l.handle.Swap(nil); h != nil {
+		h.pool.discard(h)
+	}
+}
+
 func newLease[C comparable](h *handle[C]) *Lease[C] {
 	l := &Lease[C]{conn: h.conn.c}
 	l.handle.Store(h)

@@ -314,7 +314,11 @@ func (p *Pool[C]) release(h *handle[C], err error) {
 		if errors.Is(err, ErrNoResponse) {
 			p.staleBefore = max(p.staleBefore, c.since)
 		}
-		p.destroy(c, ClosedBroken)
+		why := ClosedBroken
+		if errors.Is(err, context.Canceled) {
+			why = ClosedAbandoned
+		}
+		p.destroy(c, why)
 		if !errors.Is(err, context.Canceled) && err != ErrNoResponse { // those are the caller's doing
 			if c.wasIdle {
 				p.count.FirstUseFailures++
@@ -324,16 +328,39 @@ func (p *Pool[C]) release(h *handle[C], err error) {
 		p.reconcile(now)
 		return
 	}
-	p.serviceTime.add(now-c.since, serviceWeight)
-	p.lastLease = now
-	c.lastAlive, c.lastUsed, c.gen, c.wasIdle = now, now, p.gen, false
 	wasDown := p.networkDown
-	p.networkDown = false
+	p.used(c, now)
 	if p.waiters.len == 0 && p.usable(c, now) && !p.overTarget() && !p.closed && !wasDown {
 		p.pushIdle(c, now) // the common case needs no reconcile
 		return
 	}
 	p.putBack(c, now)
+	p.reconcile(now)
+}
+
+// used records a use of c that ended well.
+func (p *Pool[C]) used(c *conn[C], now time.Duration) {
+	p.serviceTime.add(now-c.since, serviceWeight)
+	p.lastLease = now
+	c.lastAlive, c.lastUsed, c.gen, c.wasIdle = now, now, p.gen, false
+	p.networkDown = false
+}
+
+func (p *Pool[C]) discard(h *handle[C]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := h.conn
+	if c.state != stateAcquired { // force-closed
+		return
+	}
+	now := p.clock()
+	p.load.advance(now)
+	p.load.inUse--
+	p.count.Returned++
+	c.state, c.handle = stateInTransition, h
+	p.used(c, now)
+	p.destroy(c, ClosedDiscarded)
+	p.replace(now)
 	p.reconcile(now)
 }
 

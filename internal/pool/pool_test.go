@@ -343,9 +343,36 @@ func TestBrokenConnectionIsNeverReused(t *testing.T) {
 		mustAcquire(t, p, 1)[0].Release(errBroken) // it was idle and called healthy
 		sleep(10 * time.Second)
 		mustAcquire(t, p, 1)[0].Release(context.Canceled) // not the connection's fault
-		if st := p.Stats(); st.FirstUseFailures != 1 || st.ClosedBy[ClosedBroken] != 3 {
+		if st := p.Stats(); st.FirstUseFailures != 1 || st.ClosedBy[ClosedBroken] != 2 || st.ClosedBy[ClosedAbandoned] != 1 {
 			t.Errorf("%+v", st)
 		}
+	})
+}
+
+// A server that answers every request with a refusal, behind which connections are
+// discarded, is not one that cannot be reached.
+func TestDiscardedConnectionsHaveNotDied(t *testing.T) {
+	bubble(t, Options{MinConns: 1}, func(t *testing.T, p *Pool[*link], s *peer) {
+		var last *link
+		for range 5 {
+			l := mustAcquire(t, p, 1)[0]
+			if l.Conn() == last {
+				t.Error("reused")
+			}
+			last = l.Conn()
+			l.Discard()
+			l.Release(errBroken) // too late, and harmless
+		}
+		begin := time.Now()
+		mustAcquire(t, p, 1)[0].Release(nil)
+		if took := time.Since(begin); took > s.dialTime {
+			t.Errorf("the next dial took %v", took)
+		}
+		st := p.Stats()
+		if st.ClosedBy[ClosedDiscarded] != 5 || st.ClosedBy[ClosedDied] != 0 || st.Stale[StaleDied] != 0 || st.Returned != 6 || st.FirstUseFailures != 0 || st.Resets != 0 {
+			t.Errorf("%+v", st)
+		}
+		checkInvariants(t, st)
 	})
 }
 

@@ -119,7 +119,10 @@ func (s *schedule) step() {
 		if len(s.leases) > 0 {
 			i := r.IntN(len(s.leases))
 			s.failed[s.leases[i].Conn()] = true
-			s.release(i, errBroken)
+			if r.IntN(2) == 0 {
+				s.leases[i].Discard()
+			}
+			s.release(i, errBroken) // no effect if it is discarded
 		}
 	case k < 58:
 		if len(s.waiting) > 0 {

@@ -23,12 +23,14 @@ const (
 	ClosedLeaked                          // its lease became unreachable without Release
 	ClosedPoolClosed                      // the pool was closed while it was not in use
 	ClosedForced                          // the pool was closed and stopped waiting for its lease
+	ClosedAbandoned                       // its lease was released because the caller gave up
+	ClosedDiscarded                       // its lease was given back with Discard
 
 	// CloseReasons is the number of reasons.
 	CloseReasons = iota
 )
 
-var closeReasons = [CloseReasons]string{"broken", "died", "ping_failed", "slow_ping", "max_lifetime", "shrunk", "overload", "idle_shutdown", "leaked", "pool_closed", "force_closed"}
+var closeReasons = [CloseReasons]string{"broken", "died", "ping_failed", "slow_ping", "max_lifetime", "shrunk", "overload", "idle_shutdown", "leaked", "pool_closed", "force_closed", "abandoned", "discarded"}
 
 // String returns the reason in snake case.
 func (r CloseReason) String() string { return closeReasons[r] }

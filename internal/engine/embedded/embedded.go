@@ -58,6 +58,7 @@ type Engine struct {
 	end     context.CancelFunc
 
 	queries, batches, commits, retries atomic.Uint64
+	failures                           engine.FailureCounter
 
 	close func() error
 }
@@ -150,7 +151,8 @@ type reader struct {
 func (r *reader) renew(life context.Context) { r.ctx, r.cancel = context.WithCancel(life) }
 
 // Query implements engine.Engine.
-func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Result, err error) {
+	defer func() { e.failures.Count(ctx, err) }()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -214,7 +216,9 @@ func (e *Engine) read(r *reader, stmts []engine.Stmt) ([]engine.Result, error) {
 
 // Batch implements engine.Engine.
 func (e *Engine) Batch(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
-	return e.lane.Do(ctx, stmts, false)
+	results, err := e.lane.Do(ctx, stmts, false)
+	e.failures.Count(ctx, err)
+	return results, err
 }
 
 // Repeatable implements engine.Engine. The answer of a file is never lost.
@@ -308,6 +312,8 @@ func (e *Engine) Stats() engine.Stats {
 		Commits: e.commits.Load(),
 		Retries: e.retries.Load(),
 		Turns:   e.turns.Stats(),
+
+		Failures: e.failures.Load(),
 	}
 }
 

@@ -1,12 +1,12 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -39,6 +39,10 @@ const (
 	breakerPause = 400 * time.Millisecond
 	aliveTimeout = 2 * time.Second
 
+	// maxTold bounds the time that a call without a deadline waits in all because answers
+	// said so (Retry-After).
+	maxTold = 30 * time.Second
+
 	// suspectAfter is how long an answer must have been missing for a timeout to count
 	// against the server. A shorter one only shows that its caller was in a hurry.
 	suspectAfter = 2 * time.Second
@@ -63,6 +67,11 @@ type call struct {
 	requests []hrana.Request
 	size     int       // of the statements, in bytes
 	deadline time.Time // when the last of the callers gives up; zero is never
+	// patience is until when it waits if answers say so; zero is maxTold after its begin.
+	patience time.Time
+	// callers are those whom ctx of do does not stand for, of a group: when all have
+	// left, a pause between attempts ends.
+	callers []context.Context
 	// lease is used by the first attempt; failed is the error of acquiring it. If both
 	// are nil the first attempt acquires a connection, as all later ones do.
 	lease  *lease
@@ -94,19 +103,68 @@ func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hr
 // read: the results then hold the error.
 func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 	e.budget.earn(time.Now())
-	for attempt := 1; ; attempt++ {
+	begun := time.Now()
+	for attempt, send := 1, 1; ; send++ {
 		results, err := e.attempt(ctx, c, attempt)
 		again := err == nil && !c.write && met(results, engine.KindBusy) || err != nil && c.again(err)
 		drainFails := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
-		if !again || attempt == maxAttempts || ctx.Err() != nil || drainFails || !e.budget.take(time.Now()) {
+		if !again || ctx.Err() != nil || drainFails {
 			return results, err
 		}
-		e.logRetry(ctx, c, attempt+1, err)
 		pause := minPause << (attempt - 1)
+		pause = pause/2 + rand.N(pause)
+		told := retryAfter(err)
+		if told > 0 {
+			// Neither an attempt nor a charge on the budget: whoever answers has asked for
+			// it. Not all are to come back at the same moment.
+			left := time.Until(cmp.Or(c.patience, begun.Add(maxTold)))
+			if told >= left {
+				return results, err
+			}
+			pause = told + rand.N(min(told/10+1, left-told))
+		} else if attempt == maxAttempts || !e.budget.take(time.Now()) {
+			return results, err
+		} else {
+			attempt++
+		}
+		e.logRetry(ctx, c, send+1, err)
+		if !e.pause(ctx, c, pause, told > 0) {
+			return results, cmp.Or(ctx.Err(), err)
+		}
+	}
+}
+
+// retryAfter returns how long a refusal asks to wait, 0 if it does not.
+func retryAfter(err error) time.Duration {
+	if h := refusalIn(err); h != nil {
+		return h.RetryAfter
+	}
+	return 0
+}
+
+// pause waits between two attempts and reports whether there should be another: not if
+// ctx ends or all callers leave meanwhile, nor if Close begins during a long pause.
+func (e *Engine) pause(ctx context.Context, c *call, d time.Duration, long bool) bool {
+	over := time.After(d)
+	var closing <-chan struct{}
+	if long {
+		closing = e.open.Done()
+	}
+	for i := 0; ; i++ {
+		var left <-chan struct{}
+		if i < len(c.callers) {
+			left = c.callers[i].Done()
+		} else if i > 0 {
+			return false
+		}
 		select {
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-left:
+		case <-over:
+			return true
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return false
+		case <-closing:
+			return false
 		}
 	}
 }
@@ -140,15 +198,11 @@ const (
 
 func dispositionOf(err error) disposition {
 	if h := refusalIn(err); h != nil {
-		switch {
-		case h.Status == http.StatusTooManyRequests:
-			return notExecuted
-		case h.BatonUsed(), h.Status == http.StatusBadGateway, h.Status == http.StatusServiceUnavailable:
-			return maybeExecuted
-		case h.Status == http.StatusRequestTimeout, h.Status == http.StatusGatewayTimeout:
-			return maybeStillRunning
+		a := classOf(h)
+		if a.final {
+			return failed
 		}
-		return failed
+		return a.disposition
 	}
 	t, ok := errors.AsType[*hrana.TransportError](err)
 	_, own := errors.AsType[*engine.Error](err) // of the token callback or the breaker
@@ -412,13 +466,12 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 	conn.bytes.Store(&e.upkeepBytes)
 	refusal := refusalIn(err)
 	transport, failed := errors.AsType[*hrana.TransportError](err)
-	overload := refusal != nil && isOverload(refusal)
+	overload := refusal != nil && classOf(refusal).overload
 	switch {
 	case refusal != nil && !overload || conn.closing:
 		// A server may close the connection after an error answer without announcing
 		// it, which the next request would notice too late.
-		_ = conn.Close() // always nil
-		l.Release(nil)
+		l.Discard()
 	case overload:
 		l.Release(nil) // a new connection would be one more thing to do for it
 	case failed && !transport.Sent && !conn.dead() && conn.InFlight() == 0:
@@ -434,10 +487,6 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 		e.pool.Overloaded()
 	}
 	return answer, err
-}
-
-func isOverload(h *hrana.Error) bool {
-	return h.Status == http.StatusTooManyRequests || h.Code == "TRANSACTION_BUSY"
 }
 
 // checkAlive pings the server before the first call after an outage, and closes the
@@ -456,8 +505,7 @@ func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
 	if !conn.closing {
 		return l, nil
 	}
-	_ = conn.Close() // always nil
-	l.Release(nil)
+	l.Discard()
 	return e.acquire(ctx)
 }
 
@@ -467,7 +515,7 @@ func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
 func (e *Engine) record(err error, gone bool) {
 	h, d := refusalIn(err), dispositionOf(err)
 	switch {
-	case err == nil, h != nil && h.Status != http.StatusBadGateway && h.Status != http.StatusServiceUnavailable && h.Status != http.StatusGatewayTimeout:
+	case err == nil, h != nil && !classOf(h).down:
 		e.breaker.RecordSuccess()
 	case h == nil && (gone || d == failed || d == notExecuted && !dialFailed(err)):
 		// It says nothing about the server: the caller left, the failure is our own, or

@@ -118,7 +118,7 @@ var stories = []struct {
 			s.faults(hranatest.GoAway)
 			s.calls(1)
 		}
-	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.ClosedBy[pool.ClosedDied] == 5 }},
+	}, func(s ServerStats, e engine.Stats) bool { return s.Pool.ClosedBy[pool.ClosedDiscarded] == 5 }},
 	{"connections closed while idle", func(s *story) {
 		for range 3 {
 			s.calls(2)

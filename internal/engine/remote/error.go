@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"reflect"
 	"strings"
 	"syscall"
 
@@ -80,7 +82,7 @@ var parseCodes = map[string]bool{
 func (e *Engine) batchError(refusal *hrana.Error, group []*engine.Unit) error {
 	if parseCodes[refusal.Code] {
 		if len(group) > 1 {
-			return &splitError{-1}
+			return &splitError{unit: -1}
 		}
 		return serverError(refusal, e.blame(valuesOf(group), group[0].Stmts))
 	}
@@ -94,15 +96,14 @@ func (e *Engine) batchError(refusal *hrana.Error, group []*engine.Unit) error {
 func (e *Engine) writeError(err error, group []*engine.Unit) error {
 	out := e.requestError(err)
 	if h := refusalIn(err); h != nil {
-		switch {
-		case h.BatonUsed(), h.Status < 300 || h.Status >= 500 || h.Status == http.StatusRequestTimeout:
-			// A gateway says so too when it has lost the server's answer.
+		switch a := classOf(h); {
+		case a.disposition >= maybeExecuted:
 			out.Kind = engine.KindUnknownOutcome
-		case len(group) > 1 && (h.Status == http.StatusBadRequest || h.Status == http.StatusForbidden):
-			return &splitError{-1}
+		case len(group) > 1 && a.apart:
+			return &splitError{unit: -1, large: a.kind == engine.KindTooLarge}
 		}
 	}
-	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent {
+	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && !refusedByTLS(err) {
 		out.Kind = engine.KindUnknownOutcome
 	}
 	return out
@@ -127,17 +128,17 @@ func (e *Engine) requestError(err error) *engine.Error {
 		out.Kind, out.Err = engine.KindTooLarge, hrana.ErrTooLarge
 	case isTLSError(err):
 		out.Kind = engine.KindOther // and stays so, however often it is tried
-		out.Err = fmt.Errorf("no secure connection to %s: %w", e.host, cause(err))
+		out.Err = fmt.Errorf("no secure connection to %s: %w", e.where(), cause(err))
 	case saturated != nil:
-		out.Err = saturated
+		out.Err = cleaned(saturated)
 	case unsent && errors.Is(err, context.DeadlineExceeded) && !dialFailed(err):
 		out.Err = fmt.Errorf("no connection to %s was free in time", e.host)
 	case unsent:
-		out.Err = fmt.Errorf("cannot reach %s: %w", e.host, cause(err))
+		out.Err = fmt.Errorf("cannot reach %s: %w", e.where(), cause(err))
 	case late != nil:
 		out.Err = errors.New(late.Error()) // not wrapped: it is not the caller's deadline
 	default:
-		out.Err = fmt.Errorf("no usable answer from %s: %w", e.host, cause(err))
+		out.Err = fmt.Errorf("no usable answer from %s: %w", e.where(), cause(err))
 	}
 	return out
 }
@@ -145,36 +146,75 @@ func (e *Engine) requestError(err error) *engine.Error {
 // refusal translates an HTTP answer that is not 200.
 func (e *Engine) refusal(h *hrana.Error) *engine.Error {
 	out := serverError(h, -1)
-	switch h.Status {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		out.Kind = engine.KindAuth
+	a := classOf(h)
+	says := strings.NewReplacer("SERVER", e.where(), "PROXY", e.proxy()).Replace(a.says)
+	out.Kind = a.kind
+	switch {
+	case h.Foreign || a.kind != engine.KindAuth && a.kind != engine.KindNotFound:
+		out.Err = fmt.Errorf("%s: %w", says, h)
+	default: // the server's own words
 		text := strings.TrimPrefix(strings.TrimPrefix(h.Message, "Unauthorized: "), "Authorization forbidden: ")
-		out.Err = fmt.Errorf("server refused the token: %s", strings.Trim(text, "`"))
-	case http.StatusNotFound:
-		out.Kind = engine.KindNotFound
-		out.Err = fmt.Errorf("no such database at %s: %s", e.host, h.Message)
-	case http.StatusRequestEntityTooLarge:
-		out.Kind = engine.KindTooLarge
-		out.Err = fmt.Errorf("server refused the request: %w", h)
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		out.Kind = engine.KindUnavailable
-		out.Err = fmt.Errorf("server at %s is unavailable: %w", e.host, h)
-	default:
-		out.Err = fmt.Errorf("server refused the request: %w", h)
+		out.Err = fmt.Errorf("%s: %s", says, strings.Trim(text, "`"))
 	}
 	return out
+}
+
+// where names the server, and the proxy on the way to it if there is one.
+func (e *Engine) where() string {
+	if proxy := e.proxy(); proxy != "" {
+		return e.host + " through the proxy " + proxy
+	}
+	return e.host
+}
+
+// proxy returns the address of the proxy on the way to the server, empty if there is
+// none.
+func (e *Engine) proxy() string {
+	if e.transport == nil || e.transport.Proxy == nil {
+		return ""
+	}
+	u, err := e.transport.Proxy(&http.Request{URL: &url.URL{Scheme: e.scheme, Host: e.host}})
+	if err != nil || u == nil {
+		return ""
+	}
+	return u.Host
 }
 
 // isTLSError reports whether err is a failure of TLS, which a retry does not cure.
 func isTLSError(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
-	return certificate || alert || record || errors.Is(err, http.ErrSchemeMismatch)
+	return certificate || record || refusedByTLS(err) || errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// refusedByTLS reports whether the server has refused the client in the handshake. With
+// TLS 1.3 it may say so only after the first request was sent, which it does not execute.
+func refusedByTLS(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" {
+		return false
+	}
+	alert := reflect.ValueOf(op.Err) // crypto/tls does not export its type
+	return alert.Kind() == reflect.Uint8 && refusingAlerts[uint8(alert.Uint())]
+}
+
+// refusingAlerts are the alerts of TLS (RFC 8446) that end a handshake for good.
+var refusingAlerts = map[uint8]bool{
+	40: true, 42: true, 43: true, 44: true, 45: true, 46: true, // handshake failure; the client's certificate
+	48: true, 49: true, 70: true, 71: true, // unknown CA, access denied, version, security
+	112: true, 116: true, // name, certificate required
 }
 
 // cause shortens a network error to what went wrong: callers put the host in front.
 func cause(err error) error {
+	op, isOp := errors.AsType[*net.OpError](err)
+	if isOp && op.Op == "proxyconnect" {
+		return fmt.Errorf("the proxy does not answer: %w", networkCause(op.Err))
+	}
+	return networkCause(err)
+}
+
+func networkCause(err error) error {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
 	}
@@ -182,10 +222,23 @@ func cause(err error) error {
 		return errors.New(dns.Err)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Err
+		return cleaned(op.Err)
 	}
 	for errors.Unwrap(err) != nil {
 		err = errors.Unwrap(err)
+	}
+	switch _, plain := errors.AsType[tls.RecordHeaderError](err); {
+	case plain, errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("%w; if the server speaks no TLS, begin its address with http://", err)
+	}
+	return cleaned(err)
+}
+
+// cleaned returns err, or an error with its text if that holds credentials: those of a
+// proxy's address, for instance. What is under it would show them.
+func cleaned(err error) error {
+	if text := hrana.Clean(err.Error(), ""); text != err.Error() {
+		return errors.New(text)
 	}
 	return err
 }

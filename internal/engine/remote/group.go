@@ -33,7 +33,8 @@ var tellIndex = hrana.Execute{Stmt: hrana.Stmt{SQL: "SELECT 1"}}
 // splitError says that nothing of a group of several units was written, because
 // of one of them.
 type splitError struct {
-	unit int // the one to blame; -1 if it is unknown
+	unit  int  // the one to blame; -1 if it is unknown
+	large bool // they are too large together: halves may do
 }
 
 func (*splitError) Error() string { return "group must be committed without one of its units" }
@@ -55,12 +56,15 @@ func (e *Engine) commit(group []*engine.Unit) {
 		resendable, gone, err = e.transact(group)
 	}
 	if split, ok := errors.AsType[*splitError](err); ok {
-		if split.unit < 0 {
-			e.commitEach(group)
-			return
-		}
-		for _, part := range engine.Bisect(group, split.unit) {
-			e.commit(part)
+		switch {
+		case split.large:
+			e.commitParts(group, (len(group)+1)/2)
+		case split.unit < 0:
+			e.commitParts(group, 1)
+		default:
+			for _, part := range engine.Bisect(group, split.unit) {
+				e.commit(part)
+			}
 		}
 		return
 	}
@@ -100,17 +104,19 @@ func byRepeatable(group []*engine.Unit) (repeatable, others []*engine.Unit) {
 	return repeatable, others
 }
 
-// commitEach commits the units of a group one by one. When the server stops
-// answering, the rest fail without being sent.
-func (e *Engine) commitEach(group []*engine.Unit) {
-	for i, u := range group {
-		e.commit([]*engine.Unit{u})
-		switch kind := engine.KindOf(u.Err); kind {
+// commitParts commits the units of a group in parts of at most size units. When the
+// server stops answering, the rest fail without being sent.
+func (e *Engine) commitParts(group []*engine.Unit, size int) {
+	for part := range slices.Chunk(group, size) {
+		e.commit(part)
+		group = group[len(part):]
+		err := part[len(part)-1].Err
+		switch kind := engine.KindOf(err); kind {
 		case engine.KindUnknownOutcome, engine.KindUnavailable, engine.KindBusy:
 			if kind == engine.KindUnknownOutcome {
 				kind = engine.KindUnavailable // nothing of the rest was sent
 			}
-			fail(group[i+1:], &engine.Error{Kind: kind, Stmt: -1, Err: fmt.Errorf("not sent after another batch failed: %w", u.Err)})
+			fail(group, &engine.Error{Kind: kind, Stmt: -1, Err: fmt.Errorf("not sent after another batch failed: %w", err)})
 			return
 		}
 	}
@@ -125,6 +131,27 @@ func valuesOf(group []*engine.Unit) context.Context {
 	return context.Background()
 }
 
+// waiting returns the contexts of those who wait for a group, and when the last of them
+// gives up, the zero time for never. If one is unknown there are none.
+func waiting(group []*engine.Unit) (callers []context.Context, last time.Time) {
+	for _, u := range group {
+		if u.Caller == nil {
+			return nil, time.Time{}
+		}
+		callers = append(callers, u.Caller)
+	}
+	for _, c := range callers {
+		d, ok := c.Deadline()
+		if !ok {
+			return callers, time.Time{}
+		}
+		if d.After(last) {
+			last = d
+		}
+	}
+	return callers, last
+}
+
 // transact runs a group as one transaction. If the error is nil every unit is
 // settled; otherwise none is, and the error is that of all of them. resendable: the
 // answer was lost, and repeatable units may be sent again. gone: nothing came from
@@ -132,6 +159,7 @@ func valuesOf(group []*engine.Unit) context.Context {
 func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err error) {
 	_, others := byRepeatable(group)
 	c := &call{write: true, repeatable: len(others) == 0}
+	c.callers, c.patience = waiting(group)
 	for _, u := range group {
 		c.size += engine.Size(u.Stmts)
 		c.sent = c.sent || u.Lost
@@ -270,7 +298,7 @@ func (e *Engine) settleUncommitted(p *plan, group []*engine.Unit, steps []hrana.
 	}
 	unit, stmt := p.owner(failed, group)
 	if len(group) > 1 {
-		return &splitError{unit}
+		return &splitError{unit: unit}
 	}
 	err.Stmt = stmt
 	fail(group, err)

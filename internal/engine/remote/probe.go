@@ -186,11 +186,9 @@ func (p *prober) explain(err error) error {
 }
 
 // clean makes a text that may come from the server fit for a report: short, and
-// without the token, which an answer can repeat.
+// without credentials, which an answer can repeat.
 func (p *prober) clean(s string) string {
-	if p.secret != "" {
-		s = strings.ReplaceAll(s, p.secret, "[token]")
-	}
+	s = hrana.Clean(s, p.secret)
 	if len(s) > maxProbeText {
 		s = s[:maxProbeText] + "..."
 	}
@@ -314,9 +312,9 @@ func (p *prober) firstQuery(ctx context.Context) error {
 	case isRefusal && (refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden && isLibSQL && p.secret != ""):
 		p.report.Token = "refused"
 		return fmt.Errorf("the server refuses the token: %w", err)
-	case isRefusal && !isLibSQL && !overloaded[refusal.Status]:
+	case isRefusal && !isLibSQL && !troubled(refusal):
 		return fmt.Errorf("what answers is no libSQL server: %w; check the URL", err)
-	case isRefusal && refusal.Status == http.StatusNotFound:
+	case isRefusal && refusal.Status == http.StatusNotFound && !refusal.Foreign:
 		return fmt.Errorf("no such database on this server: %w", err)
 	case isLost && lost.Sent && ctx.Err() == nil:
 		return fmt.Errorf("no usable answer, perhaps this is no libSQL server: %w", err)
@@ -344,11 +342,11 @@ func (p *prober) needsToken(ctx context.Context) error {
 	return err
 }
 
-// overloaded are the answers of a server, or of a gateway before it, that may be
-// right and cannot do its work.
-var overloaded = map[int]bool{
-	http.StatusTooManyRequests: true, http.StatusInternalServerError: true, http.StatusBadGateway: true,
-	http.StatusServiceUnavailable: true, http.StatusGatewayTimeout: true,
+// troubled reports whether a refusal may come from the right server, which cannot do
+// its work now, or from a gateway before it.
+func troubled(h *hrana.Error) bool {
+	a := classOf(h)
+	return a.disposition >= maybeExecuted || a.down || a.overload
 }
 
 func unauthorized(e *hrana.Error) bool {

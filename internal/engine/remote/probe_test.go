@@ -196,7 +196,7 @@ func TestProbeHidesATokenThatTheServerRepeats(t *testing.T) {
 		return true
 	})
 	_, failures := probed(t, probeOf(t, s.URL, "s3cret"))
-	wantFailures(t, failures[1:], "first query", "HTTP 400: what is Bearer [token]!!")
+	wantFailures(t, failures[1:], "first query", "HTTP 400: what is Bearer [redacted]!!")
 	if n := len(failures[1].Error); n != maxProbeText+3 {
 		t.Errorf("error of %d bytes", n)
 	}
@@ -208,7 +208,7 @@ func TestProbeOfSomethingElse(t *testing.T) {
 		handle http.HandlerFunc
 		want   []string
 	}{
-		{"nothing there", http.NotFound, []string{"first query", "what answers is no libSQL server: HTTP 404: no libSQL server at this URL; check the URL"}},
+		{"nothing there", http.NotFound, []string{"first query", "what answers is no libSQL server: HTTP 404: no libSQL server at this URL: 404 page not found; check the URL"}},
 		{"only GET", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) },
 			[]string{"protocols", "GET /v3-protobuf: HTTP 405 Method Not Allowed\nGET /v3: ", "first query", "what answers is no libSQL server: HTTP 405"}},
 		{"only pages", func(w http.ResponseWriter, r *http.Request) {

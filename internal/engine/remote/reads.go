@@ -194,6 +194,7 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 	if patient {
 		c.deadline = time.Time{}
 	}
+	c.patience = c.deadline
 	single := len(batch) == 1 && len(batch[0].stmts) == 1 && verb(batch[0].stmts[0].SQL) == "SELECT"
 	results, err := e.doEither(ctx, c, func(v3 bool) []hrana.Request {
 		if single {
@@ -210,10 +211,11 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 		}
 		return
 	}
+	h := refusalIn(err)
 	switch {
-	case err != nil:
+	case err != nil && (len(batch) == 1 || h == nil || !classOf(h).apart):
 		err = e.requestError(err)
-	case len(batch) > 1: // too much for one answer, or one of them cannot be parsed
+	case len(batch) > 1: // too much for one request or answer, or one of them cannot be parsed
 		half := len(batch) / 2
 		e.answer(ctx, batch[:half], nil, nil)
 		e.answer(ctx, batch[half:], nil, nil)

@@ -214,7 +214,7 @@ func TestProtocolIsAskedForAnewWhereNoneIsKnown(t *testing.T) {
 	e, proxy := open(t, hrana.V3Protobuf)
 	proxy.Hide("/")
 	_, err := e.Query(t.Context(), stmt("SELECT 1"))
-	wantError(t, err, engine.KindNotFound, -1, "no libSQL server")
+	wantError(t, err, engine.KindUnavailable, -1, "no libSQL server answers at ")
 	proxy.Hide()
 	count(t, e, "SELECT 1")
 	if p := e.client.Protocol(); p != hrana.V3Protobuf {

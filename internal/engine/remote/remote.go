@@ -82,6 +82,7 @@ type Engine struct {
 	indexWaited atomic.Int64            // how long, in nanoseconds
 
 	queries, batches, commits, retries, breakerRejected, stuckTimes atomic.Uint64
+	failures                                                        engine.FailureCounter
 	readBytes, writeBytes, upkeepBytes                              traffic
 
 	// drainFailed: Close was called and the server stopped answering, so that later
@@ -228,18 +229,20 @@ func (e *Engine) query(ctx context.Context, stmts []engine.Stmt) ([]engine.Resul
 
 // Batch implements engine.Engine.
 func (e *Engine) Batch(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
-	if err := check(stmts, nil); err != nil {
-		return nil, err
-	}
-	return e.lane.Do(ctx, stmts, false)
+	return e.write(ctx, stmts, false)
 }
 
 // Repeatable implements engine.Engine.
 func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	return e.write(ctx, stmts, true)
+}
+
+func (e *Engine) write(ctx context.Context, stmts []engine.Stmt, repeatable bool) (_ []engine.Result, err error) {
+	defer func() { e.failures.Count(ctx, err) }()
 	if err := check(stmts, nil); err != nil {
 		return nil, err
 	}
-	return e.lane.Do(ctx, stmts, true)
+	return e.lane.Do(ctx, stmts, repeatable)
 }
 
 // Migrated is called when the database has our schema: from then on writes ask the view
@@ -266,7 +269,7 @@ func (e *Engine) Warm(ctx context.Context) error {
 
 // Stats implements engine.Engine. It counts what all servers did.
 func (e *Engine) Stats() engine.Stats {
-	s := engine.Stats{Batches: e.batches.Load(), Commits: e.commits.Load(), Turns: e.turns.Stats()}
+	s := engine.Stats{Batches: e.batches.Load(), Commits: e.commits.Load(), Turns: e.turns.Stats(), Failures: e.failures.Load()}
 	for _, r := range e.servers.all {
 		s.Queries += r.engine.queries.Load()
 		s.Retries += r.engine.retries.Load()

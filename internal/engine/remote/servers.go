@@ -74,7 +74,8 @@ func (s *servers) stats() []EndpointStats {
 }
 
 // Query implements engine.Engine.
-func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Result, err error) {
+	defer func() { e.failures.Count(ctx, err) }()
 	if len(e.servers.all) == 1 || !e.migrated.Load() {
 		return e.query(ctx, stmts) // a replica may not have heard of the newest schema
 	}
