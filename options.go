@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/engine/remote"
 	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/pool"
 )
@@ -27,8 +28,10 @@ type Options struct {
 	// stream. Nil: the URL's authToken parameter, or no token. Unused for a local file.
 	AuthToken func(context.Context) (string, error)
 
-	// AllowPlaintext lets http:// reach hosts other than this machine. Default:
-	// refused, because data and token would travel unencrypted.
+	// AllowPlaintext lets http:// reach other machines than this one. Default: only
+	// loopback addresses are connected to, because data and token would travel
+	// unencrypted. localhost and all names under it are such addresses, whatever DNS
+	// says.
 	AllowPlaintext bool
 
 	// MustExist makes Open fail with ErrNotFound where there is no memory yet.
@@ -275,6 +278,11 @@ func (o *Options) tokenFor(t target) func(context.Context) (string, error) {
 		return StaticToken(t.token)
 	}
 	return o.AuthToken
+}
+
+// remoteConfig returns what says how to reach the server t.
+func (o *Options) remoteConfig(t target) remote.Config {
+	return remote.Config{URL: t.url, Token: o.tokenFor(t), AllowPlaintext: o.AllowPlaintext, Logger: o.Logger}
 }
 
 // poolOptions returns what the pool of connections is told. The error is an

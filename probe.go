@@ -144,7 +144,7 @@ func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, err
 }
 
 func (r *ProbeReport) probeServer(ctx context.Context, t target, o *Options) {
-	server, failures := remote.Probe(ctx, t.url, o.tokenFor(t))
+	server, failures := remote.Probe(ctx, o.remoteConfig(t))
 	r.Server = (*ProbedServer)(server)
 	for _, f := range failures {
 		r.Problems = append(r.Problems, ProbeProblem(f))

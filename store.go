@@ -98,7 +98,9 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 	if t.path != "" {
 		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist})
 	}
-	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, Logger: opts.Logger})
+	cfg := opts.remoteConfig(t)
+	cfg.Pool = connections
+	return remote.Open(cfg)
 }
 
 // Warm opens Pool.MinConns connections to the server ahead of the first call that

@@ -1,10 +1,11 @@
 package episodic
 
 import (
-	"net"
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/episodic-memory/episodic/internal/engine/remote"
 )
 
 // target is where a database lives: a path, or a URL with what it carried.
@@ -98,20 +99,11 @@ func parseServerURL(s string, allowPlaintext bool) (target, error) {
 			return target{}, invalid("target", "has an unknown parameter; authToken and tls are known")
 		}
 	}
-	if scheme == "http" && !isLoopback(u.Hostname()) && !allowPlaintext {
+	if scheme == "http" && !remote.IsLoopback(u.Hostname()) && !allowPlaintext {
 		return target{}, invalid("target", "would send data and token unencrypted to %s; use libsql:// or https://, or allow it explicitly (AllowPlaintext)", u.Hostname())
 	}
 	t.url = (&url.URL{Scheme: scheme, Host: u.Host, Path: strings.TrimSuffix(u.Path, "/")}).String()
 	return t, nil
-}
-
-func isLoopback(host string) bool {
-	host = strings.ToLower(host)
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 // String is the target as errors show it.

@@ -78,12 +78,12 @@ type ServerReport struct {
 // Failure is a check of Probe that failed, and why. It does not hold the token.
 type Failure struct{ Check, Error string }
 
-// Probe finds out what the server at base, a URL as NewClient takes it, is and
-// can do, without writing to it. A check that fails does not end the others,
+// Probe finds out what the server of cfg is and can do, without writing to it. Of cfg
+// it uses what says how to reach the server. A check that fails does not end the others,
 // unless nothing can be learned without it: then it is the last failure, and
 // Protocol is empty. Each check ends within 5 s, and when ctx does.
-func Probe(ctx context.Context, base string, token func(context.Context) (string, error)) (*ServerReport, []Failure) {
-	p, err := newProber(base, token)
+func Probe(ctx context.Context, cfg Config) (*ServerReport, []Failure) {
+	p, err := newProber(cfg)
 	if err != nil {
 		return &ServerReport{}, []Failure{{"address", err.Error()}}
 	}
@@ -105,25 +105,22 @@ type prober struct {
 	failures []Failure
 }
 
-func newProber(base string, token func(context.Context) (string, error)) (*prober, error) {
-	p := &prober{token: token, timeout: probeTimeout}
+func newProber(cfg Config) (*prober, error) {
+	p := &prober{token: cfg.Token, timeout: probeTimeout}
 	var err error
 	secret := func(context.Context) (string, error) { return p.secret, nil }
-	if p.client, err = hrana.NewClient(base, secret); err != nil {
+	if p.client, err = hrana.NewClient(cfg.URL, secret); err != nil {
 		return nil, err
 	}
-	p.base, _ = url.Parse(base) // as NewClient did
-	p.transport = &http.Transport{
-		Protocols: new(http.Protocols),
-		Proxy:     http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			p.dials.Add(1)
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
-		TLSClientConfig:    &tls.Config{},
-		DisableCompression: true,
+	p.base, _ = url.Parse(cfg.URL) // as NewClient did
+	if p.transport, err = newTransport(&cfg); err != nil {
+		return nil, err
 	}
-	p.transport.Protocols.SetHTTP1(true) // as the engine
+	dial := p.transport.DialContext
+	p.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		p.dials.Add(1)
+		return dial(ctx, network, addr)
+	}
 	return p, nil
 }
 
@@ -197,14 +194,20 @@ func (p *prober) clean(s string) string {
 	return strings.ToValidUTF8(strings.TrimSpace(s), "\uFFFD")
 }
 
-func (p *prober) address(ctx context.Context) error {
-	proxy, err := p.transport.Proxy(&http.Request{URL: p.base})
-	if err != nil {
-		return fmt.Errorf("read the proxy's address in the environment: %w", err)
-	}
-	if proxy != nil {
-		p.report.Proxy = proxy.Host // which looks the server up itself
+func (p *prober) address(ctx context.Context) (err error) {
+	if isLocalhost(p.base.Hostname()) {
+		p.report.Addresses = localhostAddresses
 		return nil
+	}
+	if p.transport.Proxy != nil {
+		proxy, err := p.transport.Proxy(&http.Request{URL: p.base})
+		if err != nil {
+			return fmt.Errorf("read the proxy's address in the environment: %w", err)
+		}
+		if proxy != nil {
+			p.report.Proxy = proxy.Host // which looks the server up itself
+			return nil
+		}
 	}
 	start := time.Now()
 	p.report.Addresses, err = net.DefaultResolver.LookupHost(ctx, p.base.Hostname())

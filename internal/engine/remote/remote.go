@@ -42,6 +42,9 @@ type Config struct {
 	Token func(context.Context) (string, error) // asked before each request; nil sends no token
 	Pool  pool.Options                          // of the connections
 
+	// AllowPlaintext lets http reach other machines than this one.
+	AllowPlaintext bool
+
 	// Logger gets what no call reports: requests sent again and lost streams (Debug),
 	// and that the circuit breaker holds requests back (Warn) and no longer does
 	// (Info). No record holds the token, SQL, or what the server answered. Nil logs
@@ -106,12 +109,20 @@ func Open(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	transport, err := newTransport(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dialConn(ctx, dial, network, addr)
+	}
 	scheme, _, _ := strings.Cut(cfg.URL, "://")
 	e := &Engine{
 		scheme:    strings.ToLower(scheme),
 		host:      hostPort(cfg.URL),
 		client:    client,
-		transport: newTransport(),
+		transport: transport,
 		streams:   streams{wake: make(chan struct{}, 1)},
 		reads:     readQueue{wake: make(chan struct{}, 1)},
 		log:       slog.New(slog.DiscardHandler),
