@@ -337,6 +337,15 @@ func (p *Pool[C]) release(h *handle[C], err error) {
 	p.reconcile(now)
 }
 
+func (p *Pool[C]) doubt(h *handle[C]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h.conn.state == stateAcquired {
+		p.staleBefore = max(p.staleBefore, h.conn.since)
+		p.reconcile(p.clock())
+	}
+}
+
 // markAcquired moves c from in transition to acquired.
 func (p *Pool[C]) markAcquired(c *conn[C], now time.Duration) *handle[C] {
 	p.load.advance(now)

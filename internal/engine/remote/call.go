@@ -42,6 +42,8 @@ const (
 	// suspectAfter is how long an answer must have been missing for a timeout to count
 	// against the server. A shorter one only shows that its caller was in a hurry.
 	suspectAfter = 2 * time.Second
+	// lookPause lies between two looks for a sign of life from the server.
+	lookPause = 500 * time.Millisecond
 )
 
 func (e *Engine) newBreaker() circuitbreaker.CircuitBreaker[any] {
@@ -75,6 +77,20 @@ type call struct {
 	// attempt cannot still be running, so that a repeatable write may be sent again.
 	lost, resendable bool
 	sent             bool // a request with it has left
+	// callers are the contexts of a write's callers, nil for one that is not known.
+	callers []context.Context
+}
+
+// mayBeLeft reports whether all callers of a write may give up.
+func (c *call) mayBeLeft() bool {
+	stays := func(caller context.Context) bool { return caller == nil || caller.Done() == nil }
+	return len(c.callers) > 0 && !slices.ContainsFunc(c.callers, stays)
+}
+
+// left reports whether all callers of a write have given up.
+func (c *call) left() bool {
+	waits := func(caller context.Context) bool { return caller.Err() == nil }
+	return c.mayBeLeft() && !slices.ContainsFunc(c.callers, waits)
 }
 
 // doEither does c with the requests that build returns: with the conditions of
@@ -89,6 +105,9 @@ func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hr
 	return results, err
 }
 
+// transfer is the time that a slow link takes for the request.
+func (c *call) transfer() time.Duration { return time.Duration(c.size) * time.Second / slowestLink }
+
 // do makes a call, with retries. Its error is that of the last attempt as hrana, the
 // pool or the breaker returned it. It is nil if the database stayed locked for a
 // read: the results then hold the error.
@@ -98,7 +117,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 		results, err := e.attempt(ctx, c, attempt)
 		again := err == nil && !c.write && met(results, engine.KindBusy) || err != nil && c.again(err)
 		drainFails := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
-		if !again || attempt == maxAttempts || ctx.Err() != nil || drainFails || !e.budget.take(time.Now()) {
+		if !again || attempt == maxAttempts || ctx.Err() != nil || c.left() || drainFails || !e.budget.take(time.Now()) {
 			return results, err
 		}
 		e.logRetry(ctx, c, attempt+1, err)
@@ -216,7 +235,7 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 		}
 		return nil, e.errBreakerOpen()
 	}
-	timeout := requestTimeout + time.Duration(c.size)*time.Second/slowestLink
+	timeout := requestTimeout + c.transfer()
 	if !c.deadline.IsZero() && attempt < maxAttempts {
 		// Leave time for another connection, unless what remains is too short to tell
 		// a silent server from a slow one.
@@ -230,10 +249,11 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 	if err == nil {
 		results, err = e.exchange(trying, l, c)
 	}
-	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	_, givenUp := errors.AsType[*lateError](err) // by watch
+	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && !givenUp && errors.Is(err, context.DeadlineExceeded) {
 		err = &hrana.TransportError{Sent: true, Err: &lateError{e.host, timeout}}
 	}
-	e.record(err, ctx.Err() != nil || timeout < requestTimeout && errors.Is(err, context.DeadlineExceeded))
+	e.record(err, ctx.Err() != nil || givenUp || timeout < requestTimeout && errors.Is(err, context.DeadlineExceeded))
 	return results, err
 }
 
@@ -241,7 +261,7 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Result, error) {
 	if l == nil {
 		var err error
-		if l, err = e.acquire(ctx); err != nil {
+		if l, err = e.acquireFor(ctx, c); err != nil {
 			return nil, err
 		}
 	}
@@ -304,6 +324,9 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	kind := &e.readBytes
 	if c.write {
 		kind = &e.writeBytes
+		var stop func()
+		ctx, stop = e.watch(ctx, l, c)
+		defer stop()
 	}
 	answer, err := e.deliver(ctx, l, p, kind)
 	if t, failed := errors.AsType[*hrana.TransportError](err); !failed || t.Sent {
@@ -330,6 +353,59 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	e.trustIndex()
 	e.advance(p.ReplicationIndex, answer.ReplicationIndex())
 	return answer, nil
+}
+
+// watch returns the context of a write that is about to be sent over l. It ends when no
+// answer has come for suspectAfter, all callers have given up, and another connection
+// shows that the server lives: most likely this one has died silently, and the writes
+// behind must not wait for it. stop must be called when the exchange has ended.
+//
+// It may also be that the server is slow with this write. It then goes on there, perhaps
+// waiting for the write lock, and a server bears few that wait: so only one write in
+// requestTimeout is given up.
+func (e *Engine) watch(ctx context.Context, l *lease, c *call) (_ context.Context, stop func()) {
+	if !c.mayBeLeft() || time.Since(e.gaveUp) < requestTimeout {
+		return ctx, func() {}
+	}
+	begin := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stopWaiting := whenAllLeave(c.callers, func(error) {
+		for wait := suspectAfter + c.transfer() - time.Since(begin); ; wait = lookPause {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return
+			}
+			l.Doubt()
+			if e.lives(ctx) {
+				cancel(&lateError{e.host, time.Since(begin)})
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		stopWaiting()
+		if _, late := errors.AsType[*lateError](context.Cause(ctx)); late {
+			e.gaveUp = time.Now()
+		}
+	}
+}
+
+// lives reports whether the server answers a ping on a connection that the pool holds
+// for good.
+func (e *Engine) lives(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
+	defer cancel()
+	l, err := e.acquire(ctx)
+	if err != nil {
+		return false
+	}
+	usable, err := e.ping(ctx, l)
+	if usable {
+		l.Release(nil)
+	}
+	return err == nil
 }
 
 // doubtIndex forgets the replication index when at least two calls in a row have
@@ -392,6 +468,25 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 	return l, nil
 }
 
+// acquireFor is acquire for a call. It ends when all callers of a write have given up:
+// those behind them must not wait for its connection.
+func (e *Engine) acquireFor(ctx context.Context, c *call) (*lease, error) {
+	if !c.mayBeLeft() {
+		return e.acquire(ctx)
+	}
+	if l := e.pool.TryAcquire(); l != nil {
+		return l, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer whenAllLeave(c.callers, cancel)()
+	l, err := e.acquire(ctx)
+	if err != nil && c.left() && !dialFailed(err) {
+		err = &hrana.TransportError{Err: context.Cause(ctx)}
+	}
+	return l, err
+}
+
 // deliver makes one exchange over l, counts its bytes as that kind, and gives l
 // back.
 func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *traffic) (*hrana.Answer, error) {
@@ -433,21 +528,33 @@ func isOverload(h *hrana.Error) bool {
 // breaker when the ping is answered: the other calls must not wait until that first
 // call has ended.
 func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
-	ping, cancel := context.WithTimeout(ctx, aliveTimeout)
-	defer cancel()
-	conn := &oneConn{conn: l.Conn()}
-	if err := e.client.Ping(ping, conn); err != nil {
-		l.Release(err)
+	usable, err := e.ping(ctx, l)
+	if err != nil {
 		// Nothing of the call itself was sent.
 		return nil, &hrana.TransportError{Err: fmt.Errorf("ask whether the server is back: %w", err)}
 	}
 	e.breaker.RecordSuccess()
-	if !conn.closing {
+	if usable {
 		return l, nil
 	}
-	_ = conn.Close() // always nil
-	l.Release(nil)
 	return e.acquire(ctx)
+}
+
+// ping asks the server for a sign of life. It gives l back if that is not usable any
+// more.
+func (e *Engine) ping(ctx context.Context, l *lease) (usable bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
+	defer cancel()
+	conn := &oneConn{conn: l.Conn()}
+	err = e.client.Ping(ctx, conn)
+	if conn.closing {
+		_ = conn.Close() // always nil
+	}
+	if err != nil || conn.closing {
+		l.Release(err)
+		return false, err
+	}
+	return true, nil
 }
 
 // record tells the breaker how an attempt ended. It counts only failures that show

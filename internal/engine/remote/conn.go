@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -53,6 +54,9 @@ type socket struct {
 func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	s.bytes.Load().received.Add(uint64(n))
+	if errors.Is(err, syscall.ETIMEDOUT) { // the system has given up, see unackedTimeout
+		err = fmt.Errorf("%w: %w", pool.ErrNoResponse, err)
+	}
 	return n, err
 }
 

@@ -112,8 +112,8 @@ func (e *Engine) commitEach(group []*engine.Unit) {
 // valuesOf returns the context of a group's requests: it has the values of the caller
 // whose unit goes alone.
 func valuesOf(group []*engine.Unit) context.Context {
-	if len(group) == 1 && group[0].Values != nil {
-		return group[0].Values
+	if len(group) == 1 && group[0].Caller != nil {
+		return context.WithoutCancel(group[0].Caller)
 	}
 	return context.Background()
 }
@@ -130,6 +130,7 @@ func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err erro
 	for _, u := range group {
 		c.size += engine.Size(u.Stmts)
 		c.sent = c.sent || u.Lost
+		c.callers = append(c.callers, u.Caller)
 	}
 	results, err := e.doEither(valuesOf(group), c, func(v3 bool) []hrana.Request {
 		if alone {

@@ -16,7 +16,13 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
-const dialTimeout = 5 * time.Second
+const (
+	dialTimeout = 5 * time.Second
+	// unackedTimeout ends a connection whose other side acknowledges nothing, such as
+	// one that a router between has forgotten. It leaves time for a network that is
+	// away for some seconds.
+	unackedTimeout = 5 * time.Second
+)
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -52,10 +58,15 @@ func newTransport(cfg *Config) (*http.Transport, error) {
 // newDialer returns a function that dials TCP sockets. If loopbackOnly, it refuses to
 // connect to any address that is not of this machine, whatever its name.
 func newDialer(loopbackOnly bool) dialFunc {
-	d := &net.Dialer{Timeout: dialTimeout}
-	if loopbackOnly {
-		d.Control = refuseRemote
-	}
+	d := &net.Dialer{Timeout: dialTimeout, Control: func(_, address string, raw syscall.RawConn) error {
+		if loopbackOnly {
+			if err := refuseRemote(address); err != nil {
+				return err
+			}
+		}
+		_ = setUserTimeout(raw, unackedTimeout) // without it a dead connection is found out later
+		return nil
+	}}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil || !isLocalhost(host) {
@@ -78,9 +89,9 @@ func newDialer(loopbackOnly bool) dialFunc {
 // tried.
 var localhostAddresses = []string{"127.0.0.1", "::1"}
 
-// refuseRemote is a net.Dialer.Control that refuses all addresses but loopback. It is
-// called with the address that the socket is about to connect to.
-func refuseRemote(_, address string, _ syscall.RawConn) error {
+// refuseRemote refuses all addresses but loopback. address is what a socket is about to
+// connect to.
+func refuseRemote(address string) error {
 	a, err := netip.ParseAddrPort(address)
 	if err == nil && a.Addr().Unmap().IsLoopback() {
 		return nil

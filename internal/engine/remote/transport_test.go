@@ -104,7 +104,7 @@ func TestPlainTextIsAllowedByTheAddress(t *testing.T) {
 		"127.0.0.1:80": true, "127.9.9.9:80": true, "[::1]:80": true, "[::ffff:127.0.0.1]:80": true,
 		"10.9.9.9:80": false, "0.0.0.0:80": false, "[::]:80": false, "[::ffff:10.0.0.1]:80": false, "[fe80::1%lo]:80": false,
 	} {
-		if err := refuseRemote("tcp", address, nil); (err == nil) != allowed {
+		if err := refuseRemote(address); (err == nil) != allowed {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
