@@ -64,8 +64,9 @@ type Options struct {
 
 	// Logger is told what no call reports. Warn: a server is considered down, so that
 	// calls fail at once; a dictionary cannot be trained or used. Info: the server is
-	// back; a dictionary is adopted. Debug: a request is sent again; a stream on the
-	// server was lost. No record holds a token, SQL, or anything stored, but the
+	// back, or has moved to another address; a dictionary is adopted. Debug: a request is
+	// sent again; a stream on the server was lost; the server refuses to write, and
+	// connections are opened anew. No record holds a token, SQL, or anything stored, but the
 	// server's host and port are in it. Default nil: nothing is logged.
 	Logger *slog.Logger
 

@@ -195,7 +195,12 @@ func refusalIn(err error) *hrana.Error {
 
 // met reports whether a statement failed with an error of the kind.
 func met(results []hrana.Result, kind engine.Kind) bool {
-	is := func(err *hrana.Error) bool { return err != nil && kindOf(err.Code, err.Message) == kind }
+	return anyError(results, func(err *hrana.Error) bool { return kindOf(err.Code, err.Message) == kind })
+}
+
+// anyError reports whether a statement failed with such an error.
+func anyError(results []hrana.Result, such func(*hrana.Error) bool) bool {
+	is := func(err *hrana.Error) bool { return err != nil && such(err) }
 	for _, r := range results {
 		if is(r.Err) {
 			return true
@@ -349,6 +354,9 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 		e.streams.closed.Add(1)
 	case answer.Baton == "": // the server has ended it
 		e.streamLost(ctx, "ended by the server")
+	}
+	if sentAway(answer.Results) {
+		e.leave(ctx)
 	}
 	e.trustIndex()
 	e.advance(p.ReplicationIndex, answer.ReplicationIndex())

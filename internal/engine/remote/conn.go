@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 
@@ -19,6 +20,7 @@ type lease = pool.Lease[*conn]
 type conn struct {
 	*http.ClientConn
 	raw   syscall.RawConn         // of the socket below TLS
+	addr  netip.Addr              // of the other side
 	bytes atomic.Pointer[traffic] // what its bytes are counted as now
 }
 
@@ -39,6 +41,7 @@ func dialConn(ctx context.Context, dial dialFunc, network, addr string) (net.Con
 	if !ok {
 		return s, nil
 	}
+	c.addr = s.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	if c.raw, err = s.(*net.TCPConn).SyscallConn(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

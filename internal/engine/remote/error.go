@@ -34,6 +34,8 @@ func kindOf(code, text string) engine.Kind {
 		return engine.KindBusy
 	case "SQLITE_READONLY":
 		return engine.KindReadOnly
+	case "BLOCKED": // by the server's operator, for a time; nothing was executed
+		return engine.KindUnavailable
 	case "SQLITE_FULL":
 		return engine.KindFull
 	case "SQLITE_TOOBIG", "RESPONSE_TOO_LARGE":

@@ -46,6 +46,8 @@ type Config struct {
 	// AllowPlaintext lets http reach other machines than this one.
 	AllowPlaintext bool
 
+	resolver *net.Resolver // of tests; nil is the system's
+
 	// Logger gets what no call reports: requests sent again and lost streams (Debug),
 	// and that the circuit breaker holds requests back (Warn) and no longer does
 	// (Info). No record holds the token, SQL, or what the server answered. Nil logs
@@ -58,6 +60,7 @@ type Engine struct {
 	scheme, host string // http or https; host:port
 	client       *hrana.Client
 	transport    *http.Transport
+	resolver     *net.Resolver
 	pool         *pool.Pool[*conn]
 	streams      streams
 	reads        readQueue
@@ -66,10 +69,11 @@ type Engine struct {
 
 	breaker     circuitbreaker.CircuitBreaker[any]
 	budget      budget
-	lastFailure atomic.Pointer[failure] // that the breaker counted
-	index       atomic.Uint64           // the newest replication index seen; 0 is none
-	indexWaits  atomic.Int64            // calls in a row that timed out and may have waited for it
-	indexWaited atomic.Int64            // how long, in nanoseconds
+	lastFailure atomic.Pointer[failure]   // that the breaker counted
+	index       atomic.Uint64             // the newest replication index seen; 0 is none
+	indexWaits  atomic.Int64              // calls in a row that timed out and may have waited for it
+	indexWaited atomic.Int64              // how long, in nanoseconds
+	leftAt      atomic.Pointer[time.Time] // when all connections were last given up; nil is never
 
 	queries, batches, commits, retries, breakerRejected atomic.Uint64
 	readBytes, writeBytes, upkeepBytes                  traffic
@@ -125,6 +129,7 @@ func Open(cfg Config) (*Engine, error) {
 		host:      hostPort(cfg.URL),
 		client:    client,
 		transport: transport,
+		resolver:  cfg.resolver,
 		streams:   streams{wake: make(chan struct{}, 1)},
 		reads:     readQueue{wake: make(chan struct{}, 1)},
 		log:       slog.New(slog.DiscardHandler),
@@ -141,6 +146,7 @@ func Open(cfg Config) (*Engine, error) {
 	e.lane = engine.NewLane(e.commit)
 	e.owned.Go(e.serveReads)
 	e.owned.Go(e.closeIdleStreams)
+	e.owned.Go(e.watchAddress)
 	return e, nil
 }
 

@@ -51,14 +51,14 @@ func newTransport(cfg *Config) (*http.Transport, error) {
 	if !loopbackOnly && !IsLoopback(server.Hostname()) {
 		t.Proxy = http.ProxyFromEnvironment
 	}
-	t.DialContext = newDialer(loopbackOnly)
+	t.DialContext = newDialer(cfg.resolver, loopbackOnly)
 	return t, nil
 }
 
 // newDialer returns a function that dials TCP sockets. If loopbackOnly, it refuses to
 // connect to any address that is not of this machine, whatever its name.
-func newDialer(loopbackOnly bool) dialFunc {
-	d := &net.Dialer{Timeout: dialTimeout, Control: func(_, address string, raw syscall.RawConn) error {
+func newDialer(resolver *net.Resolver, loopbackOnly bool) dialFunc {
+	d := &net.Dialer{Timeout: dialTimeout, Resolver: resolver, Control: func(_, address string, raw syscall.RawConn) error {
 		if loopbackOnly {
 			if err := refuseRemote(address); err != nil {
 				return err

@@ -149,7 +149,7 @@ func TestLocalhostOnIPv6Only(t *testing.T) {
 		t.Skip(err)
 	}
 	defer l.Close()
-	dial := newDialer(true)
+	dial := newDialer(nil, true)
 	s, err := dial(t.Context(), "tcp", "db.localhost:"+port(t, l.Addr().String()))
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ func TestSocketsEndWhenNothingIsAcknowledged(t *testing.T) {
 	}
 	defer l.Close()
 	for _, host := range []string{"127.0.0.1", "localhost"} {
-		s, err := newDialer(true)(t.Context(), "tcp", net.JoinHostPort(host, port(t, l.Addr().String())))
+		s, err := newDialer(nil, true)(t.Context(), "tcp", net.JoinHostPort(host, port(t, l.Addr().String())))
 		if err != nil {
 			t.Fatal(err)
 		}
