@@ -118,7 +118,7 @@ var neededChecks = []string{"file", "address", "connection", "first query", "wri
 // measures the way to a server, asks for its limits, and looks at what the
 // database holds. It writes nothing and creates nothing. A check that fails, or
 // takes longer than 5 s, is one of the report's problems; the others go on if
-// they can. Errors: ErrInvalid for a target that cannot be; ctx's own. A nil
+// they can. Errors: ErrInvalid for a target or an option that cannot be; ctx's own. A nil
 // opts gives the defaults; MustExist does not matter.
 func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, error) {
 	o := Options{}
@@ -134,7 +134,11 @@ func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, err
 	if t.path != "" {
 		r.probeFile(ctx, t, &o)
 	} else {
-		r.probeServer(ctx, t, &o)
+		server, err := o.remoteConfig(t)
+		if err != nil {
+			return nil, fmt.Errorf("probe: %w", err)
+		}
+		r.probeServer(ctx, t, &o, server)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("probe %s: %w", t, err)
@@ -143,8 +147,8 @@ func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, err
 	return r, nil
 }
 
-func (r *ProbeReport) probeServer(ctx context.Context, t target, o *Options) {
-	server, failures := remote.Probe(ctx, o.remoteConfig(t))
+func (r *ProbeReport) probeServer(ctx context.Context, t target, o *Options, c remote.Config) {
+	server, failures := remote.Probe(ctx, c)
 	r.Server = (*ProbedServer)(server)
 	for _, f := range failures {
 		r.Problems = append(r.Problems, ProbeProblem(f))

@@ -28,7 +28,7 @@ func (c *probeCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	r, err := episodic.Probe(ctx, target, &episodic.Options{AuthToken: a.token(target), AllowPlaintext: a.allowPlaintext})
+	r, err := episodic.Probe(ctx, target, a.options(target))
 	if err != nil {
 		return err
 	}

@@ -93,6 +93,7 @@ func Probe(ctx context.Context, cfg Config) (*ServerReport, []Failure) {
 
 // prober carries out one Probe. It is used by one goroutine.
 type prober struct {
+	cfg       Config
 	base      *url.URL
 	token     func(context.Context) (string, error)
 	secret    string // what token returned; "" before the first query
@@ -106,10 +107,10 @@ type prober struct {
 }
 
 func newProber(cfg Config) (*prober, error) {
-	p := &prober{token: cfg.Token, timeout: probeTimeout}
+	p := &prober{cfg: cfg, token: cfg.token(), timeout: probeTimeout}
 	var err error
 	secret := func(context.Context) (string, error) { return p.secret, nil }
-	if p.client, err = hrana.NewClient(cfg.URL, secret); err != nil {
+	if p.client, err = cfg.newClient(secret); err != nil {
 		return nil, err
 	}
 	p.base, _ = url.Parse(cfg.URL) // as NewClient did
@@ -333,7 +334,7 @@ func (p *prober) needsToken(ctx context.Context) error {
 	if p.secret == "" {
 		return nil
 	}
-	bare, err := hrana.NewClient(p.base.String(), nil)
+	bare, err := p.cfg.newClient(nil)
 	if err != nil {
 		return err
 	}

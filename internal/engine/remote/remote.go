@@ -14,6 +14,8 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,8 +45,17 @@ type Config struct {
 	Token func(context.Context) (string, error) // asked before each request; nil sends no token
 	Pool  pool.Options                          // of the connections
 
+	// Namespace is the database on a server that has several; see hrana.Client.
+	Namespace string
+	// BasicAuth is user:password of HTTP basic authentication. Token is not used then.
+	BasicAuth string
 	// AllowPlaintext lets http reach other machines than this one.
 	AllowPlaintext bool
+	// TLS says whom to trust and who we are; nil is the default.
+	TLS *tls.Config
+	// Proxy is used for all servers but those on this machine; nil is what the
+	// environment says.
+	Proxy *url.URL
 
 	resolver *net.Resolver // of tests; nil is the system's
 
@@ -53,6 +64,28 @@ type Config struct {
 	// (Info). No record holds the token, SQL, or what the server answered. Nil logs
 	// nothing.
 	Logger *slog.Logger
+}
+
+// token returns what gives the secret of the Authorization header; nil if there is none.
+func (cfg *Config) token() func(context.Context) (string, error) {
+	if cfg.BasicAuth == "" {
+		return cfg.Token
+	}
+	secret := base64.StdEncoding.EncodeToString([]byte(cfg.BasicAuth))
+	return func(context.Context) (string, error) { return secret, nil }
+}
+
+// newClient returns a client that sends the secret that token gives.
+func (cfg *Config) newClient(token func(context.Context) (string, error)) (*hrana.Client, error) {
+	client, err := hrana.NewClient(cfg.URL, token)
+	if err != nil {
+		return nil, err
+	}
+	client.Namespace = cfg.Namespace
+	if cfg.BasicAuth != "" {
+		client.AuthScheme = "Basic"
+	}
+	return client, nil
 }
 
 // Engine is an engine.Engine over a libSQL server.
@@ -97,10 +130,10 @@ type Engine struct {
 // Open returns an engine on the database at cfg.URL. It does not speak to the
 // server.
 func Open(cfg Config) (*Engine, error) {
-	token := cfg.Token
-	if token != nil {
+	token := cfg.token()
+	if given := token; given != nil {
 		token = func(ctx context.Context) (string, error) {
-			text, err := cfg.Token(ctx)
+			text, err := given(ctx)
 			if err != nil {
 				return "", &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("get token: %w", err)}
 			}
@@ -111,7 +144,7 @@ func Open(cfg Config) (*Engine, error) {
 			return text, nil
 		}
 	}
-	client, err := hrana.NewClient(cfg.URL, token)
+	client, err := cfg.newClient(token)
 	if err != nil {
 		return nil, err
 	}

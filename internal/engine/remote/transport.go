@@ -38,18 +38,25 @@ func newTransport(cfg *Config) (*http.Transport, error) {
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
 		Protocols:           protocols,
-		TLSClientConfig:     &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+		TLSClientConfig:     &tls.Config{},
 		TLSHandshakeTimeout: dialTimeout,
 		// hrana.Client requests gzip where it helps: payloads are already compressed.
 		DisableCompression: true,
 		WriteBufferSize:    32 << 10,
 		ReadBufferSize:     32 << 10,
 	}
+	if cfg.TLS != nil {
+		t.TLSClientConfig = cfg.TLS.Clone()
+	}
+	t.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	// What must not leave this machine cannot go through a proxy, and what is on this
 	// machine no proxy finds.
 	loopbackOnly := server.Scheme == "http" && !cfg.AllowPlaintext
 	if !loopbackOnly && !IsLoopback(server.Hostname()) {
 		t.Proxy = http.ProxyFromEnvironment
+		if cfg.Proxy != nil {
+			t.Proxy = http.ProxyURL(cfg.Proxy)
+		}
 	}
 	t.DialContext = newDialer(cfg.resolver, loopbackOnly)
 	return t, nil
