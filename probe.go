@@ -61,6 +61,14 @@ type ProbedServer struct {
 	// Token is "accepted", "refused", "missing", or "not needed": the server
 	// answers without one.
 	Token string `json:"token,omitempty"`
+	// Role is "primary", which a server alone is too, or "replica"; empty if that is
+	// unknown. Primary says of a replica whether its primary "answers" it or "does not
+	// answer"; which server that is, a replica does not tell. Lag is by how many frames,
+	// pages of the log, it was behind; nil if that is unknown, as to a token that only
+	// reads.
+	Role    string  `json:"role,omitempty"`
+	Primary string  `json:"primary,omitempty"`
+	Lag     *uint64 `json:"lag_frames,omitempty"`
 	// Writes is "allowed", "forbidden" by the token, or "busy": another program is
 	// writing. Nothing was written to find out.
 	Writes string `json:"writes,omitempty"`

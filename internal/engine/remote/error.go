@@ -15,11 +15,14 @@ import (
 	"github.com/episodic-memory/episodic/internal/pool"
 )
 
+// fromPrimary begins what a replica says of an error of its primary.
+const fromPrimary = "error executing a request on the primary: "
+
 // serverError translates the failure of a statement, or of a whole batch.
 func serverError(h *hrana.Error, stmt int) *engine.Error {
 	text := h.Message
 	// What a replica passes on, and what the server puts before SQLite's words.
-	for _, prefix := range []string{"error executing a request on the primary: ", "SQLite error: "} {
+	for _, prefix := range []string{fromPrimary, "SQLite error: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return &engine.Error{Kind: kindOf(h.Code, text), Code: h.Code, Stmt: stmt, Err: errors.New(text)}

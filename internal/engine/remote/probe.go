@@ -27,6 +27,9 @@ const (
 	// from a transaction that another one has waited 5 s for: a longer wait would
 	// end another program's transaction.
 	probeLockWait = 2 * time.Second
+	// probePrimaryWait bounds the wait for what a replica asks its primary for. A replica
+	// itself tries for ever.
+	probePrimaryWait = 2 * time.Second
 	// probeSamples is how many requests a median is taken of.
 	probeSamples = 9
 	// maxProbeText bounds, in bytes, a text of the server in a report.
@@ -59,6 +62,9 @@ type ServerReport struct {
 	Protocols          []string
 	Protocol           string
 	Token              string
+	Role               string
+	Primary            string
+	Lag                *uint64
 	Writes             string
 	ReplicationIndex   uint64
 	RetryAfter         string
@@ -140,6 +146,7 @@ func (p *prober) run(ctx context.Context) {
 		return
 	}
 	p.check(ctx, "token", p.needsToken)
+	p.check(ctx, "role", p.role)
 	p.check(ctx, "new stream", p.newStream)
 	p.check(ctx, "kept stream", p.keptStream)
 	p.check(ctx, "writing", p.writing)
@@ -302,7 +309,7 @@ func (p *prober) firstQuery(ctx context.Context) error {
 		p.secret = strings.TrimSpace(token) // one from a file ends in a line feed
 	}
 	start := time.Now()
-	_, err := p.query(ctx, p.client, hrana.Pipeline{Requests: []hrana.Request{selectOne, hrana.Close{}}})
+	_, err := p.query(ctx, p.client, execute("SELECT 1"))
 	if err == nil {
 		p.report.FirstQuery = millis(time.Since(start))
 		p.report.Protocol = p.client.Protocol().String()
@@ -338,7 +345,7 @@ func (p *prober) needsToken(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.query(ctx, bare, hrana.Pipeline{Requests: []hrana.Request{selectOne, hrana.Close{}}})
+	_, err = p.query(ctx, bare, execute("SELECT 1"))
 	if err != nil {
 		p.report.Token = "accepted"
 	}
@@ -361,7 +368,7 @@ func unauthorized(e *hrana.Error) bool {
 
 func (p *prober) newStream(ctx context.Context) (err error) {
 	p.report.NewStream, err = median(ctx, func() error {
-		_, err := p.query(ctx, p.client, hrana.Pipeline{Requests: []hrana.Request{selectOne, hrana.Close{}}})
+		_, err := p.query(ctx, p.client, execute("SELECT 1"))
 		return err
 	})
 	return err
@@ -389,10 +396,68 @@ func (p *prober) keptStream(ctx context.Context) error {
 	return err
 }
 
+// role finds out whether the server is a replica. A replica passes all but SELECT on to
+// its primary, and says so in the error if the primary refuses it.
+func (p *prober) role(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, probePrimaryWait)
+	defer cancel()
+	// It reads only; servers demand the right to write all the same, the primary for a
+	// replica.
+	_, err := p.query(asking, p.client, execute("PRAGMA foreign_key_check(episodic_no_such_table)"))
+	refusal, isRefusal := errors.AsType[*hrana.Error](err)
+	switch {
+	case isRefusal && strings.HasPrefix(refusal.Message, fromPrimary):
+		p.report.Role, p.report.Primary = "replica", "answers"
+		return p.lag(ctx)
+	case isRefusal && (unauthorized(refusal) || strings.Contains(refusal.Message, "no such table")):
+		p.report.Role = "primary"
+	case err != nil && asking.Err() != nil && ctx.Err() == nil:
+		// Any server may be slow: that it answers a SELECT at once shows that it is not.
+		if _, err = p.query(ctx, p.client, execute("SELECT 1")); err != nil {
+			return err
+		}
+		p.report.Role, p.report.Primary = "replica", "does not answer"
+	}
+	return nil
+}
+
+// lag compares the replica's state with its primary's, if the token may ask that.
+func (p *prober) lag(ctx context.Context) error {
+	primary, err := p.query(ctx, p.client, execute("PRAGMA user_version"))
+	if refusal, ok := errors.AsType[*hrana.Error](err); ok && forbids(refusal) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	replica, err := p.query(ctx, p.client, execute("SELECT 1"))
+	if err != nil {
+		return err
+	}
+	if newest, own := primary.ReplicationIndex(), replica.ReplicationIndex(); newest > 0 { // else the protocol does not tell
+		p.report.Lag = new(newest - min(newest, own))
+	}
+	return nil
+}
+
+// forbids reports whether the token lacks a right. A replica passes on what its primary
+// says.
+func forbids(e *hrana.Error) bool {
+	return unauthorized(e) || strings.Contains(e.Message, "Authorization forbidden")
+}
+
+// execute is a pipeline of one statement.
+func execute(sql string) hrana.Pipeline {
+	return hrana.Pipeline{Requests: []hrana.Request{hrana.Execute{Stmt: hrana.Stmt{SQL: sql}}, hrana.Close{}}}
+}
+
 // writing takes the write lock and gives it back without having written. The
 // lock alone tells nothing about the token: servers refuse a reader's request
 // for a statement in it that writes, even if it would never be run.
 func (p *prober) writing(ctx context.Context) error {
+	if p.report.Primary == "does not answer" {
+		return fmt.Errorf("this is a replica, and its primary did not answer it within %v: it can be read, not written; see that the primary runs and that the replica reaches it (--primary-grpc-url)", probePrimaryWait)
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeLockWait)
 	defer cancel()
 	never := hrana.Not(hrana.And())
@@ -414,7 +479,7 @@ func (p *prober) writing(ctx context.Context) error {
 	switch {
 	case err == nil:
 		p.report.Writes = "allowed"
-	case isRefusal && (unauthorized(refusal) || refusal.Code == "SQLITE_READONLY"):
+	case isRefusal && (forbids(refusal) || refusal.Code == "SQLITE_READONLY"):
 		p.report.Writes = "forbidden"
 	case isRefusal && refusal.Code == "SQLITE_BUSY":
 		p.report.Writes = "busy"

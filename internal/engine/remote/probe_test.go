@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,7 +103,7 @@ func TestProbeOfAServer(t *testing.T) {
 	}
 	if !slices.Equal(r.Addresses, []string{"127.0.0.1"}) || !slices.Equal(r.HTTP, []string{"1.1"}) || r.TLS != "" || !r.KeepAlive ||
 		!strings.HasPrefix(r.Version, "sqld 0.") || !slices.Equal(r.Protocols, everyProtocol) || r.Protocol != everyProtocol[0] ||
-		r.Token != "not needed" || r.Writes != "allowed" || r.BaseURL != "" ||
+		r.Token != "not needed" || r.Role != "primary" || r.Writes != "allowed" || r.BaseURL != "" ||
 		r.LargestValue != 5e6 || r.RefusedValue != 10e6 || r.Parameters != 32766 {
 		t.Errorf("report is %+v", r)
 	}
@@ -188,6 +189,66 @@ func TestProbeOfTokens(t *testing.T) {
 	}
 	_, failures := Probe(t.Context(), Config{URL: server.URL(), Token: func(context.Context) (string, error) { return "", errors.New("vault is locked") }})
 	wantFailures(t, failures, "first query", "get token: vault is locked")
+}
+
+func TestProbeTellsTheRole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
+	t.Parallel()
+	key := hranatest.NewKey()
+	primary := hranatest.Start(t, hranatest.WithReplication(), hranatest.WithKey(key))
+	replica := hranatest.StartReplica(t, primary, hranatest.WithKey(key))
+	full, reader := staticToken(key.Token(false, time.Now().Add(time.Hour))), staticToken(key.Token(true, time.Now().Add(time.Hour)))
+	must(t, openConfig(t, Config{URL: replica.URL(), Token: full}), stmt("CREATE TABLE t(k)"))
+	for writes, token := range map[string]func(context.Context) (string, error){"allowed": full, "forbidden": reader} {
+		for protocol := range hrana.V2JSON + 1 {
+			for server, want := range map[*hranatest.Server][2]string{primary: {"primary", ""}, replica: {"replica", "answers"}} {
+				proxy := hranatest.NewProxy(t, server.URL())
+				proxy.Hide(hidden[protocol]...)
+				r, failures := Probe(t.Context(), Config{URL: proxy.URL(), Token: token})
+				wantFailures(t, failures)
+				if r.Role != want[0] || r.Primary != want[1] || r.Writes != writes {
+					t.Errorf("%v: role %q, primary %q, writes %s; want %q, %s", protocol, r.Role, r.Primary, r.Writes, want, writes)
+				}
+				if told := server == replica && writes == "allowed"; (r.Lag != nil) != told || told && *r.Lag > 10 {
+					t.Errorf("%v, writes %s: lag %v", protocol, writes, r.Lag)
+				}
+			}
+		}
+	}
+	primary.Kill()
+	eventually(t, "answering again", func() bool { // it starts over when it loses its primary
+		_, err := openConfig(t, Config{URL: replica.URL(), Token: full}).Query(t.Context(), stmt("SELECT 1"))
+		return err == nil
+	})
+	r, failures := Probe(t.Context(), Config{URL: replica.URL(), Token: full})
+	wantFailures(t, failures, "writing", "this is a replica, and its primary did not answer it within 2s")
+	if r.Role != "replica" || r.Primary != "does not answer" || r.Writes != "" || r.LargestValue != 5e6 {
+		t.Errorf("report is %+v", r)
+	}
+}
+
+func TestProbeDoesNotTakeASlowServerForAReplica(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
+	t.Parallel()
+	var slow atomic.Bool
+	s := front(t, false, hranatest.Start(t).URL(), func(w http.ResponseWriter, r *http.Request, body string) bool {
+		slow.CompareAndSwap(false, strings.Contains(body, "foreign_key_check"))
+		if slow.Load() {
+			<-r.Context().Done()
+		}
+		return slow.Load()
+	})
+	p := probeOf(t, s.URL, "")
+	p.timeout = probePrimaryWait + 200*time.Millisecond
+	r, failures := probed(t, p)
+	wantFailures(t, failures[:1], "role", "no answer within")
+	if r.Role != "" || r.Primary != "" {
+		t.Errorf("report is %+v", r)
+	}
 }
 
 func TestProbeHidesATokenThatTheServerRepeats(t *testing.T) {
