@@ -74,12 +74,22 @@ type Stats struct {
 	// Requests are HTTP requests sent to the database, pings not among them; 0 for
 	// a local file.
 	Requests uint64 `json:"requests"`
+	// Turns are those taken with others who write to the same database.
+	Turns Turns `json:"turns"`
 	// Server is what happened on the way to a libSQL server; nil for a local file.
 	Server *ServerStats `json:"server,omitempty"`
 
 	Compression CompressionStats `json:"compression"`
 	// Cache is what was kept in memory; nil if there is no cache.
 	Cache *CacheStats `json:"cache,omitempty"`
+}
+
+// Turns counts the turns that a Store took to write. A turn is for one transaction.
+type Turns struct {
+	Taken    uint64        `json:"taken"`
+	Waited   time.Duration `json:"waited"`   // for them in all; nanoseconds in JSON
+	Unlocked uint64        `json:"unlocked"` // of Taken, without the lock of this machine: see Options.LockDir
+	Missed   uint64        `json:"missed"`   // writes that came to a server at another machine's turn, and again later
 }
 
 // CompressionStats is what a Store has compressed, and how its dictionaries fare.
@@ -116,7 +126,7 @@ func (s *Store) Stats() Stats {
 		return Stats{}
 	}
 	e := s.engine.Stats()
-	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests}
+	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests, Turns: Turns(e.Turns)}
 	if s.server != nil {
 		stats.Server = newServerStats(s.server.ServerStats())
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/cache"
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -28,6 +29,8 @@ type Store struct {
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
 	tracer   Tracer                      // nil: none
+
+	publisher *publisher
 
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
@@ -75,7 +78,11 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
+	if server, ok := e.(*remote.Engine); ok {
+		server.TakeTurns()
+	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
+	s.publisher.target = t.absolute()
 	s.scope = scope
 	s.openCache(opts.Cache)
 	return s, nil
@@ -88,6 +95,7 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Folder = dictionaryDir
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
+	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()
 	return s
 }
@@ -105,13 +113,13 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, LockDir: opts.LockDir})
 	}
 	cfg, err := opts.remoteConfig(t)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Pool = connections
+	cfg.Pool, cfg.LockDir = connections, opts.LockDir
 	return remote.Open(cfg)
 }
 
@@ -138,6 +146,7 @@ func (s *Store) Close() error {
 	if s == nil || s.engine == nil || s.borrowed {
 		return nil
 	}
+	s.publisher.close()
 	s.hub.Close(ErrClosed)
 	s.payloads.Close()
 	if s.cache != nil {

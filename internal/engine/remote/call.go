@@ -276,15 +276,17 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 			return nil, err
 		}
 	}
-	baton, keep := e.streams.begin(time.Now())
+	began := time.Now()
+	baton, keep := e.streams.begin(began)
 	answer, err := e.pipe(ctx, l, baton, keep, c)
 	unusable := false
 	switch h := refusalIn(err); {
 	case baton == "":
 	case h != nil && h.StreamGone():
 		// Nothing was executed. The server has most likely restarted and knows none of
-		// the other streams either.
-		dropped := e.streams.dropAll()
+		// the other streams either, or requests are spread over several servers.
+		keep = false
+		dropped := e.streams.dropAll(began, time.Now())
 		e.log.DebugContext(ctx, "server has forgotten the streams", "streams", dropped)
 		unusable = true
 	case err == nil && met(answer.Results, engine.KindNoTable):

@@ -59,6 +59,10 @@ type Config struct {
 
 	resolver *net.Resolver // of tests; nil is the system's
 
+	// LockDir is the folder of the lock files by which the processes of this machine take
+	// turns to write. Default turn.Dir.
+	LockDir string
+
 	// Logger gets what no call reports: requests sent again and lost streams (Debug),
 	// and that the circuit breaker holds requests back (Warn) and no longer does
 	// (Info). No record holds the token, SQL, or what the server answered. Nil logs
@@ -73,6 +77,14 @@ func (cfg *Config) token() func(context.Context) (string, error) {
 	}
 	secret := base64.StdEncoding.EncodeToString([]byte(cfg.BasicAuth))
 	return func(context.Context) (string, error) { return secret, nil }
+}
+
+// database names the database for this machine's processes.
+func (cfg *Config) database() string {
+	if cfg.Namespace == "" {
+		return cfg.URL
+	}
+	return cfg.URL + "?namespace=" + url.QueryEscape(cfg.Namespace)
 }
 
 // newClient returns a client that sends the secret that token gives.
@@ -98,6 +110,9 @@ type Engine struct {
 	streams      streams
 	reads        readQueue
 	lane         *engine.Lane
+	turns        *turns
+	stuck        atomic.Bool // the server answers no writes
+	patience     patience
 	log          *slog.Logger
 
 	breaker     circuitbreaker.CircuitBreaker[any]
@@ -108,8 +123,8 @@ type Engine struct {
 	indexWaited atomic.Int64              // how long, in nanoseconds
 	leftAt      atomic.Pointer[time.Time] // when all connections were last given up; nil is never
 
-	queries, batches, commits, retries, breakerRejected atomic.Uint64
-	readBytes, writeBytes, upkeepBytes                  traffic
+	queries, batches, commits, retries, breakerRejected, stuckTimes atomic.Uint64
+	readBytes, writeBytes, upkeepBytes                              traffic
 
 	// drainFailed: Close was called and the server stopped answering, so that later
 	// groups fail at once. Owned by the lane's goroutine.
@@ -166,6 +181,7 @@ func Open(cfg Config) (*Engine, error) {
 		streams:   streams{wake: make(chan struct{}, 1)},
 		reads:     readQueue{wake: make(chan struct{}, 1)},
 		log:       slog.New(slog.DiscardHandler),
+		patience:  patience{stuckAfter, stuckWait, stuckPause},
 	}
 	if cfg.Logger != nil {
 		e.log = cfg.Logger.With("server", e.host)
@@ -176,7 +192,8 @@ func Open(cfg Config) (*Engine, error) {
 	if e.pool, err = pool.New(e.connector(), cfg.Pool); err != nil {
 		return nil, err
 	}
-	e.lane = engine.NewLane(e.commit)
+	e.turns = newTurns(cfg.LockDir, cfg.database(), e.log)
+	e.lane = engine.NewLane(e.commit, e.turns)
 	e.owned.Go(e.serveReads)
 	e.owned.Go(e.closeIdleStreams)
 	e.owned.Go(e.watchAddress)
@@ -278,6 +295,7 @@ func (e *Engine) Stats() engine.Stats {
 		Commits:  e.commits.Load(),
 		Retries:  e.retries.Load(),
 		Requests: e.client.Requests(),
+		Turns:    e.turns.Stats(),
 	}
 }
 
@@ -296,6 +314,7 @@ type ServerStats struct {
 
 	RetryBudgetExhausted uint64 // retries not made because there had been too many
 	BreakerRejected      uint64 // requests not sent because the circuit breaker was open
+	Stuck                uint64 // times that the server was found to answer no writes
 
 	// Bytes on the sockets. Upkeep is all that serves no call: handshakes, pings,
 	// closing streams.
@@ -319,6 +338,7 @@ func (e *Engine) ServerStats() ServerStats {
 		StreamsReused:        e.streams.reused.Load(),
 		RetryBudgetExhausted: e.budget.exhausted.Load(),
 		BreakerRejected:      e.breakerRejected.Load(),
+		Stuck:                e.stuckTimes.Load(),
 		Reads:                e.readBytes.load(),
 		Writes:               e.writeBytes.load(),
 		Upkeep:               e.upkeepBytes.load(),
