@@ -59,7 +59,7 @@ func (c *FailureCounter) Count(ctx context.Context, err error) {
 	switch KindOf(err) {
 	case KindUnique, KindConstraint:
 		return
-	case KindUnavailable:
+	case KindUnavailable, KindStuck:
 		reason = FailedUnavailable
 	case KindBusy:
 		reason = FailedBusy

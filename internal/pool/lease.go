@@ -47,6 +47,15 @@ func (l *Lease[C]) Discard() {
 	}
 }
 
+// Doubt makes the pool validate before their next use the connections that were last
+// alive before this lease began. It is for a lease whose connection has been silent for
+// too long; the lease stays. After Release it has no effect.
+func (l *Lease[C]) Doubt() {
+	if h := l.handle.Load(); h != nil {
+		h.pool.doubt(h)
+	}
+}
+
 func newLease[C comparable](h *handle[C]) *Lease[C] {
 	l := &Lease[C]{conn: h.conn.c}
 	l.handle.Store(h)
@@ -85,6 +94,7 @@ type conn[C comparable] struct {
 	expires    time.Duration // when it becomes unusable
 	refreshAt  time.Duration // from when on its replacement may be dialled, before expires
 	replaced   bool          // its replacement is open: close it when released
+	retired    bool          // Retire was called: close it when released
 	lastAlive  time.Duration // last dial, successful use or successful ping
 	lastUsed   time.Duration // last dial or successful use
 	pingAfter  time.Duration // time since lastAlive after which it is pinged

@@ -46,6 +46,8 @@ const (
 	// suspectAfter is how long an answer must have been missing for a timeout to count
 	// against the server. A shorter one only shows that its caller was in a hurry.
 	suspectAfter = 2 * time.Second
+	// lookPause lies between two looks for a sign of life from the server.
+	lookPause = 500 * time.Millisecond
 )
 
 func (e *Engine) newBreaker() circuitbreaker.CircuitBreaker[any] {
@@ -69,9 +71,6 @@ type call struct {
 	deadline time.Time // when the last of the callers gives up; zero is never
 	// patience is until when it waits if answers say so; zero is maxTold after its begin.
 	patience time.Time
-	// callers are those whom ctx of do does not stand for, of a group: when all have
-	// left, a pause between attempts ends.
-	callers []context.Context
 	// lease is used by the first attempt; failed is the error of acquiring it. If both
 	// are nil the first attempt acquires a connection, as all later ones do.
 	lease  *lease
@@ -84,6 +83,20 @@ type call struct {
 	// attempt cannot still be running, so that a repeatable write may be sent again.
 	lost, resendable bool
 	sent             bool // a request with it has left
+	// callers are the contexts of a write's callers, nil for one that is not known.
+	callers []context.Context
+}
+
+// mayBeLeft reports whether all callers of a write may give up.
+func (c *call) mayBeLeft() bool {
+	stays := func(caller context.Context) bool { return caller == nil || caller.Done() == nil }
+	return len(c.callers) > 0 && !slices.ContainsFunc(c.callers, stays)
+}
+
+// left reports whether all callers of a write have given up.
+func (c *call) left() bool {
+	waits := func(caller context.Context) bool { return caller.Err() == nil }
+	return c.mayBeLeft() && !slices.ContainsFunc(c.callers, waits)
 }
 
 // doEither does c with the requests that build returns: with the conditions of
@@ -98,6 +111,9 @@ func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hr
 	return results, err
 }
 
+// transfer is the time that a slow link takes for the request.
+func (c *call) transfer() time.Duration { return time.Duration(c.size) * time.Second / slowestLink }
+
 // do makes a call, with retries. Its error is that of the last attempt as hrana, the
 // pool or the breaker returned it. It is nil if the database stayed locked for a
 // read: the results then hold the error.
@@ -108,7 +124,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 		results, err := e.attempt(ctx, c, attempt)
 		again := err == nil && !c.write && met(results, engine.KindBusy) || err != nil && c.again(err)
 		drainFails := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
-		if !again || ctx.Err() != nil || drainFails {
+		if !again || ctx.Err() != nil || c.left() || drainFails {
 			return results, err
 		}
 		pause := minPause << (attempt - 1)
@@ -145,28 +161,22 @@ func retryAfter(err error) time.Duration {
 // pause waits between two attempts and reports whether there should be another: not if
 // ctx ends or all callers leave meanwhile, nor if Close begins during a long pause.
 func (e *Engine) pause(ctx context.Context, c *call, d time.Duration, long bool) bool {
-	over := time.After(d)
 	var closing <-chan struct{}
 	if long {
 		closing = e.open.Done()
 	}
-	for i := 0; ; i++ {
-		var left <-chan struct{}
-		if i < len(c.callers) {
-			left = c.callers[i].Done()
-		} else if i > 0 {
-			return false
-		}
-		select {
-		case <-left:
-		case <-over:
-			return true
-		case <-ctx.Done():
-			return false
-		case <-closing:
-			return false
-		}
+	left := make(chan struct{})
+	if c.mayBeLeft() {
+		defer whenAllLeave(c.callers, func(error) { close(left) })()
 	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-left:
+	case <-ctx.Done():
+	case <-closing:
+	}
+	return false
 }
 
 // again reports whether the call may be made once more after an attempt failed.
@@ -230,7 +240,12 @@ func refusalIn(err error) *hrana.Error {
 
 // met reports whether a statement failed with an error of the kind.
 func met(results []hrana.Result, kind engine.Kind) bool {
-	is := func(err *hrana.Error) bool { return err != nil && kindOf(err.Code, err.Message) == kind }
+	return anyError(results, func(err *hrana.Error) bool { return kindOf(err.Code, err.Message) == kind })
+}
+
+// anyError reports whether a statement failed with such an error.
+func anyError(results []hrana.Result, such func(*hrana.Error) bool) bool {
+	is := func(err *hrana.Error) bool { return err != nil && such(err) }
 	for _, r := range results {
 		if is(r.Err) {
 			return true
@@ -270,7 +285,7 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 		}
 		return nil, e.errBreakerOpen()
 	}
-	timeout := requestTimeout + time.Duration(c.size)*time.Second/slowestLink
+	timeout := requestTimeout + c.transfer()
 	if !c.deadline.IsZero() && attempt < maxAttempts {
 		// Leave time for another connection, unless what remains is too short to tell
 		// a silent server from a slow one.
@@ -284,10 +299,11 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 	if err == nil {
 		results, err = e.exchange(trying, l, c)
 	}
-	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	_, givenUp := errors.AsType[*lateError](err) // by watch
+	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && !givenUp && errors.Is(err, context.DeadlineExceeded) {
 		err = &hrana.TransportError{Sent: true, Err: &lateError{e.host, timeout}}
 	}
-	e.record(err, ctx.Err() != nil || timeout < requestTimeout && errors.Is(err, context.DeadlineExceeded))
+	e.record(err, ctx.Err() != nil || givenUp || timeout < requestTimeout && errors.Is(err, context.DeadlineExceeded))
 	return results, err
 }
 
@@ -295,7 +311,7 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Result, error) {
 	if l == nil {
 		var err error
-		if l, err = e.acquire(ctx); err != nil {
+		if l, err = e.acquireFor(ctx, c); err != nil {
 			return nil, err
 		}
 	}
@@ -363,6 +379,9 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	kind := &e.readBytes
 	if c.write {
 		kind = &e.writeBytes
+		var stop func()
+		ctx, stop = e.watch(ctx, l, c)
+		defer stop()
 	}
 	answer, err := e.deliver(ctx, l, p, kind)
 	if t, failed := errors.AsType[*hrana.TransportError](err); !failed || t.Sent {
@@ -386,6 +405,9 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	case answer.Baton == "": // the server has ended it
 		e.streamLost(ctx, "ended by the server")
 	}
+	if sentAway(answer.Results) {
+		e.leave(ctx)
+	}
 	e.trustIndex()
 	told := answer.ReplicationIndex()
 	if e.replica && told < p.ReplicationIndex {
@@ -394,6 +416,59 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	}
 	e.advance(p.ReplicationIndex, told)
 	return answer, nil
+}
+
+// watch returns the context of a write that is about to be sent over l. It ends when no
+// answer has come for suspectAfter, all callers have given up, and another connection
+// shows that the server lives: most likely this one has died silently, and the writes
+// behind must not wait for it. stop must be called when the exchange has ended.
+//
+// It may also be that the server is slow with this write. It then goes on there, perhaps
+// waiting for the write lock, and a server bears few that wait: so only one write in
+// requestTimeout is given up.
+func (e *Engine) watch(ctx context.Context, l *lease, c *call) (_ context.Context, stop func()) {
+	if !c.mayBeLeft() || time.Since(e.gaveUp) < requestTimeout {
+		return ctx, func() {}
+	}
+	begin := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stopWaiting := whenAllLeave(c.callers, func(error) {
+		for wait := suspectAfter + c.transfer() - time.Since(begin); ; wait = lookPause {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return
+			}
+			l.Doubt()
+			if e.lives(ctx) {
+				cancel(&lateError{e.host, time.Since(begin)})
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		stopWaiting()
+		if _, late := errors.AsType[*lateError](context.Cause(ctx)); late {
+			e.gaveUp = time.Now()
+		}
+	}
+}
+
+// lives reports whether the server answers a ping on a connection that the pool holds
+// for good.
+func (e *Engine) lives(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
+	defer cancel()
+	l, err := e.acquire(ctx)
+	if err != nil {
+		return false
+	}
+	usable, err := e.ping(ctx, l)
+	if usable {
+		l.Release(nil)
+	}
+	return err == nil
 }
 
 // doubtIndex forgets the replication index when at least two calls in a row have
@@ -457,6 +532,25 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 	return l, nil
 }
 
+// acquireFor is acquire for a call. It ends when all callers of a write have given up:
+// those behind them must not wait for its connection.
+func (e *Engine) acquireFor(ctx context.Context, c *call) (*lease, error) {
+	if !c.mayBeLeft() {
+		return e.acquire(ctx)
+	}
+	if l := e.pool.TryAcquire(); l != nil {
+		return l, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer whenAllLeave(c.callers, cancel)()
+	l, err := e.acquire(ctx)
+	if err != nil && c.left() && !dialFailed(err) {
+		err = &hrana.TransportError{Err: context.Cause(ctx)}
+	}
+	return l, err
+}
+
 // deliver makes one exchange over l, counts its bytes as that kind, and gives l
 // back.
 func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *traffic) (*hrana.Answer, error) {
@@ -493,20 +587,33 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 // breaker when the ping is answered: the other calls must not wait until that first
 // call has ended.
 func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
-	ping, cancel := context.WithTimeout(ctx, aliveTimeout)
-	defer cancel()
-	conn := &oneConn{conn: l.Conn()}
-	if err := e.client.Ping(ping, conn); err != nil {
-		l.Release(err)
+	usable, err := e.ping(ctx, l)
+	if err != nil {
 		// Nothing of the call itself was sent.
 		return nil, &hrana.TransportError{Err: fmt.Errorf("ask whether the server is back: %w", err)}
 	}
 	e.breaker.RecordSuccess()
-	if !conn.closing {
+	if usable {
 		return l, nil
 	}
-	l.Discard()
 	return e.acquire(ctx)
+}
+
+// ping asks the server for a sign of life. It gives l back if that is not usable any
+// more.
+func (e *Engine) ping(ctx context.Context, l *lease) (usable bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
+	defer cancel()
+	conn := &oneConn{conn: l.Conn()}
+	switch err = e.client.Ping(ctx, conn); {
+	case err != nil:
+		l.Release(err)
+		return false, err
+	case conn.closing:
+		l.Discard()
+		return false, nil
+	}
+	return true, nil
 }
 
 // record tells the breaker how an attempt ended. It counts only failures that show
