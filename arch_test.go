@@ -26,7 +26,7 @@ type room struct {
 // rooms is the import table of docs/design.md.
 var rooms = map[string]room{
 	".": {
-		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/payload", "internal/feed", "internal/cache", "internal/schema"},
+		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/payload", "internal/feed", "internal/cache", "internal/live", "internal/schema", "internal/userdir"},
 		others: []string{"github.com/google/uuid", "golang.org/x/text"},
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
@@ -42,12 +42,12 @@ var rooms = map[string]room{
 		why: "the seam knows no engine, or engines could not be exchanged",
 	},
 	"internal/engine/embedded": {
-		ours:   []string{"internal/engine"},
+		ours:   []string{"internal/engine", "internal/turn"},
 		others: []string{"modernc.org/sqlite"},
 		why:    "only this room knows the SQLite driver, so that exchanging it is a change in one place",
 	},
 	"internal/engine/remote": {
-		ours:   []string{"internal/engine", "internal/hrana", "internal/pool"},
+		ours:   []string{"internal/engine", "internal/hrana", "internal/pool", "internal/turn"},
 		others: []string{"github.com/failsafe-go/failsafe-go"},
 		why:    "only this room repeats requests; the protocol below it knows nothing of our SQL",
 	},
@@ -74,6 +74,18 @@ var rooms = map[string]room{
 	"internal/feed": {
 		ours: []string{"internal/engine"},
 		why:  "the feed tells which items have changed, not what they are",
+	},
+	"internal/turn": {
+		ours:   []string{"internal/userdir"},
+		others: []string{"github.com/gofrs/flock"},
+		why:    "whose turn it is can be tried without a database: files, clocks and numbers are all it knows",
+	},
+	"internal/live": {
+		ours: []string{"internal/userdir"},
+		why:  "what a process shows is bytes: the room knows neither Stores nor statistics",
+	},
+	"internal/userdir": {
+		why: "what may be in the folder is for others to know",
 	},
 	"internal/payload": {
 		ours: []string{"internal/engine", "internal/codec"},

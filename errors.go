@@ -45,6 +45,10 @@ var (
 	// ErrReadOnly: the database cannot be written: its file, folder or token allows
 	// only reading.
 	ErrReadOnly = errors.New("read-only database")
+	// ErrServerStuck: the server answers reads and no longer any write, and has to be
+	// restarted. Nothing was written; of a write that was under way when this was found
+	// out, the outcome is unknown. Reads go on, and writes as soon as it is restarted.
+	ErrServerStuck = errors.New("server is stuck")
 	// ErrFull: there is no space left for the database.
 	ErrFull = errors.New("disk full")
 	// ErrTooLarge: something exceeds what the database can store or answer at once, or
@@ -73,12 +77,12 @@ func invalid(field, format string, args ...any) error {
 }
 
 // Retryable reports whether the same call may succeed later: another process
-// held the database too long, or the server could not be reached. Nothing was
+// held the database too long, or the server could not be reached or is stuck. Nothing was
 // written by the failed call. An ErrUnknownOutcome is not Retryable, because
 // whether to repeat then depends on the call.
 func Retryable(err error) bool {
 	switch engine.KindOf(err) {
-	case engine.KindBusy, engine.KindUnavailable:
+	case engine.KindBusy, engine.KindUnavailable, engine.KindStuck:
 		return true
 	}
 	return false
@@ -112,6 +116,8 @@ func failed(err error, format string, args ...any) error {
 			return ErrReplaced
 		case engine.KindReadOnly:
 			return ErrReadOnly
+		case engine.KindStuck:
+			return ErrServerStuck
 		case engine.KindFull:
 			return ErrFull
 		case engine.KindTooLarge:

@@ -44,6 +44,12 @@ type Options struct {
 	// DisableCacheDir keeps nothing there.
 	DisableCacheDir bool
 
+	// LockDir is the folder of lock files by which the processes of this machine take turns
+	// to write to the same database. Containers that share a machine can be given the same
+	// one; without it each counts as a machine of its own. It should be on a local disk, and
+	// private to those who write. Default: episodic-UID in os.TempDir().
+	LockDir string
+
 	// Pool says how many connections to a server there are, and KeepAlive how idle
 	// ones are watched. Unused for a local file.
 	Pool      Pool

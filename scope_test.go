@@ -355,7 +355,7 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 }
 
 // wholeDatabase are the methods that no scope narrows.
-var wholeDatabase = []string{"Close", "Compact", "Scope", "Stats", "StorageStats", "TrainDictionaries", "Warm", "Probe"}
+var wholeDatabase = []string{"Close", "Compact", "PublishStats", "Scope", "Stats", "StorageStats", "TrainDictionaries", "Warm", "Probe"}
 
 // Two Stores of different scopes on one database see and change nothing of each
 // other, whatever the method.

@@ -29,6 +29,9 @@ type ServerStats struct {
 	// BreakerRejected counts requests that were not sent because the circuit breaker
 	// was open.
 	BreakerRejected uint64 `json:"breaker_rejected"`
+	// Stuck counts how often the server was found to answer reads and no writes: see
+	// ErrServerStuck.
+	Stuck uint64 `json:"stuck"`
 
 	// Bytes on the sockets, including HTTP and TLS.
 	ReadBytes   Traffic `json:"read_bytes"`   // of calls that read
@@ -151,7 +154,7 @@ func newServerStats(s remote.ServerStats) *ServerStats {
 		Pool:          newPoolStats(s.Pool),
 		StreamsOpened: s.StreamsOpened, StreamsReused: s.StreamsReused,
 		StreamsClosed: s.StreamsClosed, StreamsLost: s.StreamsLost,
-		RetryBudgetExhausted: s.RetryBudgetExhausted, BreakerRejected: s.BreakerRejected,
+		RetryBudgetExhausted: s.RetryBudgetExhausted, BreakerRejected: s.BreakerRejected, Stuck: s.Stuck,
 		ReadBytes: Traffic(s.Reads), WriteBytes: Traffic(s.Writes), UpkeepBytes: Traffic(s.Upkeep),
 	}
 	for _, e := range s.SizeEvents {

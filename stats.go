@@ -79,6 +79,7 @@ type Stats struct {
 	//	unavailable      the server was not reached, or it or a gateway did not serve the request
 	//	timeout          the caller's deadline passed
 	//	busy             another process was writing for too long
+	//	stuck            the server no longer writes until it is restarted
 	//	unknown_outcome  a write that may or may not be stored (ErrUnknownOutcome)
 	//	refused          ErrUnauthorized, ErrUnknownDatabase
 	//	replaced         ErrReplaced
@@ -90,12 +91,22 @@ type Stats struct {
 	// and polls of the cache count as well, while a conflict with what is stored, and what
 	// the caller cancelled, does not.
 	Failures map[string]uint64 `json:"failures"`
+	// Turns are those taken with others who write to the same database.
+	Turns Turns `json:"turns"`
 	// Server is what happened on the way to a libSQL server; nil for a local file.
 	Server *ServerStats `json:"server,omitempty"`
 
 	Compression CompressionStats `json:"compression"`
 	// Cache is what was kept in memory; nil if there is no cache.
 	Cache *CacheStats `json:"cache,omitempty"`
+}
+
+// Turns counts the turns that a Store took to write. A turn is for one transaction.
+type Turns struct {
+	Taken    uint64        `json:"taken"`
+	Waited   time.Duration `json:"waited"`   // for them in all; nanoseconds in JSON
+	Unlocked uint64        `json:"unlocked"` // of Taken, without the lock of this machine: see Options.LockDir
+	Missed   uint64        `json:"missed"`   // writes that came to a server at another machine's turn, and again later
 }
 
 // CompressionStats is what a Store has compressed, and how its dictionaries fare.
@@ -132,7 +143,7 @@ func (s *Store) Stats() Stats {
 		return Stats{}
 	}
 	e := s.engine.Stats()
-	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests, Failures: map[string]uint64{}}
+	stats := Stats{Reads: e.Queries, Writes: e.Batches, Commits: e.Commits, Retries: e.Retries, Requests: e.Requests, Turns: Turns(e.Turns), Failures: map[string]uint64{}}
 	for reason, n := range e.Failures {
 		stats.Failures[engine.FailureReason(reason).String()] = n - s.failedOpen[reason]
 	}

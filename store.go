@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/cache"
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -32,6 +33,7 @@ type Store struct {
 	// failedOpen are failures before the Store was open: Open reads tables that a new
 	// database lacks.
 	failedOpen engine.Failures
+	publisher  *publisher
 
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
@@ -70,7 +72,11 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
+	if server, ok := e.(*remote.Engine); ok {
+		server.TakeTurns()
+	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
+	s.publisher.target = t.absolute()
 	s.scope, s.failedOpen = scope, e.Stats().Failures
 	s.openCache(opts.Cache)
 	return s, nil
@@ -83,6 +89,7 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Folder = dictionaryDir
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
+	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()
 	return s
 }
@@ -100,9 +107,9 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist})
+		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, LockDir: opts.LockDir})
 	}
-	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, Logger: opts.Logger})
+	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, LockDir: opts.LockDir, Logger: opts.Logger})
 }
 
 // Warm opens Pool.MinConns connections to the server ahead of the first call that
@@ -128,6 +135,7 @@ func (s *Store) Close() error {
 	if s == nil || s.engine == nil || s.borrowed {
 		return nil
 	}
+	s.publisher.close()
 	s.hub.Close(ErrClosed)
 	s.payloads.Close()
 	if s.cache != nil {

@@ -10,6 +10,10 @@ func families(s episodic.Stats) []family {
 		one("commits_total", "Transactions committed for writes.", s.Commits),
 		one("retries_total", "Transactions and requests retried.", s.Retries),
 		by("failures_total", "Calls to the database that failed by reason.", "reason", s.Failures),
+		one("turns_taken_total", "Turns taken to write.", s.Turns.Taken),
+		one("turns_waited_seconds_total", "Time waited for turns to write.", s.Turns.Waited.Seconds()),
+		one("turns_unlocked_total", "Turns taken without the lock of this machine.", s.Turns.Unlocked),
+		one("turns_missed_total", "Writes that came to the server at another machine's turn, and again later.", s.Turns.Missed),
 		one("compression_trainings_total", "Trainings of a dictionary that came to an end.", s.Compression.Trainings),
 		one("compression_failures_total", "Looks for a dictionary and trainings in the background that failed.", s.Compression.Failures),
 	}
@@ -24,6 +28,7 @@ func families(s episodic.Stats) []family {
 	all = append(all,
 		one("requests_total", "HTTP requests sent to the server, without pings.", s.Requests),
 		one("breaker_rejected_total", "Requests not sent because the circuit breaker was open.", s.Server.BreakerRejected),
+		one("stuck_total", "Times that the server was found to answer reads and no writes.", s.Server.Stuck),
 		one("retry_budget_exhausted_total", "Retries not made because the retry budget was used up.", s.Server.RetryBudgetExhausted),
 		traffic("read_bytes_total", "Bytes on the sockets of calls that read.", s.Server.ReadBytes),
 		traffic("write_bytes_total", "Bytes on the sockets of calls that write.", s.Server.WriteBytes),

@@ -3,8 +3,10 @@ package prom
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -74,6 +76,7 @@ var leftOut = []string{"pool_open", "pool_closed_total", "pool_utilisation", "po
 var renamed = map[string]string{
 	"compression_episodes_time_seconds": "compression_episodes_seconds_total",
 	"compression_patterns_time_seconds": "compression_patterns_seconds_total",
+	"turns_waited_seconds":              "turns_waited_seconds_total",
 	"pool_idle":                         `pool_connections{state="idle"}`,
 	"pool_in_use":                       `pool_connections{state="in_use"}`,
 	"pool_pinging":                      `pool_connections{state="pinging"}`,
@@ -136,6 +139,8 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 			}
 		case uint32:
 			set("", "", float64(f))
+		case episodic.Turns:
+			wanted(t, reflect.ValueOf(f), "turns_", want)
 		case episodic.CompressionStats:
 			wanted(t, reflect.ValueOf(f), "compression_", want)
 		case episodic.PayloadStats:
@@ -356,6 +361,35 @@ func TestLabelsDistinguishStores(t *testing.T) {
 	for _, name := range []string{"state", "reason", "protocol", "__mine"} {
 		if err := prometheus.NewRegistry().Register(NewCollector(stores["server"], prometheus.Labels{name: "x"})); err == nil {
 			t.Errorf("the label %q was allowed", name)
+		}
+	}
+}
+
+// What an operator is told about must be all there is, and exist.
+func TestOperationsPageHasEveryMetric(t *testing.T) {
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables, _ := strings.Cut(string(page), "\n## Metrics\n")
+	tables, queries, _ := strings.Cut(tables, "\n## Queries")
+	exported := map[string]bool{}
+	for _, f := range families(episodic.Stats{Server: &episodic.ServerStats{}, Cache: &episodic.CacheStats{}}) {
+		exported[f.name] = true
+		if !strings.Contains(tables, "`"+f.name+"`") {
+			t.Errorf("docs/operations.md says nothing of %s", f.name)
+		}
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`[^|]*"+`) \|`).FindAllStringSubmatch(tables, -1) {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !exported[name[1]] {
+				t.Errorf("docs/operations.md explains %s, which is not exported", name[1])
+			}
+		}
+	}
+	for _, name := range regexp.MustCompile(`episodic_(\w+?)(_bucket)?\b`).FindAllStringSubmatch(queries, -1) {
+		if !exported[name[1]] {
+			t.Errorf("docs/operations.md queries %s, which is not exported", name[0])
 		}
 	}
 }

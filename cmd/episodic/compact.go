@@ -21,6 +21,7 @@ A file does not get shorter: the freed space is used for what is stored next.`
 
 func (c *compactCmd) Run(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
+		a.publish(store)
 		var bar *progress
 		done, err := store.Compact(ctx, func(n, all int64) {
 			if bar == nil {

@@ -28,6 +28,7 @@ Of a transcript, each tool call with its answer becomes a step; info.task.instru
 
 func (c *importCmd) Run(ctx context.Context, a *app) error {
 	return a.withStore(ctx, func(store *episodic.Store) error {
+		a.publish(store)
 		im := &importer{app: a, store: store, format: c.Format, domain: c.Domain, tags: c.Tag}
 		for _, name := range c.Files {
 			if err := im.file(ctx, name); err != nil {

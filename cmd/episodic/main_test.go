@@ -40,7 +40,7 @@ type cli struct {
 func newCLI(t *testing.T) *cli {
 	t.Helper()
 	home := t.TempDir()
-	return &cli{t: t, home: home, env: map[string]string{"EPISODIC_DB": filepath.Join(home, "test.db")}}
+	return &cli{t: t, home: home, env: map[string]string{"EPISODIC_DB": filepath.Join(home, "test.db"), liveDirEnv: filepath.Join(home, "live")}}
 }
 
 type outcome struct {
@@ -303,7 +303,7 @@ func program(t *testing.T, home string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), "EPISODIC_TEST_AS_PROGRAM=1", "XDG_DATA_HOME="+home, "EPISODIC_DB=", "TURSO_DATABASE_URL=")
+	cmd.Env = append(os.Environ(), "EPISODIC_TEST_AS_PROGRAM=1", "XDG_DATA_HOME="+home, liveDirEnv+"="+filepath.Join(home, "live"), "EPISODIC_DB=", "TURSO_DATABASE_URL=")
 	return cmd
 }
 

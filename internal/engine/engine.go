@@ -7,7 +7,10 @@
 // enginetest is the test suite that both pass.
 package engine
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Value is one SQL value: nil, int64, float64, string or []byte, nothing else.
 // Text must be valid UTF-8 and floats finite, because not every protocol can
@@ -78,4 +81,14 @@ type Stats struct {
 	Requests uint64
 
 	Failures Failures // Query, Batch and Repeatable calls that failed
+
+	Turns TurnStats
+}
+
+// TurnStats counts how an engine took turns with others who write to the same database.
+type TurnStats struct {
+	Taken    uint64        // turns that were taken
+	Waited   time.Duration // for them
+	Unlocked uint64        // turns taken without the lock of this machine, which could not be had
+	Missed   uint64        // writes that came to a server when it was not this machine's turn
 }

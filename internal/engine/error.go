@@ -26,6 +26,7 @@ const (
 	KindNotADatabase               // the file is not a SQLite database
 	KindCorrupt                    // the database file is damaged
 	KindReadOnly                   // the file or database is read-only, or a Query tried to write
+	KindStuck                      // the server no longer writes until it is restarted; nothing was written
 	KindFull                       // the disk, or the size limit of the database, is exhausted
 )
 

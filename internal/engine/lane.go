@@ -51,9 +51,11 @@ type Unit struct {
 
 // Lane does group commit. While a group of units is being committed, later units
 // queue and form the next group; a unit that finds the lane idle is committed at
-// once, unless several were answered just before. Units are taken in the order of their arrival.
+// once, unless several were answered just before or others have their turn. Units are taken
+// in the order of their arrival.
 type Lane struct {
 	commit  func([]*Unit)
+	turn    Turn
 	wake    chan struct{} // capacity 1: the queue may have become non-empty, or the lane closed
 	stopped chan struct{} // closed when run has returned
 
@@ -63,10 +65,21 @@ type Lane struct {
 	closed bool
 }
 
+// Turn is what a Lane takes before it commits a group, because others write to the same
+// database. All methods are called on the lane's goroutine.
+type Turn interface {
+	// Acquire waits. Units that come meanwhile are in the group.
+	Acquire()
+	// Release is called after each Acquire.
+	Release()
+	// Close is called at the end.
+	Close()
+}
+
 // NewLane starts a lane whose groups are committed by commit, one at a time on
 // one goroutine. commit must settle every unit of its group.
-func NewLane(commit func([]*Unit)) *Lane {
-	l := &Lane{commit: commit, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+func NewLane(commit func([]*Unit), turn Turn) *Lane {
+	l := &Lane{commit: commit, turn: turn, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
 	go l.run()
 	return l
 }
@@ -122,20 +135,25 @@ func (l *Lane) signal() {
 
 func (l *Lane) run() {
 	defer close(l.stopped)
+	defer l.turn.Close()
 	var expected int    // how many callers the next group may have
 	var until time.Time // for how long they are waited for
 	for {
 		l.gather(expected, until)
-		group, closed := l.take()
-		if len(group) == 0 {
-			if closed {
+		if n, open := l.waiting(); n == 0 {
+			if !open {
 				return
 			}
 			continue // the only unit was withdrawn
 		}
+		l.turn.Acquire()
+		group := l.take()
 		begun := time.Now()
-		l.commit(group)
+		if len(group) > 0 {
+			l.commit(group)
+		}
 		ended := time.Now()
+		l.turn.Release()
 		until = ended
 		if took := ended.Sub(begun); took >= minCommit {
 			until = ended.Add(min(took/gatherShare, maxGather))
@@ -180,9 +198,8 @@ func (l *Lane) gather(expected int, until time.Time) {
 	}
 }
 
-// take removes the next group from the queue and reports whether the lane is
-// closed. A unit over a bound forms a group of its own.
-func (l *Lane) take() (group []*Unit, closed bool) {
+// take removes the next group from the queue. A unit over a bound forms a group of its own.
+func (l *Lane) take() []*Unit {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, stmts, bytes := 0, 0, 0
@@ -195,11 +212,11 @@ func (l *Lane) take() (group []*Unit, closed bool) {
 		}
 		u.taken = true
 	}
-	group = l.queue[:n:n]
+	group := l.queue[:n:n]
 	if l.queue = l.queue[n:]; len(l.queue) == 0 {
 		l.queue = nil
 	}
-	return group, l.closed
+	return group
 }
 
 // withdraw removes u from the queue; false means that a group already holds it.

@@ -34,6 +34,13 @@ func (s *server) commit(units []*Unit) {
 	}
 }
 
+// noTurn lets its lane commit at any time.
+type noTurn struct{}
+
+func (noTurn) Acquire() {}
+func (noTurn) Release() {}
+func (noTurn) Close()   {}
+
 func batch(sql string) []Stmt { return []Stmt{{SQL: sql}} }
 
 // do calls Lane.Do in a goroutine and reports how it ended.
@@ -50,7 +57,7 @@ func do(ctx context.Context, l *Lane, sql string) <-chan error {
 func TestIdleLaneSendsAtOnceAndBusyLaneGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{took: time.Second}
-		l := NewLane(s.commit)
+		l := NewLane(s.commit, noTurn{})
 		start := time.Now()
 		first := do(t.Context(), l, "0")
 		var rest []<-chan error
@@ -78,7 +85,7 @@ func TestIdleLaneSendsAtOnceAndBusyLaneGathers(t *testing.T) {
 func TestGroupsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{took: time.Second}
-		l := NewLane(s.commit)
+		l := NewLane(s.commit, noTurn{})
 		large := strings.Repeat("x", maxGroupBytes/2)
 		calls := []<-chan error{do(t.Context(), l, "first")}
 		for range maxGroupUnits + 1 {
@@ -108,7 +115,7 @@ func TestGroupsAreBounded(t *testing.T) {
 func TestCancelledBeforeItsGroupIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{took: time.Second}
-		l := NewLane(s.commit)
+		l := NewLane(s.commit, noTurn{})
 		ctx, cancel := context.WithCancel(t.Context())
 		first := do(t.Context(), l, "first")
 		second, third, fourth := do(t.Context(), l, "second"), do(ctx, l, "third"), do(t.Context(), l, "fourth")
@@ -134,7 +141,7 @@ func TestCancelledBeforeItsGroupIsNotSent(t *testing.T) {
 func TestCancelledUnderWayHasAnUnknownOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{took: time.Second}
-		l := NewLane(s.commit)
+		l := NewLane(s.commit, noTurn{})
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
 		start := time.Now()
@@ -152,7 +159,7 @@ func TestCancelledUnderWayHasAnUnknownOutcome(t *testing.T) {
 func TestCloseSettlesWhatWasAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{took: time.Second, err: errors.New("disk full")}
-		l := NewLane(s.commit)
+		l := NewLane(s.commit, noTurn{})
 		a, b := do(t.Context(), l, "a"), do(t.Context(), l, "b")
 		start := time.Now()
 		l.Close()
@@ -252,7 +259,7 @@ func TestLaneGathersWhoWasJustAnswered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &server{took: tt.commit}
-				l := NewLane(s.commit)
+				l := NewLane(s.commit, noTurn{})
 				defer l.Close()
 				took := callers(t, l, tt.callers, 10, tt.pause)
 				for i, group := range s.groups[2:] {
@@ -273,7 +280,7 @@ func TestLaneWaitsOnceForWhoIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const commit = 20 * time.Millisecond
 		s := &server{took: commit}
-		l := NewLane(s.commit)
+		l := NewLane(s.commit, noTurn{})
 		defer l.Close()
 		callers(t, l, 4, 3, 0)
 		took := callers(t, l, 1, 3, 0)

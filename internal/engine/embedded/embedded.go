@@ -38,12 +38,17 @@ const (
 type Config struct {
 	Path      string // of the database file; its folder must exist
 	MustExist bool   // refuse to create the file, with fs.ErrNotExist
+
+	// LockDir is the folder of the lock files by which the processes of this machine take
+	// turns to write. Default turn.Dir.
+	LockDir string
 }
 
 // Engine is an engine.Engine over a local file.
 type Engine struct {
 	cfg     Config
 	lane    *engine.Lane
+	turns   *turns
 	writer  *conn
 	wal     bool            // the writer has seen that the file is in WAL mode
 	readers chan *reader    // the idle ones
@@ -87,7 +92,8 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		r.renew(e.life)
 		e.readers <- r
 	}
-	e.lane = engine.NewLane(e.commit)
+	e.turns = newTurns(cfg.LockDir, cfg.Path)
+	e.lane = engine.NewLane(e.commit, e.turns)
 	e.close = sync.OnceValue(e.shutDown)
 	return e, nil
 }
@@ -307,6 +313,7 @@ func (e *Engine) Stats() engine.Stats {
 		Retries: e.retries.Load(),
 
 		Failures: e.failures.Load(),
+		Turns:    e.turns.Stats(),
 	}
 }
 

@@ -67,8 +67,9 @@ type call struct {
 	requests []hrana.Request
 	size     int       // of the statements, in bytes
 	deadline time.Time // when the last of the callers gives up; zero is never
-	// patience is until when it waits if answers say so; zero is maxTold after its begin.
-	patience time.Time
+	// waitUntil bounds the time that it waits because answers say so; zero is maxTold after
+	// its begin.
+	waitUntil time.Time
 	// callers are those whom ctx of do does not stand for, of a group: when all have
 	// left, a pause between attempts ends.
 	callers []context.Context
@@ -117,7 +118,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 		if told > 0 {
 			// Neither an attempt nor a charge on the budget: whoever answers has asked for
 			// it. Not all are to come back at the same moment.
-			left := time.Until(cmp.Or(c.patience, begun.Add(maxTold)))
+			left := time.Until(cmp.Or(c.waitUntil, begun.Add(maxTold)))
 			if told >= left {
 				return results, err
 			}
@@ -128,7 +129,14 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 			attempt++
 		}
 		e.logRetry(ctx, c, send+1, err)
-		if !e.pause(ctx, c, pause, told > 0) {
+		if told > 0 && c.write { // on the lane's goroutine, which holds the turn
+			e.turns.Release()
+		}
+		goOn := e.pause(ctx, c, pause, told > 0)
+		if told > 0 && c.write {
+			e.turns.Acquire()
+		}
+		if !goOn {
 			return results, cmp.Or(ctx.Err(), err)
 		}
 	}
@@ -305,15 +313,17 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 			return nil, err
 		}
 	}
-	baton, keep := e.streams.begin(time.Now())
+	began := time.Now()
+	baton, keep := e.streams.begin(began)
 	answer, err := e.pipe(ctx, l, baton, keep, c)
 	unusable := false
 	switch h := refusalIn(err); {
 	case baton == "":
 	case h != nil && h.StreamGone():
 		// Nothing was executed. The server has most likely restarted and knows none of
-		// the other streams either.
-		dropped := e.streams.dropAll()
+		// the other streams either, or requests are spread over several servers.
+		keep = false
+		dropped := e.streams.dropAll(began, time.Now())
 		e.log.DebugContext(ctx, "server has forgotten the streams", "streams", dropped)
 		unusable = true
 	case err == nil && met(answer.Results, engine.KindNoTable):

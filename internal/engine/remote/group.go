@@ -42,6 +42,10 @@ func (e *Engine) commit(group []*engine.Unit) {
 		fail(group, &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("not sent: %s did not answer before, and the store is closing", e.host)})
 		return
 	}
+	if err := e.errIfStuck(); err != nil {
+		fail(group, err)
+		return
+	}
 	resendable, gone, err := e.transact(group)
 	for try, start := 1, time.Now(); engine.KindOf(err) == engine.KindBusy && try < busyTries && time.Since(start) < busyTime; try++ {
 		time.Sleep(5*time.Millisecond + rand.N(45*time.Millisecond))
@@ -150,37 +154,26 @@ func waiting(group []*engine.Unit) (callers []context.Context, last time.Time) {
 // answer was lost, and repeatable units may be sent again. gone: nothing came from
 // the server.
 func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err error) {
-	var p *plan
-	alone := len(group) == 1 && len(group[0].Stmts) == 1 // a transaction by itself
 	_, others := byRepeatable(group)
 	c := &call{write: true, repeatable: len(others) == 0}
-	c.callers, c.patience = waiting(group)
+	c.callers, c.waitUntil = waiting(group)
 	for _, u := range group {
 		c.size += engine.Size(u.Stmts)
 		c.sent = c.sent || u.Lost
 	}
-	results, err := e.doEither(valuesOf(group), c, func(v3 bool) []hrana.Request {
-		if alone {
-			return []hrana.Request{hrana.Execute{Stmt: wire(group[0].Stmts[0])}}
-		}
-		p = newPlan(group, v3)
-		requests := []hrana.Request{hrana.Batch{Steps: p.steps}}
-		if e.client.Protocol() == hrana.V3Protobuf {
-			requests = append(requests, askIndex)
-		}
-		return requests
-	})
+	p, results, err := e.inTurn(c, group)
 	for _, u := range group {
 		u.Lost = u.Lost || c.lost
 	}
-	if err != nil {
+	switch {
+	case err != nil && e.stuck.Load():
+		return false, false, &engine.Error{Kind: engine.KindUnknownOutcome, Stmt: -1, Err: errStuck}
+	case err != nil:
 		return c.resendable, silent(err), e.writeError(err, group)
-	}
-	if alone {
+	case p == nil:
 		return false, false, e.settleAlone(group[0], results[0])
-	}
-	if refusal := results[0].Err; refusal != nil {
-		return false, false, e.batchError(refusal, group)
+	case results[0].Err != nil:
+		return false, false, e.batchError(results[0].Err, group)
 	}
 	return false, false, e.settlePlan(p, group, results[0].Batch.Steps)
 }
@@ -218,18 +211,21 @@ func (e *Engine) settleAlone(u *engine.Unit, r hrana.Result) error {
 // ask, if the transaction is still open.
 type plan struct {
 	steps    []hrana.Step
+	begin    int
 	first    []int // for each unit, the step of its first statement
 	commit   int
 	rollback int
 	inside   []hrana.Cond // what every step inside the transaction demands
 }
 
-func newPlan(group []*engine.Unit, v3 bool) *plan {
+func newPlan(group []*engine.Unit, v3 bool, check *turnCheck) *plan {
 	p := &plan{}
-	last := p.add("BEGIN IMMEDIATE")
+	p.begin = p.add("BEGIN IMMEDIATE", check.before(p)...)
+	last := p.begin
 	if v3 {
 		p.inside = []hrana.Cond{hrana.Not(hrana.IsAutocommit())}
 	}
+	last = check.begin(p, last)
 	for _, u := range group {
 		p.first = append(p.first, len(p.steps))
 		for _, s := range u.Stmts {
@@ -237,6 +233,7 @@ func newPlan(group []*engine.Unit, v3 bool) *plan {
 		}
 	}
 	p.commit = p.add("COMMIT", hrana.Ok(last))
+	check.after(p)
 	p.rollback = p.add("ROLLBACK", hrana.Not(hrana.Ok(p.commit)))
 	return p
 }
@@ -257,7 +254,7 @@ func (p *plan) addStmt(s hrana.Stmt, conds ...hrana.Cond) int {
 
 // settlePlan settles each unit of group by what the steps of its plan did.
 func (e *Engine) settlePlan(p *plan, group []*engine.Unit, steps []hrana.StepResult) error {
-	if begin := steps[0]; begin.Result == nil {
+	if begin := steps[p.begin]; begin.Result == nil {
 		return stepError(begin, -1)
 	}
 	if commit := steps[p.commit]; commit.Result == nil {

@@ -209,7 +209,7 @@ func TestGroupsThatMeetAScript(t *testing.T) {
 			if n := uint64(proxy.Requests("/v3/")); n != uint64(len(tt.faults)) {
 				t.Errorf("%d requests, want %d", n, len(tt.faults))
 			}
-			got.Requests = 0
+			got.Requests, got.Turns = 0, engine.TurnStats{}
 			if got != tt.want {
 				t.Errorf("counted %+v, want %+v", got, tt.want)
 			}
@@ -256,6 +256,7 @@ func TestSingleStatementsThatMeetAScript(t *testing.T) {
 			got := e.Stats()
 			got.Requests -= 1 // that found out the protocol
 			got.Failures = engine.Failures{}
+			got.Turns = engine.TurnStats{}
 			if got != tt.want {
 				t.Errorf("counted %+v, want %+v", got, tt.want)
 			}

@@ -42,6 +42,10 @@ type Config struct {
 	Token func(context.Context) (string, error) // asked before each request; nil sends no token
 	Pool  pool.Options                          // of the connections
 
+	// LockDir is the folder of the lock files by which the processes of this machine take
+	// turns to write. Default turn.Dir.
+	LockDir string
+
 	// Logger gets what no call reports: requests sent again and lost streams (Debug),
 	// and that the circuit breaker holds requests back (Warn) and no longer does
 	// (Info). No record holds the token, SQL, or what the server answered. Nil logs
@@ -58,6 +62,9 @@ type Engine struct {
 	streams      streams
 	reads        readQueue
 	lane         *engine.Lane
+	turns        *turns
+	stuck        atomic.Bool // the server answers no writes
+	patience     patience
 	log          *slog.Logger
 
 	breaker     circuitbreaker.CircuitBreaker[any]
@@ -67,9 +74,9 @@ type Engine struct {
 	indexWaits  atomic.Int64            // calls in a row that timed out and may have waited for it
 	indexWaited atomic.Int64            // how long, in nanoseconds
 
-	queries, batches, commits, retries, breakerRejected atomic.Uint64
-	failures                                            engine.FailureCounter
-	readBytes, writeBytes, upkeepBytes                  traffic
+	queries, batches, commits, retries, breakerRejected, stuckTimes atomic.Uint64
+	readBytes, writeBytes, upkeepBytes                              traffic
+	failures                                                        engine.FailureCounter
 
 	// drainFailed: Close was called and the server stopped answering, so that later
 	// groups fail at once. Owned by the lane's goroutine.
@@ -116,6 +123,7 @@ func Open(cfg Config) (*Engine, error) {
 		streams:   streams{wake: make(chan struct{}, 1)},
 		reads:     readQueue{wake: make(chan struct{}, 1)},
 		log:       slog.New(slog.DiscardHandler),
+		patience:  patience{stuckAfter, stuckWait, stuckPause},
 	}
 	if cfg.Logger != nil {
 		e.log = cfg.Logger.With("server", e.host)
@@ -126,7 +134,8 @@ func Open(cfg Config) (*Engine, error) {
 	if e.pool, err = pool.New(e.connector(), cfg.Pool); err != nil {
 		return nil, err
 	}
-	e.lane = engine.NewLane(e.commit)
+	e.turns = newTurns(cfg.LockDir, cfg.URL, e.log)
+	e.lane = engine.NewLane(e.commit, e.turns)
 	e.owned.Go(e.serveReads)
 	e.owned.Go(e.closeIdleStreams)
 	return e, nil
@@ -231,6 +240,7 @@ func (e *Engine) Stats() engine.Stats {
 		Retries:  e.retries.Load(),
 		Requests: e.client.Requests(),
 		Failures: e.failures.Load(),
+		Turns:    e.turns.Stats(),
 	}
 }
 
@@ -249,6 +259,7 @@ type ServerStats struct {
 
 	RetryBudgetExhausted uint64 // retries not made because there had been too many
 	BreakerRejected      uint64 // requests not sent because the circuit breaker was open
+	Stuck                uint64 // times that the server was found to answer no writes
 
 	// Bytes on the sockets. Upkeep is all that serves no call: handshakes, pings,
 	// closing streams.
@@ -272,6 +283,7 @@ func (e *Engine) ServerStats() ServerStats {
 		StreamsReused:        e.streams.reused.Load(),
 		RetryBudgetExhausted: e.budget.exhausted.Load(),
 		BreakerRejected:      e.breakerRejected.Load(),
+		Stuck:                e.stuckTimes.Load(),
 		Reads:                e.readBytes.load(),
 		Writes:               e.writeBytes.load(),
 		Upkeep:               e.upkeepBytes.load(),

@@ -26,6 +26,14 @@ const (
 	maxOrphans = 16
 	orphanTime = 10 * time.Second
 
+	// Behind a balancer that spreads requests over servers most streams are asked for at a
+	// server that does not know them. After maxStrays of those within strayTime, and fewer
+	// than strayReuses streams that were known in between, no stream is kept for strayRest.
+	maxStrays   = 3
+	strayTime   = 10 * time.Second
+	strayReuses = 20
+	strayRest   = time.Minute
+
 	closeTimeout = time.Second // of closing a stream; Engine.Close may take as long
 )
 
@@ -44,8 +52,12 @@ type streams struct {
 	toClose  []string     // not to be used any more
 	ended    time.Time    // when the last exchange ended
 	streak   int
-	armed    bool // closeIdleStreams has its timer set
-	off      bool // the server wants its streams to be continued elsewhere
+	armed    bool      // closeIdleStreams has its timer set
+	off      bool      // the server wants its streams to be continued elsewhere
+	strays   int       // that followed one another; see maxStrays
+	strayed  time.Time // when the last of them did
+	reuses   uint64    // reused at that time
+	resting  time.Time // when it was found that requests are spread
 	orphans  int
 	orphaned time.Time // when the first of orphans was, at most orphanTime before the last
 }
@@ -68,7 +80,7 @@ func (s *streams) begin(now time.Time) (baton string, keep bool) {
 		baton = s.idle[n-1].baton
 		s.idle = s.idle[:n-1]
 	}
-	return baton, s.streak > streamStreak && !s.off && (s.orphans < maxOrphans || now.Sub(s.orphaned) > orphanTime)
+	return baton, s.streak > streamStreak && !s.off && now.Sub(s.resting) > strayRest && (s.orphans < maxOrphans || now.Sub(s.orphaned) > orphanTime)
 }
 
 // noteOrphan records that the server may hold a stream whose baton was lost.
@@ -103,10 +115,21 @@ func (s *streams) end(now time.Time, baton string, clean bool) {
 }
 
 // dropAll drops all streams, which the server no longer knows, and returns how many
-// they were with the one that showed it.
-func (s *streams) dropAll() int {
+// they were with the one that showed it, in an exchange that began then.
+func (s *streams) dropAll(began, now time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if began.After(s.strayed) { // else it is another sign of the same restart
+		reuses := s.reused.Load()
+		if now.Sub(s.strayed) > strayTime || reuses-s.reuses >= strayReuses {
+			s.strays = 0
+		}
+		s.strays++
+		s.strayed, s.reuses = now, reuses
+		if s.strays == maxStrays {
+			s.strays, s.resting = 0, now
+		}
+	}
 	n := len(s.idle) + len(s.toClose) + 1
 	s.lost.Add(uint64(n))
 	s.idle, s.toClose = nil, nil

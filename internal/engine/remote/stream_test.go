@@ -82,7 +82,7 @@ func TestTheLastUsedStreamIsUsedNext(t *testing.T) {
 	if baton, _ := s.begin(now); baton != "b" {
 		t.Errorf("took %q", baton)
 	}
-	s.dropAll()
+	s.dropAll(time.Now(), time.Now())
 	if baton, _ := s.begin(now); baton != "" || s.lost.Load() != 2 {
 		t.Errorf("took %q, lost %d", baton, s.lost.Load())
 	}
@@ -249,5 +249,62 @@ func TestAStreamThatFindsNoTableIsLeft(t *testing.T) {
 				t.Errorf("%d rows were stored, want 1", n)
 			}
 		})
+	}
+}
+
+// spread plays exchanges behind a balancer that sends every other one to a server that
+// does not know the stream, and returns how many were.
+func spread(s *streams, from time.Time, n int) (strays int, end time.Time) {
+	now := from
+	for i := range n {
+		baton, keep := s.begin(now)
+		switch {
+		case baton != "" && i%2 == 0:
+			s.dropAll(now, now.Add(time.Millisecond))
+			strays++
+			s.end(now, "", true)
+		case baton != "":
+			s.reused.Add(1)
+			fallthrough
+		default:
+			left := ""
+			if keep {
+				left = fmt.Sprint(i)
+			}
+			s.end(now, left, true)
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	return strays, now
+}
+
+func TestNoStreamsAreKeptWhereRequestsAreSpread(t *testing.T) {
+	s := newStreams()
+	strays, now := spread(s, time.Now(), 1000)
+	if strays != maxStrays {
+		t.Errorf("%d exchanges went to the wrong server", strays)
+	}
+	if strays, _ = spread(s, now.Add(strayRest), 1000); strays != maxStrays {
+		t.Errorf("%d exchanges went to the wrong server after a rest", strays)
+	}
+}
+
+func TestStreamsAreKeptThoughServersRestart(t *testing.T) {
+	s, now := newStreams(), time.Now()
+	for restart := range 20 {
+		for i := range streamStreak + strayReuses + 1 {
+			if baton, _ := s.exchange(now, fmt.Sprint(restart, ".", i)); baton != "" {
+				s.reused.Add(1)
+			}
+			now = now.Add(10 * time.Millisecond)
+		}
+		if baton, keep := s.begin(now); baton == "" || !keep {
+			t.Fatalf("restart %d: goes on with %q, keeps %v", restart, baton, keep)
+		}
+		for range 8 { // all that were under way notice
+			s.dropAll(now, now.Add(5*time.Millisecond))
+		}
+		s.end(now, "", true)
+		now = now.Add(10 * time.Millisecond)
 	}
 }

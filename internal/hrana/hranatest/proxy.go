@@ -133,6 +133,9 @@ func (p *Proxy) Conns() int {
 	return p.conns
 }
 
+// CloseConns closes all connections of clients, as a restarted server has.
+func (p *Proxy) CloseConns() { p.front.CloseClientConnections() }
+
 // Streams returns how many Hrana streams the server's answers have left open, now
 // and at most. Only pipelines in JSON are looked at, and a stream that times out
 // stays counted until its baton is used.

@@ -1,0 +1,39 @@
+package embedded
+
+import (
+	"path/filepath"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/turn"
+)
+
+// turns is when this engine may write: SQLite has no queue for those who wait for its
+// lock, so that a process that has just written would get it again and again. It
+// implements engine.Turn.
+type turns struct{ lock *turn.Lock }
+
+// newTurns names the file to all processes in the same way.
+func newTurns(lockDir, path string) *turns {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return &turns{lock: turn.NewLock(lockDir, path)}
+}
+
+// Stats may be called at any time.
+func (t *turns) Stats() engine.TurnStats {
+	s := t.lock.Stats()
+	return engine.TurnStats{Taken: s.Taken, Waited: s.Waited, Unlocked: s.Unlocked}
+}
+
+// Acquire implements engine.Turn. Without the lock writers are still right, only unfair.
+func (t *turns) Acquire() { _ = t.lock.Acquire() }
+
+// Release implements engine.Turn.
+func (t *turns) Release() { t.lock.Release() }
+
+// Close implements engine.Turn.
+func (t *turns) Close() { t.lock.Close() }

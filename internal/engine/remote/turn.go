@@ -1,0 +1,273 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/hrana"
+	"github.com/episodic-memory/episodic/internal/turn"
+)
+
+// The server loses its write lock, until it is restarted, when four or more connections
+// wait for it while it checkpoints. So the processes of one machine have a lock file,
+// and of more than three machines each has its slots of the server's time, in which the
+// first step of a write checks itself: see the view turns in the schema. The check takes
+// no lock, so that a write that comes at a wrong time is as harmless as a read.
+const (
+	scheduleSQL = "SELECT * FROM turns WHERE machine IN (?, 0) ORDER BY machine DESC LIMIT 1"
+	checkSQL    = "SELECT *, abs(open - 9223372036854775807 - 1) FROM (" + scheduleSQL + ")" // overflows unless open
+	clockSQL    = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+	// The third argument is how many milliseconds the next write will take, 0 if it is not announced.
+	writerSQL = "INSERT INTO writers(machine, at, hold_us, until) SELECT ?, now, ?, (now + ?3) * (?3 > 0) FROM (" + clockSQL + " AS now) WHERE true" +
+		" ON CONFLICT DO UPDATE SET at = excluded.at, hold_us = excluded.hold_us, until = excluded.until"
+	forgetSQL = "DELETE FROM writers WHERE at < unixepoch('subsec') * 1000 - 86400000" // who has not written for a day
+
+	// rowAge is when the machine's row is written again. It counts as active for 1.5 s.
+	rowAge = 500 * time.Millisecond
+	// holdShare: the last write counts as one part of so many in the mean of how long they take.
+	holdShare = 20
+	maxHold   = 4 // times the mean: more does not count
+	// What is longer is announced by a machine that has to keep to its slots: others
+	// would come, one in each slot, and wait for it.
+	longStmts = 64
+	longBytes = 64 << 10
+	longTime  = 100 * time.Millisecond // and more for each statement
+)
+
+// turns says when this engine may write. Only its counters may be used by others than
+// the lane's goroutine.
+type turns struct {
+	lock   *turn.Lock
+	slots  turn.Slots
+	log    *slog.Logger
+	warned bool // that there is no lock
+
+	checks    atomic.Bool // the database has the view turns
+	machine   int64       // 0: not yet known
+	begun     bool        // the first write was made
+	wrote     time.Time   // when the machine's row was last written
+	announced bool        // it announces a long write
+	holdUs    float64     // microseconds that a write takes at the server, on average
+
+	paused atomic.Uint64 // nanoseconds
+	missed atomic.Uint64
+}
+
+func newTurns(lockDir, database string, log *slog.Logger) *turns {
+	return &turns{lock: turn.NewLock(lockDir, database), log: log}
+}
+
+// Stats may be called at any time.
+func (t *turns) Stats() engine.TurnStats {
+	s := t.lock.Stats()
+	return engine.TurnStats{Taken: s.Taken, Waited: s.Waited + time.Duration(t.paused.Load()), Unlocked: s.Unlocked, Missed: t.missed.Load()}
+}
+
+// TakeTurns is called when the database has the view turns.
+func (e *Engine) TakeTurns() { e.turns.checks.Store(true) }
+
+// Acquire implements engine.Turn.
+func (t *turns) Acquire() {
+	if err := t.lock.Acquire(); err != nil && !t.warned {
+		t.warned = true
+		t.log.Warn("writes without the lock that the processes of this machine share", "cause", err)
+	}
+	wait := t.slots.Wait(time.Now())
+	if !t.begun && t.lock.Rested {
+		wait = turn.FirstWait()
+	}
+	t.begun = true
+	t.pause(wait)
+}
+
+func (t *turns) pause(wait time.Duration) {
+	if wait > 0 {
+		time.Sleep(wait)
+		t.paused.Add(uint64(wait))
+	}
+}
+
+// Release implements engine.Turn.
+func (t *turns) Release() { t.lock.Release() }
+
+// Close implements engine.Turn.
+func (t *turns) Close() { t.lock.Close() }
+
+// turnCheck is the steps of a write that make sure that it is the machine's turn. A nil
+// one has none.
+type turnCheck struct {
+	t        *turns
+	sent     time.Time
+	row      bool          // the write updates the machine's row
+	announce time.Duration // that the next write will take; the row says so
+
+	check, schedule, begun, ended int // indices of the steps
+}
+
+// check returns what the next write is checked by, nil if by nothing.
+func (t *turns) check(announce time.Duration) *turnCheck {
+	now := time.Now()
+	if !t.checks.Load() || !t.slots.Checked(now) {
+		return nil
+	}
+	if t.machine == 0 {
+		var err error
+		if t.machine, err = t.lock.Machine(); err != nil {
+			t.log.Warn("each process counts as a machine", "cause", err)
+		}
+	}
+	return &turnCheck{t: t, sent: now, row: t.announced || announce > 0 || now.Sub(t.wrote) >= rowAge, announce: announce}
+}
+
+// inTurn sends a group when it is this machine's turn. The plan is nil if the group went
+// as the only statement that it has.
+func (e *Engine) inTurn(c *call, group []*engine.Unit) (*plan, []hrana.Result, error) {
+	stmts := 0
+	for _, u := range group {
+		stmts += len(u.Stmts)
+	}
+	if e.turns.slots.Restricted() && (stmts > longStmts || c.size > longBytes) {
+		// Half a millisecond for each statement is ample. The write itself ends what it announced.
+		takes := longTime + time.Duration(stmts)*time.Millisecond/2
+		if _, _, err := e.whenOpen(&call{write: true, repeatable: true}, nil, takes); err != nil {
+			return nil, nil, err
+		}
+	}
+	return e.whenOpen(c, group, 0)
+}
+
+// whenOpen sends a group, again after each time that it was not the machine's turn. It
+// announces a write that takes so long, 0 if none.
+func (e *Engine) whenOpen(c *call, group []*engine.Unit, announce time.Duration) (p *plan, results []hrana.Result, err error) {
+	ctx, release := e.unlessStuck(valuesOf(group), e.patience.after+time.Duration(c.size)*time.Second/slowestLink)
+	defer release()
+	for {
+		check := e.turns.check(announce)
+		alone := check == nil && len(group) == 1 && len(group[0].Stmts) == 1 // a transaction by itself
+		results, err = e.doEither(ctx, c, func(v3 bool) []hrana.Request {
+			if p = nil; alone {
+				return []hrana.Request{hrana.Execute{Stmt: wire(group[0].Stmts[0])}}
+			}
+			p = newPlan(group, v3, check)
+			requests := []hrana.Request{hrana.Batch{Steps: p.steps}}
+			if e.client.Protocol() == hrana.V3Protobuf {
+				requests = append(requests, askIndex)
+			}
+			return requests
+		})
+		if alone || err != nil || results[0].Err != nil {
+			return p, results, err
+		}
+		if open, err := check.learn(p, results[0].Batch.Steps); open || err != nil {
+			return p, results, err
+		}
+		c.sent = false // what comes now is no repetition
+		e.turns.pause(e.turns.slots.Wait(time.Now()))
+	}
+}
+
+// before adds what comes before BEGIN, and returns the condition for that.
+func (c *turnCheck) before(p *plan) []hrana.Cond {
+	if c == nil {
+		return nil
+	}
+	args := []engine.Value{c.t.machine}
+	c.check = p.addStmt(hrana.Stmt{SQL: checkSQL, Args: args})
+	c.schedule = p.addStmt(hrana.Stmt{SQL: scheduleSQL, Args: args}, hrana.Not(hrana.Ok(c.check)))
+	return []hrana.Cond{hrana.Ok(c.check)}
+}
+
+// begin adds what comes after the step last, BEGIN.
+func (c *turnCheck) begin(p *plan, last int) int {
+	if c == nil {
+		return last
+	}
+	c.begun = p.add(clockSQL, hrana.Ok(last))
+	if !c.row {
+		return c.begun
+	}
+	last = c.begun
+	if c.t.wrote.IsZero() {
+		last = p.add(forgetSQL, hrana.Ok(last))
+	}
+	args := []engine.Value{c.t.machine, int64(c.t.holdUs), c.announce.Milliseconds()}
+	return p.addStmt(hrana.Stmt{SQL: writerSQL, Args: args}, hrana.Ok(last))
+}
+
+// after adds what comes after COMMIT.
+func (c *turnCheck) after(p *plan) {
+	if c != nil {
+		c.ended = len(p.steps)
+		p.steps = append(p.steps, hrana.Step{Cond: hrana.Ok(p.commit), Stmt: hrana.Stmt{SQL: clockSQL}}) // outside of the transaction
+	}
+}
+
+// learn takes from the answer to a write when the next one may come. It reports false if
+// it was not the machine's turn, so that nothing was done.
+func (c *turnCheck) learn(p *plan, steps []hrana.StepResult) (bool, error) {
+	if c == nil {
+		return true, nil
+	}
+	t, answer := c.t, steps[c.check]
+	open := answer.Result != nil
+	if !open {
+		answer = steps[c.schedule]
+	}
+	if answer.Result == nil {
+		return false, stepError(answer, -1)
+	}
+	row, err := integers(answer.Result, 8)
+	if err != nil {
+		return false, err
+	}
+	schedule := turn.Schedule{Known: row[0] > 0, Machines: row[1], Now: row[2], Slot: row[3], Period: row[4], Place: row[5], Until: row[6]}
+	t.slots.Learn(schedule, c.sent, time.Now())
+	if !open {
+		t.missed.Add(1)
+		return false, nil
+	}
+	if steps[p.commit].Result == nil {
+		return true, nil
+	}
+	if c.row {
+		t.wrote, t.announced = c.sent, c.announce > 0
+	}
+	t.measure(row[2], steps[c.begun].Result, steps[c.ended].Result)
+	return true, nil
+}
+
+// measure notes how long a write took at the server, which checked it at that time.
+func (t *turns) measure(checked int64, begun, ended *hrana.StmtResult) {
+	from, err := integers(begun, 1)
+	to, err2 := integers(ended, 1)
+	if err != nil || err2 != nil {
+		return
+	}
+	us := float64(to[0]-from[0])*1000 + 500 // of the clock's milliseconds; waiting for the lock does not count
+	if t.holdUs == 0 {
+		t.holdUs = us
+	}
+	// A checkpoint or a stall of the disk says little of how long the next write takes.
+	t.holdUs += (min(us, maxHold*t.holdUs) - t.holdUs) / holdShare
+	t.log.Debug("turn used", "machine", t.machine, "from", checked, "to", to[0], "hold", to[0]-from[0])
+}
+
+// integers returns the first columns of the only row of r.
+func integers(r *hrana.StmtResult, n int) ([]int64, error) {
+	out := make([]int64, n)
+	if r != nil && len(r.Rows) == 1 && len(r.Rows[0]) >= n {
+		for i := range out {
+			v, ok := r.Rows[0][i].(int64)
+			if !ok {
+				return nil, &engine.Error{Stmt: -1, Err: fmt.Errorf("server answered %T for a whole number", r.Rows[0][i])}
+			}
+			out[i] = v
+		}
+		return out, nil
+	}
+	return nil, &engine.Error{Stmt: -1, Err: errors.New("server answered no single row")}
+}
