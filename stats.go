@@ -74,6 +74,8 @@ type Stats struct {
 	// Requests are HTTP requests sent to the database, pings not among them; 0 for
 	// a local file.
 	Requests uint64 `json:"requests"`
+	// Turns are those taken with others who write to the same database.
+	Turns Turns `json:"turns"`
 	// Failures are calls to the database that failed, by reason; it has all reasons:
 	//
 	//	unavailable      the server was not reached, or it or a gateway did not serve the request
@@ -91,8 +93,6 @@ type Stats struct {
 	// and polls of the cache count as well, while a conflict with what is stored, and what
 	// the caller cancelled, does not.
 	Failures map[string]uint64 `json:"failures"`
-	// Turns are those taken with others who write to the same database.
-	Turns Turns `json:"turns"`
 	// Server is what happened on the way to a libSQL server; nil for a local file.
 	Server *ServerStats `json:"server,omitempty"`
 

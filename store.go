@@ -30,10 +30,11 @@ type Store struct {
 	vectors  VectorFormat                // of those written
 	tracer   Tracer                      // nil: none
 
+	publisher *publisher
+
 	// failedOpen are failures before the Store was open: Open reads tables that a new
 	// database lacks.
 	failedOpen engine.Failures
-	publisher  *publisher
 
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
@@ -73,7 +74,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		return nil, openFailed(t, errors.Join(err, e.Close()))
 	}
 	if server, ok := e.(*remote.Engine); ok {
-		server.TakeTurns()
+		server.Migrated()
 	}
 	s := newStore(e, opts, opts.dictionaryDir(t))
 	s.publisher.target = t.absolute()

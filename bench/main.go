@@ -12,12 +12,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/bench/agent"
 )
 
 type scenario struct {
@@ -43,6 +45,8 @@ var scenarios = []scenario{
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
 	{"rivals", rivalsClaim, true, rivals},
+	{"writers", writersClaim, true, writers},
+	{"replicas", replicasClaim, true, replicas},
 }
 
 // bench is what the scenarios share.
@@ -54,14 +58,18 @@ type bench struct {
 	dir      string        // holds the databases
 	data     string        // holds real texts, if it exists
 	corpus   *corpus
+	writers  writersOptions
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // so that a second signal kills
 	do := run
-	if os.Getenv(childVariable) != "" {
+	switch {
+	case os.Getenv(childVariable) != "":
 		do = child
+	case os.Getenv(writerVariable) != "":
+		do = func(ctx context.Context) error { return agent.Run(ctx, os.Stdin, os.Stdout) }
 	}
 	if err := do(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
@@ -78,6 +86,9 @@ func run(ctx context.Context) (err error) {
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
 	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, payload, wire and rivals use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file")
+	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says")
+	baseline := flag.String("baseline", "", "writers: a writer built from another commit, to be measured beside; see README.md")
+	match := flag.String("match", "", "writers: run only the rows whose name this regular expression matches")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
 	switch {
@@ -92,8 +103,13 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	matched, err := regexp.Compile(*match)
+	if err != nil {
+		return fmt.Errorf("-match: %w", err)
+	}
 
-	b := &bench{report: &report{out: os.Stdout, short: *short}, n: *n, duration: *duration, rounds: *rounds, data: *data, corpus: newCorpus()}
+	b := &bench{report: &report{out: os.Stdout, short: *short}, n: *n, duration: *duration, rounds: *rounds, data: *data, corpus: newCorpus(),
+		writers: writersOptions{full: *full, baseline: *baseline, match: matched}}
 	if *output != "" {
 		if err := os.MkdirAll(filepath.Dir(*output), 0o755); err != nil {
 			return err

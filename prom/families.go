@@ -9,11 +9,11 @@ func families(s episodic.Stats) []family {
 		one("writes_total", "Successful calls that wrote to the database.", s.Writes),
 		one("commits_total", "Transactions committed for writes.", s.Commits),
 		one("retries_total", "Transactions and requests retried.", s.Retries),
-		by("failures_total", "Calls to the database that failed by reason.", "reason", s.Failures),
 		one("turns_taken_total", "Turns taken to write.", s.Turns.Taken),
 		one("turns_waited_seconds_total", "Time waited for turns to write.", s.Turns.Waited.Seconds()),
 		one("turns_unlocked_total", "Turns taken without the lock of this machine.", s.Turns.Unlocked),
 		one("turns_missed_total", "Writes that came to the server at another machine's turn, and again later.", s.Turns.Missed),
+		by("failures_total", "Calls to the database that failed by reason.", "reason", s.Failures),
 		one("compression_trainings_total", "Trainings of a dictionary that came to an end.", s.Compression.Trainings),
 		one("compression_failures_total", "Looks for a dictionary and trainings in the background that failed.", s.Compression.Failures),
 	}
@@ -39,7 +39,22 @@ func families(s episodic.Stats) []family {
 		one("streams_closed_total", "Streams closed by the store.", s.Server.StreamsClosed),
 		one("streams_lost_total", "Streams ended by the server or the network.", s.Server.StreamsLost),
 	)
+	if len(s.Server.Servers) > 0 {
+		all = append(all, endpointFamilies(s.Server.Servers)...)
+	}
 	return append(all, poolFamilies(&s.Server.Pool)...)
+}
+
+func endpointFamilies(servers []episodic.EndpointStats) []family {
+	reads, failures, down := map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
+	for _, s := range servers {
+		reads[s.Address], failures[s.Address], down[s.Address] = s.Reads, s.Failures, uint64(oneIf(s.Down))
+	}
+	return []family{
+		by("server_reads_total", "Reads that a server answered.", "address", reads),
+		by("server_read_failures_total", "Reads that a server did not answer, and that were asked for at another.", "address", failures),
+		by("server_down", "Whether the last read that a server was asked for failed.", "address", down),
+	}
 }
 
 func cacheFamilies(c *episodic.CacheStats) []family {

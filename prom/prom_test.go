@@ -168,6 +168,13 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 			}
 		case episodic.PoolStats:
 			wanted(t, reflect.ValueOf(f), "pool_", want)
+		case []episodic.EndpointStats:
+			for _, s := range f {
+				label := fmt.Sprintf("{address=%q}", s.Address)
+				want["server_reads_total"+label] = float64(s.Reads)
+				want["server_read_failures_total"+label] = float64(s.Failures)
+				want["server_down"+label] = map[bool]float64{true: 1}[s.Down]
+			}
 		case []episodic.SizeEvent:
 		default:
 			t.Fatalf("%s is a %T: which metric is that?", name, f)
@@ -374,7 +381,7 @@ func TestOperationsPageHasEveryMetric(t *testing.T) {
 	_, tables, _ := strings.Cut(string(page), "\n## Metrics\n")
 	tables, queries, _ := strings.Cut(tables, "\n## Queries")
 	exported := map[string]bool{}
-	for _, f := range families(episodic.Stats{Server: &episodic.ServerStats{}, Cache: &episodic.CacheStats{}}) {
+	for _, f := range families(episodic.Stats{Server: &episodic.ServerStats{Servers: make([]episodic.EndpointStats, 1)}, Cache: &episodic.CacheStats{}}) {
 		exported[f.name] = true
 		if !strings.Contains(tables, "`"+f.name+"`") {
 			t.Errorf("docs/operations.md says nothing of %s", f.name)

@@ -80,9 +80,8 @@ type Stats struct {
 	// Requests counts HTTP requests sent; always 0 for a local file.
 	Requests uint64
 
+	Turns    TurnStats
 	Failures Failures // Query, Batch and Repeatable calls that failed
-
-	Turns TurnStats
 }
 
 // TurnStats counts how an engine took turns with others who write to the same database.

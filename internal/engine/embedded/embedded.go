@@ -311,9 +311,9 @@ func (e *Engine) Stats() engine.Stats {
 		Batches: e.batches.Load(),
 		Commits: e.commits.Load(),
 		Retries: e.retries.Load(),
+		Turns:   e.turns.Stats(),
 
 		Failures: e.failures.Load(),
-		Turns:    e.turns.Stats(),
 	}
 }
 

@@ -360,9 +360,12 @@ func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Resul
 // pipe sends a call on a stream.
 func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c *call) (*hrana.Answer, error) {
 	keep = keep && e.client.Protocol() != hrana.V2JSON // which cannot tell whether a stream is left clean
-	p := hrana.Pipeline{Baton: baton, ReplicationIndex: e.index.Load(), Requests: c.requests}
+	p := hrana.Pipeline{Baton: baton, ReplicationIndex: e.index.Load(), Requests: slices.Clip(c.requests)}
+	if e.replica && e.client.Protocol() == hrana.V3Protobuf {
+		p.Requests = append(p.Requests, tellIndex)
+	}
 	if !keep {
-		p.Requests = append(slices.Clip(c.requests), hrana.Close{})
+		p.Requests = append(p.Requests, hrana.Close{})
 	}
 	start := time.Now()
 	kind := &e.readBytes
@@ -392,7 +395,12 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 		e.streamLost(ctx, "ended by the server")
 	}
 	e.trustIndex()
-	e.advance(p.ReplicationIndex, answer.ReplicationIndex())
+	told := answer.ReplicationIndex()
+	if e.replica && told < p.ReplicationIndex {
+		// It should have waited until it is as new, and does not always when its primary was killed.
+		return nil, &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("the replica at %s is behind what was read or written before", e.host)}
+	}
+	e.advance(p.ReplicationIndex, told)
 	return answer, nil
 }
 
@@ -400,7 +408,7 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 // timed out and suspectAfter has passed in all: a replica of a restored database may
 // never reach it.
 func (e *Engine) doubtIndex(asked uint64, late bool, waited time.Duration) {
-	if asked == 0 || !late {
+	if asked == 0 || !late || e.replica { // a replica that is behind is no news of the primary
 		return
 	}
 	calls, total := e.indexWaits.Add(1), time.Duration(e.indexWaited.Add(int64(waited)))
@@ -424,6 +432,7 @@ func (e *Engine) advance(asked, told uint64) {
 		case told == 0:
 			return
 		case told < asked: // it cannot be behind what it was asked for: the database was restored
+			e.servers.anew.Store(1 + int64(time.Since(e.servers.start)))
 			e.index.CompareAndSwap(asked, told)
 			return
 		case told <= known || e.index.CompareAndSwap(known, told):

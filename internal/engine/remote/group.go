@@ -27,6 +27,9 @@ const (
 // own, older, state.
 var askIndex = hrana.Execute{Stmt: hrana.Stmt{SQL: "PRAGMA user_version"}}
 
+// tellIndex makes a replica say how new its answer is, for the same reason.
+var tellIndex = hrana.Execute{Stmt: hrana.Stmt{SQL: "SELECT 1"}}
+
 // splitError says that nothing of a group of several units was written, because
 // of one of them.
 type splitError struct {

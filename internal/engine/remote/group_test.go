@@ -255,8 +255,8 @@ func TestSingleStatementsThatMeetAScript(t *testing.T) {
 			}
 			got := e.Stats()
 			got.Requests -= 1 // that found out the protocol
-			got.Failures = engine.Failures{}
 			got.Turns = engine.TurnStats{}
+			got.Failures = engine.Failures{}
 			if got != tt.want {
 				t.Errorf("counted %+v, want %+v", got, tt.want)
 			}

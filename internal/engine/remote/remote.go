@@ -23,6 +23,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -46,6 +47,9 @@ type Config struct {
 	// turns to write. Default turn.Dir.
 	LockDir string
 
+	// Replicas are the URLs of servers that answer reads too.
+	Replicas []string
+
 	// Logger gets what no call reports: requests sent again and lost streams (Debug),
 	// and that the circuit breaker holds requests back (Warn) and no longer does
 	// (Info). No record holds the token, SQL, or what the server answered. Nil logs
@@ -63,6 +67,9 @@ type Engine struct {
 	reads        readQueue
 	lane         *engine.Lane
 	turns        *turns
+	servers      *servers
+	replica      bool        // it answers reads for the engine of the primary
+	migrated     atomic.Bool // see Migrated
 	stuck        atomic.Bool // the server answers no writes
 	patience     patience
 	log          *slog.Logger
@@ -70,13 +77,13 @@ type Engine struct {
 	breaker     circuitbreaker.CircuitBreaker[any]
 	budget      budget
 	lastFailure atomic.Pointer[failure] // that the breaker counted
-	index       atomic.Uint64           // the newest replication index seen; 0 is none
+	index       *atomic.Uint64          // the newest replication index seen, shared with replicas; 0 is none
 	indexWaits  atomic.Int64            // calls in a row that timed out and may have waited for it
 	indexWaited atomic.Int64            // how long, in nanoseconds
 
 	queries, batches, commits, retries, breakerRejected, stuckTimes atomic.Uint64
-	readBytes, writeBytes, upkeepBytes                              traffic
 	failures                                                        engine.FailureCounter
+	readBytes, writeBytes, upkeepBytes                              traffic
 
 	// drainFailed: Close was called and the server stopped answering, so that later
 	// groups fail at once. Owned by the lane's goroutine.
@@ -96,6 +103,24 @@ type Engine struct {
 // Open returns an engine on the database at cfg.URL. It does not speak to the
 // server.
 func Open(cfg Config) (*Engine, error) {
+	e, err := openOne(cfg, new(atomic.Uint64))
+	if err != nil {
+		return nil, err
+	}
+	for _, url := range cfg.Replicas {
+		cfg.URL = url
+		r, err := openOne(cfg, e.index)
+		if err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+		r.replica = true
+		e.servers.all = append(e.servers.all, &server{engine: r})
+	}
+	return e, nil
+}
+
+// openOne returns an engine on one server, which knows of no other.
+func openOne(cfg Config, index *atomic.Uint64) (*Engine, error) {
 	token := cfg.Token
 	if token != nil {
 		token = func(ctx context.Context) (string, error) {
@@ -124,7 +149,9 @@ func Open(cfg Config) (*Engine, error) {
 		reads:     readQueue{wake: make(chan struct{}, 1)},
 		log:       slog.New(slog.DiscardHandler),
 		patience:  patience{stuckAfter, stuckWait, stuckPause},
+		index:     index,
 	}
+	e.servers = &servers{all: []*server{{engine: e}}, start: time.Now()}
 	if cfg.Logger != nil {
 		e.log = cfg.Logger.With("server", e.host)
 	}
@@ -153,9 +180,8 @@ func hostPort(base string) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// Query implements engine.Engine.
-func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Result, err error) {
-	defer func() { e.failures.Count(ctx, err) }()
+// query has this server answer, as Engine.Query promises.
+func (e *Engine) query(ctx context.Context, stmts []engine.Stmt) ([]engine.Result, error) {
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
@@ -219,8 +245,18 @@ func (e *Engine) write(ctx context.Context, stmts []engine.Stmt, repeatable bool
 	return e.lane.Do(ctx, stmts, repeatable)
 }
 
-// Warm opens the pool's MinConns connections and returns when they are open.
+// Migrated is called when the database has our schema: from then on writes ask the view
+// turns for their turn, and replicas are asked too.
+func (e *Engine) Migrated() { e.migrated.Store(true) }
+
+// Warm opens the pool's MinConns connections to each server and returns when they are
+// open. A replica that cannot be reached is no error.
 func (e *Engine) Warm(ctx context.Context) error {
+	var replicas sync.WaitGroup
+	for _, r := range e.servers.all[1:] {
+		replicas.Go(func() { _ = r.engine.Warm(ctx) })
+	}
+	defer replicas.Wait()
 	err := e.pool.Warm(ctx)
 	switch {
 	case err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()):
@@ -231,17 +267,15 @@ func (e *Engine) Warm(ctx context.Context) error {
 	return e.requestError(&hrana.TransportError{Err: err})
 }
 
-// Stats implements engine.Engine.
+// Stats implements engine.Engine. It counts what all servers did.
 func (e *Engine) Stats() engine.Stats {
-	return engine.Stats{
-		Queries:  e.queries.Load(),
-		Batches:  e.batches.Load(),
-		Commits:  e.commits.Load(),
-		Retries:  e.retries.Load(),
-		Requests: e.client.Requests(),
-		Failures: e.failures.Load(),
-		Turns:    e.turns.Stats(),
+	s := engine.Stats{Batches: e.batches.Load(), Commits: e.commits.Load(), Turns: e.turns.Stats(), Failures: e.failures.Load()}
+	for _, r := range e.servers.all {
+		s.Queries += r.engine.queries.Load()
+		s.Retries += r.engine.retries.Load()
+		s.Requests += r.engine.client.Requests()
 	}
+	return s
 }
 
 // ServerStats counts what the engine's connections, streams and retries did since it
@@ -261,6 +295,8 @@ type ServerStats struct {
 	BreakerRejected      uint64 // requests not sent because the circuit breaker was open
 	Stuck                uint64 // times that the server was found to answer no writes
 
+	Servers []EndpointStats // of several, the primary first; nil of one
+
 	// Bytes on the sockets. Upkeep is all that serves no call: handshakes, pings,
 	// closing streams.
 	Reads, Writes, Upkeep Traffic
@@ -269,11 +305,16 @@ type ServerStats struct {
 // Traffic is bytes on sockets, those of TLS and HTTP included.
 type Traffic struct{ Sent, Received uint64 }
 
+func (t *Traffic) add(other Traffic) {
+	t.Sent += other.Sent
+	t.Received += other.Received
+}
+
 func (t *traffic) load() Traffic { return Traffic{t.sent.Load(), t.received.Load()} }
 
 // ServerStats returns what happened since the engine was opened.
 func (e *Engine) ServerStats() ServerStats {
-	return ServerStats{
+	s := ServerStats{
 		Protocol:             e.client.Protocol().String(),
 		Pool:                 e.pool.Stats(),
 		SizeEvents:           e.pool.SizeEvents(),
@@ -284,10 +325,14 @@ func (e *Engine) ServerStats() ServerStats {
 		RetryBudgetExhausted: e.budget.exhausted.Load(),
 		BreakerRejected:      e.breakerRejected.Load(),
 		Stuck:                e.stuckTimes.Load(),
-		Reads:                e.readBytes.load(),
+		Servers:              e.servers.stats(),
 		Writes:               e.writeBytes.load(),
-		Upkeep:               e.upkeepBytes.load(),
 	}
+	for _, r := range e.servers.all {
+		s.Reads.add(r.engine.readBytes.load())
+		s.Upkeep.add(r.engine.upkeepBytes.load())
+	}
+	return s
 }
 
 // Close implements engine.Engine.
@@ -296,6 +341,9 @@ func (e *Engine) Close() error {
 	e.closed = true
 	e.mu.Unlock()
 	e.shut()
+	for _, r := range e.servers.all[1:] {
+		_ = r.engine.Close() // always nil: no lease is out
+	}
 	e.lane.Close()
 	e.running.Wait()
 	e.end()

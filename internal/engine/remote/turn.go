@@ -46,12 +46,11 @@ type turns struct {
 	log    *slog.Logger
 	warned bool // that there is no lock
 
-	checks    atomic.Bool // the database has the view turns
-	machine   int64       // 0: not yet known
-	begun     bool        // the first write was made
-	wrote     time.Time   // when the machine's row was last written
-	announced bool        // it announces a long write
-	holdUs    float64     // microseconds that a write takes at the server, on average
+	machine   int64     // 0: not yet known
+	begun     bool      // the first write was made
+	wrote     time.Time // when the machine's row was last written
+	announced bool      // it announces a long write
+	holdUs    float64   // microseconds that a write takes at the server, on average
 
 	paused atomic.Uint64 // nanoseconds
 	missed atomic.Uint64
@@ -66,9 +65,6 @@ func (t *turns) Stats() engine.TurnStats {
 	s := t.lock.Stats()
 	return engine.TurnStats{Taken: s.Taken, Waited: s.Waited + time.Duration(t.paused.Load()), Unlocked: s.Unlocked, Missed: t.missed.Load()}
 }
-
-// TakeTurns is called when the database has the view turns.
-func (e *Engine) TakeTurns() { e.turns.checks.Store(true) }
 
 // Acquire implements engine.Turn.
 func (t *turns) Acquire() {
@@ -111,7 +107,7 @@ type turnCheck struct {
 // check returns what the next write is checked by, nil if by nothing.
 func (t *turns) check(announce time.Duration) *turnCheck {
 	now := time.Now()
-	if !t.checks.Load() || !t.slots.Checked(now) {
+	if !t.slots.Checked(now) {
 		return nil
 	}
 	if t.machine == 0 {
@@ -146,7 +142,10 @@ func (e *Engine) whenOpen(c *call, group []*engine.Unit, announce time.Duration)
 	ctx, release := e.unlessStuck(valuesOf(group), e.patience.after+time.Duration(c.size)*time.Second/slowestLink)
 	defer release()
 	for {
-		check := e.turns.check(announce)
+		var check *turnCheck
+		if e.migrated.Load() {
+			check = e.turns.check(announce)
+		}
 		alone := check == nil && len(group) == 1 && len(group[0].Stmts) == 1 // a transaction by itself
 		results, err = e.doEither(ctx, c, func(v3 bool) []hrana.Request {
 			if p = nil; alone {

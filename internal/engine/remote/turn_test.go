@@ -33,7 +33,7 @@ func writersTable(t *testing.T, e *Engine) {
 	if _, err := e.Batch(t.Context(), stmts...); err != nil {
 		t.Fatal(err)
 	}
-	e.TakeTurns()
+	e.Migrated()
 }
 
 // openMachine opens an engine of another machine.
@@ -68,7 +68,7 @@ func TestManyMachinesWriteAtOnce(t *testing.T) {
 	var engines []*Engine
 	for m := range machines {
 		e := openMachine(t, server.URL(), t.TempDir())
-		e.TakeTurns()
+		e.Migrated()
 		engines = append(engines, e)
 		all.Go(func() {
 			for w := range writes {
@@ -179,7 +179,7 @@ func TestServerThatNoLongerWrites(t *testing.T) {
 	}
 	for name, e := range map[string]*Engine{"the same process": e, "another process": other} {
 		start := time.Now()
-		if _, err := e.Repeatable(t.Context(), write); engine.KindOf(err) != engine.KindStuck || time.Since(start) > 100*time.Millisecond {
+		if _, err := e.Repeatable(t.Context(), write); engine.KindOf(err) != engine.KindStuck || time.Since(start) > soon() {
 			t.Errorf("%s: %v after %v", name, err, time.Since(start))
 		}
 		if _, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM t"}); err != nil {

@@ -52,6 +52,7 @@ type LinkCounts struct {
 	ClosedByClient int
 	ClosedByServer int   // or it could not be reached
 	ClosedByLink   int   // by a fault or by Close
+	Requests       int   // begun by clients, the connections' pings among them
 	BytesUp        int64 // passed on to the server
 	BytesDown      int64 // passed on to the client
 }
@@ -416,6 +417,9 @@ func (c *linkConn) pass(w way, to *net.TCPConn, x chunk) bool {
 	}
 	if c.turn != w {
 		c.turn, c.left = w, -1
+		if w == up {
+			l.counts.Requests++
+		}
 		if len(*shots) > 0 {
 			c.left = (*shots)[0]
 			*shots = (*shots)[1:]

@@ -164,7 +164,7 @@ func TestLinkPassesAndCounts(t *testing.T) {
 	if c.BytesUp <= int64(len(large)) || c.BytesDown <= int64(len(large)) || c.BytesUp > int64(len(large)+1000) || c.BytesDown > int64(len(large)+1000) {
 		t.Errorf("%d bytes up and %d down for %d each way and headers", c.BytesUp, c.BytesDown, len(large)+1)
 	}
-	if c.BytesUp, c.BytesDown = 0, 0; c != (LinkCounts{Accepted: 1, Open: 1, MostOpen: 1}) {
+	if c.BytesUp, c.BytesDown = 0, 0; c != (LinkCounts{Accepted: 1, Open: 1, MostOpen: 1, Requests: 3}) {
 		t.Errorf("counted %+v", c)
 	}
 	client.CloseIdleConnections()

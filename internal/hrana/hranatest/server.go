@@ -1,7 +1,7 @@
 // Package hranatest is for tests and benchmarks only: a real libSQL server as a
 // child process ([Start], [Run]), which can be killed and restarted and have
-// replicas ([StartReplica]), and a [Proxy] in front of it that makes faults to
-// order.
+// replicas ([StartReplica]), a [Proxy] and a [Link] in front of it that make faults
+// to order, and a real nginx ([StartNginx]).
 package hranatest
 
 import (
@@ -46,6 +46,10 @@ func WithArgs(args ...string) Option {
 // [StartReplica].
 func WithReplication() Option { return func(s *Server) { s.replicated = true } }
 
+// WithPrimary makes the server a replica of primary, which was started
+// WithReplication; see [StartReplica].
+func WithPrimary(primary *Server) Option { return func(s *Server) { s.primary = primary } }
+
 // Server is a running libSQL server on the loopback interface.
 type Server struct {
 	program string
@@ -89,7 +93,7 @@ func StartReplica(t testing.TB, primary *Server, opts ...Option) *Server {
 	if !primary.replicated {
 		t.Fatal("primary was not started WithReplication")
 	}
-	return Start(t, append([]Option{func(s *Server) { s.primary = primary }}, opts...)...)
+	return Start(t, append([]Option{WithPrimary(primary)}, opts...)...)
 }
 
 // Run runs a server whose database is in dir, an existing folder. The caller
@@ -134,6 +138,9 @@ func (s *Server) Kill() {
 	_ = s.cmd.Process.Kill() // fails only if the process is gone
 	<-s.exited
 }
+
+// Signal sends the server's process a signal, such as one that stops it for a while.
+func (s *Server) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) }
 
 // Restart starts a killed server on the same port and folder and waits until it
 // answers.
