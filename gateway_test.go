@@ -155,7 +155,7 @@ func TestAnEmptiedDatabase(t *testing.T) {
 	ok(t, os.RemoveAll(filepath.Join(dir, "data.sqld")))
 	ok(t, server.Restart())
 
-	const text = "database was emptied or replaced behind the open store; restore it, or open it anew: statement "
+	const text = "database was emptied or replaced behind the open store; restore it, or open it anew: "
 	wants(t, s.PutEpisode(t.Context(), &Episode{Description: "other"}), ErrReplaced, text)
 	_, err = s.ListEpisodes(t.Context(), nil, nil)
 	wants(t, err, ErrReplaced, text)

@@ -81,6 +81,7 @@ type Stats struct {
 	//	unavailable      the server was not reached, or it or a gateway did not serve the request
 	//	timeout          the caller's deadline passed
 	//	busy             another process was writing for too long
+	//	stuck            the server no longer writes until it is restarted
 	//	unknown_outcome  a write that may or may not be stored (ErrUnknownOutcome)
 	//	refused          ErrUnauthorized, ErrUnknownDatabase
 	//	replaced         ErrReplaced

@@ -61,6 +61,7 @@ func (a *app) printLive(l episodic.LiveStore, now time.Time) {
 		a.printf("cache       %d hits, %d misses%s\n", k.Hits, k.Misses, also(k.StaleServed, "served stale"))
 	}
 	if s.Server == nil {
+		a.printf("failures    %s\n", failures(s.Failures))
 		a.printf("retries     %d\n", s.Retries)
 		return
 	}

@@ -14,6 +14,7 @@ const (
 	FailedUnavailable    FailureReason = iota // the server was not reached, or it or a gateway did not serve the request
 	FailedTimeout                             // the caller's deadline passed
 	FailedBusy                                // another process was writing for too long
+	FailedStuck                               // the server no longer writes until it is restarted
 	FailedUnknownOutcome                      // a write whose answer was lost, or whose caller left too early
 	FailedRefused                             // the token is missing, void or lacks a right, or there is no such database
 	FailedReplaced                            // the database has no such table: it was emptied or replaced
@@ -25,7 +26,7 @@ const (
 	FailureReasons = iota
 )
 
-var failureReasons = [FailureReasons]string{"unavailable", "timeout", "busy", "unknown_outcome", "refused", "replaced", "too_large", "storage", "other"}
+var failureReasons = [FailureReasons]string{"unavailable", "timeout", "busy", "stuck", "unknown_outcome", "refused", "replaced", "too_large", "storage", "other"}
 
 // String returns the reason in snake case.
 func (r FailureReason) String() string { return failureReasons[r] }
@@ -59,10 +60,12 @@ func (c *FailureCounter) Count(ctx context.Context, err error) {
 	switch KindOf(err) {
 	case KindUnique, KindConstraint:
 		return
-	case KindUnavailable, KindStuck:
+	case KindUnavailable:
 		reason = FailedUnavailable
 	case KindBusy:
 		reason = FailedBusy
+	case KindStuck:
+		reason = FailedStuck
 	case KindUnknownOutcome:
 		reason = FailedUnknownOutcome
 	case KindAuth, KindNotFound:

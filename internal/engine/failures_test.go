@@ -28,6 +28,7 @@ func TestFailureCounter(t *testing.T) {
 		{cancelled, &Error{Kind: KindUnknownOutcome, Err: context.Canceled}, "unknown_outcome"},
 		{t.Context(), failed(KindUnavailable), "unavailable"},
 		{t.Context(), failed(KindBusy), "busy"},
+		{t.Context(), failed(KindStuck), "stuck"},
 		{t.Context(), failed(KindAuth), "refused"},
 		{t.Context(), failed(KindNotFound), "refused"},
 		{t.Context(), failed(KindNoTable), "replaced"},

@@ -69,8 +69,9 @@ type call struct {
 	requests []hrana.Request
 	size     int       // of the statements, in bytes
 	deadline time.Time // when the last of the callers gives up; zero is never
-	// patience is until when it waits if answers say so; zero is maxTold after its begin.
-	patience time.Time
+	// waitUntil bounds the time that it waits because answers say so; zero is maxTold after
+	// its begin.
+	waitUntil time.Time
 	// lease is used by the first attempt; failed is the error of acquiring it. If both
 	// are nil the first attempt acquires a connection, as all later ones do.
 	lease  *lease
@@ -133,7 +134,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 		if told > 0 {
 			// Neither an attempt nor a charge on the budget: whoever answers has asked for
 			// it. Not all are to come back at the same moment.
-			left := time.Until(cmp.Or(c.patience, begun.Add(maxTold)))
+			left := time.Until(cmp.Or(c.waitUntil, begun.Add(maxTold)))
 			if told >= left {
 				return results, err
 			}
@@ -144,7 +145,14 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 			attempt++
 		}
 		e.logRetry(ctx, c, send+1, err)
-		if !e.pause(ctx, c, pause, told > 0) {
+		if told > 0 && c.write { // on the lane's goroutine, which holds the turn
+			e.turns.Release()
+		}
+		goOn := e.pause(ctx, c, pause, told > 0)
+		if told > 0 && c.write {
+			e.turns.Acquire()
+		}
+		if !goOn {
 			return results, cmp.Or(ctx.Err(), err)
 		}
 	}

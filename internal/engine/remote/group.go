@@ -160,7 +160,7 @@ func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err erro
 		c.sent = c.sent || u.Lost
 		c.callers = append(c.callers, u.Caller)
 	}
-	c.patience = lastDeadline(c.callers)
+	c.waitUntil = lastDeadline(c.callers)
 	p, results, err := e.inTurn(c, group)
 	for _, u := range group {
 		u.Lost = u.Lost || c.lost

@@ -216,7 +216,7 @@ func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed err
 	if patient {
 		c.deadline = time.Time{}
 	}
-	c.patience = c.deadline
+	c.waitUntil = c.deadline
 	single := len(batch) == 1 && len(batch[0].stmts) == 1 && verb(batch[0].stmts[0].SQL) == "SELECT"
 	results, err := e.doEither(ctx, c, func(v3 bool) []hrana.Request {
 		if single {
