@@ -47,15 +47,6 @@ func (l *Lease[C]) Discard() {
 	}
 }
 
-// Doubt makes the pool validate before their next use the connections that were last
-// alive before this lease began. It is for a lease whose connection has been silent for
-// too long; the lease stays. After Release it has no effect.
-func (l *Lease[C]) Doubt() {
-	if h := l.handle.Load(); h != nil {
-		h.pool.doubt(h)
-	}
-}
-
 func newLease[C comparable](h *handle[C]) *Lease[C] {
 	l := &Lease[C]{conn: h.conn.c}
 	l.handle.Store(h)

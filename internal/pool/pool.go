@@ -364,15 +364,6 @@ func (p *Pool[C]) discard(h *handle[C]) {
 	p.reconcile(now)
 }
 
-func (p *Pool[C]) doubt(h *handle[C]) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if h.conn.state == stateAcquired {
-		p.staleBefore = max(p.staleBefore, h.conn.since)
-		p.reconcile(p.clock())
-	}
-}
-
 // markAcquired moves c from in transition to acquired.
 func (p *Pool[C]) markAcquired(c *conn[C], now time.Duration) *handle[C] {
 	p.load.advance(now)
@@ -455,6 +446,16 @@ func (p *Pool[C]) ConnDied(c C) {
 		known.(*conn[C]).died.Store(true)
 		p.signal()
 	}
+}
+
+// Doubt makes the pool validate, before their next use, the connections that were not
+// alive within the last d, because another one has been silent for so long.
+func (p *Pool[C]) Doubt(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.clock()
+	p.staleBefore = max(p.staleBefore, now-d)
+	p.reconcile(now)
 }
 
 // Retire ends the use of the connections that which selects: those that work and lead to

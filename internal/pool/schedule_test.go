@@ -164,9 +164,7 @@ func (s *schedule) step() {
 		case 0:
 			invalidateAll(p)
 		case 1:
-			if len(s.leases) > 0 {
-				s.leases[r.IntN(len(s.leases))].Doubt()
-			}
+			p.Doubt(time.Duration(r.IntN(10)) * time.Second)
 		default: // retired connections are never used again
 			p.Retire(func(l *link) bool {
 				s.failed[l] = s.failed[l] || l.id%2 == odd

@@ -46,8 +46,6 @@ const (
 	// suspectAfter is how long an answer must have been missing for a timeout to count
 	// against the server. A shorter one only shows that its caller was in a hurry.
 	suspectAfter = 2 * time.Second
-	// lookPause lies between two looks for a sign of life from the server.
-	lookPause = 500 * time.Millisecond
 )
 
 func (e *Engine) newBreaker() circuitbreaker.CircuitBreaker[any] {
@@ -307,11 +305,10 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 	if err == nil {
 		results, err = e.exchange(trying, l, c)
 	}
-	_, givenUp := errors.AsType[*lateError](err) // by watch
-	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && !givenUp && errors.Is(err, context.DeadlineExceeded) {
+	if t, ok := errors.AsType[*hrana.TransportError](err); ok && t.Sent && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		err = &hrana.TransportError{Sent: true, Err: &lateError{e.host, timeout}}
 	}
-	e.record(err, ctx.Err() != nil || givenUp || timeout < requestTimeout && errors.Is(err, context.DeadlineExceeded))
+	e.record(err, ctx.Err() != nil || timeout < requestTimeout && errors.Is(err, context.DeadlineExceeded))
 	return results, err
 }
 
@@ -387,9 +384,6 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	kind := &e.readBytes
 	if c.write {
 		kind = &e.writeBytes
-		var stop func()
-		ctx, stop = e.watch(ctx, l, c)
-		defer stop()
 	}
 	answer, err := e.deliver(ctx, l, p, kind)
 	if t, failed := errors.AsType[*hrana.TransportError](err); !failed || t.Sent {
@@ -424,59 +418,6 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	}
 	e.advance(p.ReplicationIndex, told)
 	return answer, nil
-}
-
-// watch returns the context of a write that is about to be sent over l. It ends when no
-// answer has come for suspectAfter, all callers have given up, and another connection
-// shows that the server lives: most likely this one has died silently, and the writes
-// behind must not wait for it. stop must be called when the exchange has ended.
-//
-// It may also be that the server is slow with this write. It then goes on there, perhaps
-// waiting for the write lock, and a server bears few that wait: so only one write in
-// requestTimeout is given up.
-func (e *Engine) watch(ctx context.Context, l *lease, c *call) (_ context.Context, stop func()) {
-	if !c.mayBeLeft() || time.Since(e.gaveUp) < requestTimeout {
-		return ctx, func() {}
-	}
-	begin := time.Now()
-	ctx, cancel := context.WithCancelCause(ctx)
-	stopWaiting := whenAllLeave(c.callers, func(error) {
-		for wait := suspectAfter + c.transfer() - time.Since(begin); ; wait = lookPause {
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return
-			}
-			l.Doubt()
-			if e.lives(ctx) {
-				cancel(&lateError{e.host, time.Since(begin)})
-				return
-			}
-		}
-	})
-	return ctx, func() {
-		cancel(nil)
-		stopWaiting()
-		if _, late := errors.AsType[*lateError](context.Cause(ctx)); late {
-			e.gaveUp = time.Now()
-		}
-	}
-}
-
-// lives reports whether the server answers a ping on a connection that the pool holds
-// for good.
-func (e *Engine) lives(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
-	defer cancel()
-	l, err := e.acquire(ctx)
-	if err != nil {
-		return false
-	}
-	usable, err := e.ping(ctx, l)
-	if usable {
-		l.Release(nil)
-	}
-	return err == nil
 }
 
 // doubtIndex forgets the replication index when at least two calls in a row have
@@ -595,33 +536,20 @@ func (e *Engine) deliver(ctx context.Context, l *lease, p hrana.Pipeline, kind *
 // breaker when the ping is answered: the other calls must not wait until that first
 // call has ended.
 func (e *Engine) checkAlive(ctx context.Context, l *lease) (*lease, error) {
-	usable, err := e.ping(ctx, l)
-	if err != nil {
+	ping, cancel := context.WithTimeout(ctx, aliveTimeout)
+	defer cancel()
+	conn := &oneConn{conn: l.Conn()}
+	if err := e.client.Ping(ping, conn); err != nil {
+		l.Release(err)
 		// Nothing of the call itself was sent.
 		return nil, &hrana.TransportError{Err: fmt.Errorf("ask whether the server is back: %w", err)}
 	}
 	e.breaker.RecordSuccess()
-	if usable {
+	if !conn.closing {
 		return l, nil
 	}
+	l.Discard()
 	return e.acquire(ctx)
-}
-
-// ping asks the server for a sign of life. It gives l back if that is not usable any
-// more.
-func (e *Engine) ping(ctx context.Context, l *lease) (usable bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
-	defer cancel()
-	conn := &oneConn{conn: l.Conn()}
-	switch err = e.client.Ping(ctx, conn); {
-	case err != nil:
-		l.Release(err)
-		return false, err
-	case conn.closing:
-		l.Discard()
-		return false, nil
-	}
-	return true, nil
 }
 
 // record tells the breaker how an attempt ended. It counts only failures that show

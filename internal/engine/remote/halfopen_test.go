@@ -45,7 +45,8 @@ func TestDeadConnectionsFailOneHurriedWrite(t *testing.T) {
 	}
 }
 
-// A write that was given up may still wait in the server, which bears few that do.
+// A write that waits in the server keeps its place in the lane: a server bears few that
+// do.
 func TestAServerThatIsSlowWithWritesGetsFewOfThem(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for real timeouts")
@@ -54,18 +55,16 @@ func TestAServerThatIsSlowWithWritesGetsFewOfThem(t *testing.T) {
 	e, proxy := open(t, hrana.V3Protobuf)
 	must(t, e, stmt("CREATE TABLE t(k)"))
 	end := make(chan struct{})
-	var held, writes atomic.Int32
+	var writes atomic.Int32
 	proxy.Always(func(x *hranatest.Exchange) {
-		if strings.Contains(string(x.Body()), "INSERT") {
+		if body := string(x.Body()); strings.Contains(body, "INSERT") || strings.Contains(body, "IMMEDIATE") {
 			writes.Add(1)
-			held.Add(1)
 			<-end
-			held.Add(-1)
 		}
 		hranatest.Pass(x)
 	})
 	unknown := 0
-	for i, d := range []time.Duration{suspectAfter + 100*time.Millisecond, suspectAfter + 100*time.Millisecond, 100 * time.Millisecond} {
+	for i, d := range []time.Duration{suspectAfter + 100*time.Millisecond, 500 * time.Millisecond, 500 * time.Millisecond} {
 		err := hurried(t, e, d, insert(int64(i)))
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("write %d: %v", i, err)
@@ -74,12 +73,14 @@ func TestAServerThatIsSlowWithWritesGetsFewOfThem(t *testing.T) {
 			unknown++
 		}
 	}
-	if n := writes.Load(); n != 2 || held.Load() != 2 || unknown != 2 {
-		t.Errorf("%d writes were sent and %d are with the server, want 2; %d outcomes are unknown", n, held.Load(), unknown)
+	if n := writes.Load(); n != 2 || unknown != 1 { // the first one, and a probe
+		t.Errorf("%d writes were sent, want 2; %d outcomes are unknown, want 1", n, unknown)
 	}
 	close(end)
-	eventually(t, "stored", func() bool { return held.Load() == 0 && keys(t, e) == "1" }) // the proxy drops what was given up
 	must(t, e, insert(7))
+	if got := keys(t, e); got != "7" && got != "0 7" { // the probe may be answered first
+		t.Errorf("stored are %s", got)
+	}
 }
 
 // A write whose callers have gone waits for no connection.

@@ -136,7 +136,6 @@ type Engine struct {
 	// drainFailed: Close was called and the server stopped answering, so that later
 	// groups fail at once. Owned by the lane's goroutine.
 	drainFailed bool
-	gaveUp      time.Time       // when watch last gave a write up; owned by the lane's goroutine too
 	open        context.Context // ends when Close begins, which ends the reads under way
 	shut        context.CancelFunc
 	life        context.Context // ends when the last call has
