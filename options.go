@@ -345,7 +345,7 @@ func (o *Options) tokenFor(t target) func(context.Context) (string, error) {
 func (o *Options) remoteConfig(t target) (remote.Config, error) {
 	c := remote.Config{
 		URL: t.url, Token: o.tokenFor(t), Namespace: o.namespaceFor(t), BasicAuth: cmp.Or(o.BasicAuth, t.basicAuth),
-		AllowPlaintext: o.AllowPlaintext, Logger: o.Logger,
+		AllowPlaintext: o.AllowPlaintext, LockDir: o.LockDir, Logger: o.Logger,
 	}
 	c.Replicas = t.replicas
 	if o.Replicas != nil {

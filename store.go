@@ -124,7 +124,7 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 	if err != nil {
 		return nil, err
 	}
-	cfg.Pool, cfg.LockDir = connections, opts.LockDir
+	cfg.Pool = connections
 	return remote.Open(cfg)
 }
 

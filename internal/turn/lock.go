@@ -5,6 +5,7 @@
 package turn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -86,10 +87,11 @@ func NewLock(dir, database string) *Lock {
 }
 
 // Acquire waits until fewer than holders, of those who ask for as many, hold the lock: 1
-// to MaxHolders. An error says why there is none; the caller may then write without it.
-func (l *Lock) Acquire(holders int) error {
+// to MaxHolders. An error says why there is none, such as that ctx has ended; the caller
+// may then write without it.
+func (l *Lock) Acquire(ctx context.Context, holders int) error {
 	start := time.Now()
-	err := l.acquire(holders)
+	err := l.acquire(ctx, holders)
 	l.taken.Add(1)
 	l.waited.Add(uint64(time.Since(start)))
 	if err != nil {
@@ -98,7 +100,7 @@ func (l *Lock) Acquire(holders int) error {
 	return err
 }
 
-func (l *Lock) acquire(holders int) error {
+func (l *Lock) acquire(ctx context.Context, holders int) error {
 	if l.unusable != nil {
 		return l.unusable
 	}
@@ -119,7 +121,7 @@ func (l *Lock) acquire(holders int) error {
 	}
 	for i := range l.files {
 		f := l.files[(first+i)%len(l.files)]
-		got, err := f.acquire()
+		got, err := f.acquire(ctx)
 		if err != nil {
 			return err
 		}
@@ -210,9 +212,9 @@ func (f *lockFile) try() (bool, error) {
 }
 
 // acquire waits for the file; false means that its holder is stopped.
-func (f *lockFile) acquire() (bool, error) {
+func (f *lockFile) acquire(ctx context.Context) (bool, error) {
 	for {
-		got, err := f.lock()
+		got, err := f.lock(ctx)
 		if err != nil || !got {
 			return false, err
 		}
@@ -238,7 +240,7 @@ func (f *lockFile) take() bool {
 }
 
 // lock locks the file that had the path when it was opened.
-func (f *lockFile) lock() (bool, error) {
+func (f *lockFile) lock(ctx context.Context) (bool, error) {
 	f.mu.Lock()
 	waits := f.waiting
 	if waits && !f.skipped.IsZero() && f.touched().Equal(f.skipped) {
@@ -264,25 +266,30 @@ func (f *lockFile) lock() (bool, error) {
 		select {
 		case err := <-f.got:
 			return err == nil, err
+		case <-ctx.Done():
+			if f.giveUp(time.Time{}) {
+				return false, ctx.Err()
+			}
+			continue
 		case <-look.C:
 		}
 		if now := f.touched(); !now.Equal(last) {
 			last, since = now, time.Now()
-		} else if time.Since(since) >= f.patience && f.skip(last) {
+		} else if time.Since(since) >= f.patience && f.giveUp(last) {
 			return false, nil
 		}
 	}
 }
 
-// skip gives the file up while its holder is stopped. It reports false if wait has just
-// got it.
-func (f *lockFile) skip(touched time.Time) bool {
+// giveUp ends the wait for the file, because its holder is stopped and touched it last at
+// that time, or for another reason. It reports false if wait has just got it.
+func (f *lockFile) giveUp(stopped time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.waiting {
 		return false
 	}
-	f.wanted, f.skipped = false, touched
+	f.wanted, f.skipped = false, stopped
 	return true
 }
 

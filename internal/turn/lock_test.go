@@ -1,6 +1,8 @@
 package turn
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +27,7 @@ func newTestLock(t *testing.T, dir string) *Lock {
 
 func acquire(t *testing.T, l *Lock) {
 	t.Helper()
-	if err := l.Acquire(1); err != nil {
+	if err := l.Acquire(context.Background(), 1); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -40,7 +42,7 @@ func TestOneHolderAtATime(t *testing.T) {
 		l := newTestLock(t, dir)
 		all.Go(func() {
 			for range 200 {
-				if err := l.Acquire(1); err != nil {
+				if err := l.Acquire(context.Background(), 1); err != nil {
 					t.Error(err)
 					return
 				}
@@ -74,7 +76,7 @@ func TestSeveralHolders(t *testing.T) {
 		}
 		all.Go(func() {
 			for range 100 {
-				if err := l.Acquire(holders); err != nil {
+				if err := l.Acquire(t.Context(), holders); err != nil {
 					t.Error(err)
 					return
 				}
@@ -142,7 +144,7 @@ func TestAllHoldersStopped(t *testing.T) {
 	for i := range l.files {
 		defer keep(t, l, i)()
 	}
-	if err := l.Acquire(1); err == nil || l.Stats().Unlocked != 1 {
+	if err := l.Acquire(context.Background(), 1); err == nil || l.Stats().Unlocked != 1 {
 		t.Errorf("acquired with %v, %+v", err, l.Stats())
 	}
 	l.Release()
@@ -165,6 +167,22 @@ func TestSlowHolderIsWaitedFor(t *testing.T) {
 	}
 }
 
+func TestWaitEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	holder, waiter := newTestLock(t, dir), newTestLock(t, dir)
+	acquire(t, holder)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := waiter.Acquire(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	holder.Release()
+	other := newTestLock(t, dir) // what waiter gets now it gives back
+	acquire(t, other)
+	other.Release()
+	acquire(t, waiter)
+}
+
 func TestDeletedFile(t *testing.T) {
 	dir := t.TempDir()
 	first, second := newTestLock(t, dir), newTestLock(t, dir)
@@ -175,7 +193,7 @@ func TestDeletedFile(t *testing.T) {
 	acquire(t, second) // beside the first one, this once
 	first.Release()
 	got := make(chan error, 1)
-	go func() { got <- first.Acquire(1) }()
+	go func() { got <- first.Acquire(context.Background(), 1) }()
 	select {
 	case err := <-got:
 		t.Fatalf("acquired beside another: %v", err)
@@ -193,7 +211,7 @@ func TestUnusableFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newTestLock(t, file)
-	if err := l.Acquire(1); err == nil || !strings.Contains(err.Error(), file) {
+	if err := l.Acquire(context.Background(), 1); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("acquired with %v", err)
 	}
 	if n, err := l.Machine(); n <= 0 || err == nil || l.Stats().Unlocked != 1 || l.Flagged() {

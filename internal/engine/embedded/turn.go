@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"path/filepath"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -30,7 +31,7 @@ func (t *turns) Stats() engine.TurnStats {
 }
 
 // Acquire implements engine.Turn. Without the lock writers are still right, only unfair.
-func (t *turns) Acquire() { _ = t.lock.Acquire(1) }
+func (t *turns) Acquire() { _ = t.lock.Acquire(context.Background(), 1) }
 
 // Release implements engine.Turn.
 func (t *turns) Release() { t.lock.Release() }

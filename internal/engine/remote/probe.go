@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/hrana"
+	"github.com/episodic-memory/episodic/internal/turn"
 )
 
 const (
@@ -458,6 +459,9 @@ func (p *prober) writing(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLockWait)
 	defer cancel()
+	lock := turn.NewLock(p.cfg.LockDir, p.cfg.database())
+	defer lock.Close()
+	_ = lock.Acquire(ctx, 1) // without it this is one more that waits at the server
 	never := hrana.Not(hrana.And())
 	a, err := p.query(ctx, p.client, hrana.Pipeline{Requests: []hrana.Request{
 		hrana.Batch{Steps: []hrana.Step{

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,7 +71,7 @@ func (t *turns) Stats() engine.TurnStats {
 
 // Acquire implements engine.Turn.
 func (t *turns) Acquire() {
-	if err := t.lock.Acquire(t.holders(time.Now())); err != nil && !t.warned {
+	if err := t.lock.Acquire(context.Background(), t.holders(time.Now())); err != nil && !t.warned {
 		t.warned = true
 		t.log.Warn("writes without the lock that the processes of this machine share", "cause", err)
 	}
