@@ -1,18 +1,26 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/episodic-memory/episodic/internal/codec"
+	"github.com/episodic-memory/episodic/internal/engine/remote"
 	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/pool"
 )
@@ -27,8 +35,30 @@ type Options struct {
 	// stream. Nil: the URL's authToken parameter, or no token. Unused for a local file.
 	AuthToken func(context.Context) (string, error)
 
-	// AllowPlaintext lets http:// reach hosts other than this machine. Default:
-	// refused, because data and token would travel unencrypted.
+	// Namespace is the database on a server that has several (sqld
+	// --enable-namespaces). Default: the target's parameter namespace; without one the
+	// server goes by the first label of the host. Unused for a local file.
+	Namespace string
+
+	// BasicAuth is USER:PASSWORD of HTTP basic authentication, for a server or a gateway
+	// that wants that in place of a token: there can be only one of them. Default: what
+	// the target has before its host. Unused for a local file.
+	BasicAuth string
+
+	// TLS says which server is trusted, and who this program is. Unused without TLS.
+	TLS TLS
+
+	// Proxy is the URL of an HTTP, HTTPS or SOCKS proxy to the server: http://HOST:PORT,
+	// https://, socks5:// (looks the server up itself) or socks5h://, with USER:PASSWORD@ if
+	// it wants that. A server on this machine is reached without one. Default: the
+	// environment's HTTPS_PROXY, or HTTP_PROXY for http://, but for the hosts that
+	// NO_PROXY names (as net/http.ProxyFromEnvironment).
+	Proxy string
+
+	// AllowPlaintext lets http:// reach other machines than this one. Default: only
+	// loopback addresses are connected to, because data and token would travel
+	// unencrypted. localhost and all names under it are such addresses, whatever DNS
+	// says.
 	AllowPlaintext bool
 
 	// MustExist makes Open fail with ErrNotFound where there is no memory yet.
@@ -67,14 +97,30 @@ type Options struct {
 
 	// Logger is told what no call reports. Warn: a server is considered down, so that
 	// calls fail at once; a dictionary cannot be trained or used. Info: the server is
-	// back; a dictionary is adopted. Debug: a request is sent again; a stream on the
-	// server was lost. No record holds a token, SQL, or anything stored, but the
+	// back, or has moved to another address; a dictionary is adopted. Debug: a request is
+	// sent again; a stream on the server was lost; the server refuses to write, and
+	// connections are opened anew. No record holds a token, SQL, or anything stored, but the
 	// server's host and port are in it. Default nil: nothing is logged.
 	Logger *slog.Logger
 
 	// Tracer is told when each call of the Store begins and ends. Package otel has one
 	// for OpenTelemetry. Default nil: nothing is traced, and it costs nothing.
 	Tracer Tracer
+}
+
+// TLS names files in PEM format. A relative name is relative to the working directory.
+type TLS struct {
+	// CAFile holds the certificates of the authorities that the server's certificate may
+	// come from, in place of those that the system trusts. Default: the target's
+	// parameter ca, or the system's, which on Linux SSL_CERT_FILE and SSL_CERT_DIR
+	// change.
+	CAFile string
+	// CertFile is this program's certificate, followed by those between it and the
+	// authority, for a server or a gateway that wants one, and KeyFile its private key.
+	// Both are read anew for each connection, so that they can be renewed while the
+	// Store is open. Default: the target's parameters cert and key, or none. Without a
+	// KeyFile the CertFile holds the key too.
+	CertFile, KeyFile string
 }
 
 // Tracer traces the calls of a Store. It must be safe for concurrent use.
@@ -167,7 +213,11 @@ func (o *Options) dictionaryDir(t target) string {
 		}
 		dir = filepath.Join(user, "episodic")
 	}
-	sum := sha256.Sum256([]byte(t.url))
+	server := t.url
+	if namespace := o.namespaceFor(t); namespace != "" {
+		server += "?" + namespace
+	}
+	sum := sha256.Sum256([]byte(server))
 	return filepath.Join(dir, "dictionaries", hex.EncodeToString(sum[:8]))
 }
 
@@ -281,6 +331,95 @@ func (o *Options) tokenFor(t target) func(context.Context) (string, error) {
 		return StaticToken(t.token)
 	}
 	return o.AuthToken
+}
+
+// remoteConfig returns what says how to reach the server t: the options, or for want of
+// them what t carries. The error is an *InvalidError that names the option.
+func (o *Options) remoteConfig(t target) (remote.Config, error) {
+	c := remote.Config{
+		URL: t.url, Token: o.tokenFor(t), Namespace: o.namespaceFor(t), BasicAuth: cmp.Or(o.BasicAuth, t.basicAuth),
+		AllowPlaintext: o.AllowPlaintext, Logger: o.Logger,
+	}
+	named := func(option, value string) string {
+		if value == "" {
+			return "target"
+		}
+		return option
+	}
+	user, _, found := strings.Cut(c.BasicAuth, ":")
+	switch {
+	case c.BasicAuth == "":
+	case !found || user == "" || strings.ContainsFunc(c.BasicAuth, unicode.IsControl):
+		return c, invalid(named("BasicAuth", o.BasicAuth), "basic authentication needs USER:PASSWORD, without control characters")
+	case c.Token != nil:
+		return c, invalid(named("BasicAuth", o.BasicAuth), "basic authentication and a token exclude each other: a request has one Authorization header")
+	}
+	if len(c.Namespace) > maxNamespace || strings.ContainsFunc(c.Namespace, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) {
+		return c, invalid(named("Namespace", o.Namespace), "the name of a namespace has at most %d bytes and no control characters", maxNamespace)
+	}
+	var err error
+	if c.TLS, err = o.TLS.config(t); err != nil {
+		return c, err
+	}
+	if o.Proxy != "" {
+		if c.Proxy, err = url.Parse(o.Proxy); err != nil || c.Proxy.Hostname() == "" || !slices.Contains(proxySchemes, c.Proxy.Scheme) {
+			// url.Parse repeats the whole URL in its error, the password too.
+			return c, invalid("Proxy", "is not the URL of a proxy; write http://HOST:PORT, https://, socks5:// or socks5h://")
+		}
+	}
+	return c, nil
+}
+
+// maxNamespace bounds the name of a namespace, in bytes.
+const maxNamespace = 255
+
+var proxySchemes = []string{"http", "https", "socks5", "socks5h"}
+
+// namespaceFor returns the namespace on the server t, empty if t's host says it.
+func (o *Options) namespaceFor(t target) string { return cmp.Or(o.Namespace, t.namespace) }
+
+// config returns the configuration of TLS with the server t.
+func (o TLS) config(t target) (*tls.Config, error) {
+	fromTarget := func(parameter, path string) pemFile { return pemFile{"target", "parameter " + parameter + " ", path} }
+	ca, cert, key := pemFile{"TLS.CAFile", "", o.CAFile}, pemFile{"TLS.CertFile", "", o.CertFile}, pemFile{"TLS.KeyFile", "", o.KeyFile}
+	if ca.path == "" {
+		ca = fromTarget("ca", t.ca)
+	}
+	if cert.path == "" && key.path == "" {
+		cert, key = fromTarget("cert", t.cert), fromTarget("key", t.key)
+	}
+	c := &tls.Config{}
+	if ca.path != "" {
+		text, err := os.ReadFile(ca.path)
+		if err != nil {
+			return nil, ca.invalid("cannot be read: %v", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(text) {
+			return nil, ca.invalid("names a file without a certificate in PEM format: %s", ca.path)
+		}
+	}
+	switch {
+	case cert.path == "" && key.path != "":
+		return nil, key.invalid("names a key without a certificate")
+	case cert.path != "":
+		load := func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cert.path, cmp.Or(key.path, cert.path))
+			return &pair, err
+		}
+		if _, err := load(); err != nil {
+			return nil, cert.invalid("and its key cannot be used: %v", err)
+		}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	}
+	return c, nil
+}
+
+// pemFile is a file, and what names it: an option, or a part of the target.
+type pemFile struct{ field, part, path string }
+
+func (f pemFile) invalid(format string, args ...any) error {
+	return invalid(f.field, "%s", f.part+fmt.Sprintf(format, args...))
 }
 
 // poolOptions returns what the pool of connections is told. The error is an

@@ -61,6 +61,14 @@ type ProbedServer struct {
 	// Token is "accepted", "refused", "missing", or "not needed": the server
 	// answers without one.
 	Token string `json:"token,omitempty"`
+	// Role is "primary", which a server alone is too, or "replica"; empty if that is
+	// unknown. Primary says of a replica whether its primary "answers" it or "does not
+	// answer"; which server that is, a replica does not tell. Lag is by how many frames,
+	// pages of the log, it was behind; nil if that is unknown, as to a token that only
+	// reads.
+	Role    string  `json:"role,omitempty"`
+	Primary string  `json:"primary,omitempty"`
+	Lag     *uint64 `json:"lag_frames,omitempty"`
 	// Writes is "allowed", "forbidden" by the token, or "busy": another program is
 	// writing. Nothing was written to find out.
 	Writes string `json:"writes,omitempty"`
@@ -118,7 +126,7 @@ var neededChecks = []string{"file", "address", "connection", "first query", "wri
 // measures the way to a server, asks for its limits, and looks at what the
 // database holds. It writes nothing and creates nothing. A check that fails, or
 // takes longer than 5 s, is one of the report's problems; the others go on if
-// they can. Errors: ErrInvalid for a target that cannot be; ctx's own. A nil
+// they can. Errors: ErrInvalid for a target or an option that cannot be; ctx's own. A nil
 // opts gives the defaults; MustExist does not matter.
 func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, error) {
 	o := Options{}
@@ -134,7 +142,11 @@ func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, err
 	if t.path != "" {
 		r.probeFile(ctx, t, &o)
 	} else {
-		r.probeServer(ctx, t, &o)
+		server, err := o.remoteConfig(t)
+		if err != nil {
+			return nil, fmt.Errorf("probe: %w", err)
+		}
+		r.probeServer(ctx, t, &o, server)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("probe %s: %w", t, err)
@@ -143,8 +155,8 @@ func Probe(ctx context.Context, target string, opts *Options) (*ProbeReport, err
 	return r, nil
 }
 
-func (r *ProbeReport) probeServer(ctx context.Context, t target, o *Options) {
-	server, failures := remote.Probe(ctx, t.url, o.tokenFor(t))
+func (r *ProbeReport) probeServer(ctx context.Context, t target, o *Options, c remote.Config) {
+	server, failures := remote.Probe(ctx, c)
 	r.Server = (*ProbedServer)(server)
 	for _, f := range failures {
 		r.Problems = append(r.Problems, ProbeProblem(f))

@@ -52,7 +52,7 @@ func TestProbe(t *testing.T) {
 		case r.Server == nil:
 			t.Error("neither a file nor a server")
 		default:
-			if s := r.Server; s.Protocol == "" || s.Writes != "allowed" || s.ReplicationIndex == 0 || s.LargestValue != 5e6 || !d.Vectors {
+			if s := r.Server; s.Protocol == "" || s.Writes != "allowed" || s.Role != "primary" || s.ReplicationIndex == 0 || s.LargestValue != 5e6 || !d.Vectors {
 				t.Errorf("server is %+v, %+v", s, d)
 			}
 		}

@@ -46,6 +46,15 @@ type Store struct {
 //	libsql://host, https://host                  a libSQL server over TLS
 //	http://127.0.0.1:8080                        a libSQL server on this machine
 //
+// A server's URL may have USER:PASSWORD@ before the host, for HTTP basic authentication,
+// and these parameters; those that Options says too come second:
+//
+//	authToken   see Options.AuthToken
+//	namespace   see Options.Namespace
+//	ca          see Options.TLS.CAFile
+//	cert, key   see Options.TLS.CertFile and KeyFile
+//	tls         0 makes libsql:// mean http://
+//
 // A nil opts gives the defaults. The database must be episodic's alone. Errors:
 // ErrInvalid for a target or option that cannot be; ErrNotFound if it must exist
 // and does not; ErrSchema for a file that is no database and a database of
@@ -110,7 +119,12 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 	if t.path != "" {
 		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, LockDir: opts.LockDir})
 	}
-	return remote.Open(remote.Config{URL: t.url, Token: opts.tokenFor(t), Pool: connections, LockDir: opts.LockDir, Logger: opts.Logger})
+	cfg, err := opts.remoteConfig(t)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Pool, cfg.LockDir = connections, opts.LockDir
+	return remote.Open(cfg)
 }
 
 // Warm opens Pool.MinConns connections to the server ahead of the first call that

@@ -1,10 +1,12 @@
 package episodic
 
 import (
-	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/episodic-memory/episodic/internal/engine/remote"
 )
 
 // target is where a database lives: a path, or a URL with what it carried.
@@ -12,7 +14,14 @@ type target struct {
 	path  string
 	url   string // http or https, without user, query and fragment
 	token string // of the query parameter authToken
+
+	basicAuth     string // what stood before the host: user:password
+	namespace     string // of the query parameters of the same names
+	ca, cert, key string
 }
+
+// parameters are those that a server's URL may have.
+var parameters = []string{"authToken", "tls", "namespace", "ca", "cert", "key"}
 
 // windowsDrive is how a file: URL names a path of Windows.
 var windowsDrive = regexp.MustCompile(`^/[A-Za-z]:[/\\]`)
@@ -80,11 +89,15 @@ func parseServerURL(s string, allowPlaintext bool) (target, error) {
 		// url.Parse repeats the whole URL in its error, the token too.
 		return target{}, invalid("target", "is not a valid URL; write libsql://HOST, https://HOST or http://HOST:PORT")
 	}
-	if u.User != nil {
-		return target{}, invalid("target", "holds a user name; give the token apart from it, or as the parameter authToken")
-	}
 	q := u.Query()
-	t := target{token: q.Get("authToken")}
+	t := target{token: q.Get("authToken"), namespace: q.Get("namespace"), ca: q.Get("ca"), cert: q.Get("cert"), key: q.Get("key")}
+	if u.User != nil {
+		password, found := u.User.Password()
+		if !found {
+			return target{}, invalid("target", "holds a user name without a password; give a token apart from the target, or as the parameter authToken")
+		}
+		t.basicAuth = u.User.Username() + ":" + password
+	}
 	scheme := strings.ToLower(u.Scheme)
 	if scheme == "libsql" {
 		scheme = "https"
@@ -93,31 +106,28 @@ func parseServerURL(s string, allowPlaintext bool) (target, error) {
 		}
 	}
 	for key := range q {
-		if key != "authToken" && key != "tls" {
+		if !slices.Contains(parameters, key) {
 			// Not shown: it may be a token whose name was forgotten.
-			return target{}, invalid("target", "has an unknown parameter; authToken and tls are known")
+			return target{}, invalid("target", "has an unknown parameter; known are %s", strings.Join(parameters, ", "))
 		}
 	}
-	if scheme == "http" && !isLoopback(u.Hostname()) && !allowPlaintext {
+	if scheme == "http" && t.ca+t.cert+t.key != "" {
+		return target{}, invalid("target", "has certificates, and uses no TLS; use libsql:// or https://")
+	}
+	if scheme == "http" && !remote.IsLoopback(u.Hostname()) && !allowPlaintext {
 		return target{}, invalid("target", "would send data and token unencrypted to %s; use libsql:// or https://, or allow it explicitly (AllowPlaintext)", u.Hostname())
 	}
 	t.url = (&url.URL{Scheme: scheme, Host: u.Host, Path: strings.TrimSuffix(u.Path, "/")}).String()
 	return t, nil
 }
 
-func isLoopback(host string) bool {
-	host = strings.ToLower(host)
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
-}
-
 // String is the target as errors show it.
 func (t target) String() string {
-	if t.path != "" {
+	switch {
+	case t.path != "":
 		return t.path
+	case t.namespace != "":
+		return t.url + "?namespace=" + url.QueryEscape(t.namespace)
 	}
 	return t.url
 }

@@ -71,18 +71,40 @@ func (a *app) target(create bool) (string, error) {
 	return filepath.Join(dir, "episodic.db"), nil
 }
 
-// token is the callback for the server's token; nil if none is set, or if the
-// target carries its own, which was given for this very server.
-func (a *app) token(target string) func(context.Context) (string, error) {
-	if u, err := url.Parse(target); err == nil && u.Query().Has("authToken") {
-		return nil
-	}
-	for _, name := range []string{"EPISODIC_AUTH_TOKEN", "TURSO_AUTH_TOKEN"} {
-		if t := a.getenv(name); t != "" {
-			return episodic.StaticToken(t)
+// options are those of the command line and of the environment for target. What target
+// carries itself was given for this very server, and comes first.
+func (a *app) options(target string) *episodic.Options {
+	o := &episodic.Options{AllowPlaintext: a.allowPlaintext}
+	var carries url.Values
+	if u, err := url.Parse(target); err == nil {
+		carries = u.Query()
+		if u.User != nil {
+			carries.Set("authToken", "") // there is one of them
 		}
 	}
-	return nil
+	if !carries.Has("authToken") {
+		if t := a.getenv("EPISODIC_AUTH_TOKEN"); t != "" {
+			o.AuthToken = episodic.StaticToken(t)
+		} else if o.BasicAuth = a.getenv("EPISODIC_BASIC_AUTH"); o.BasicAuth == "" && a.getenv("TURSO_AUTH_TOKEN") != "" {
+			o.AuthToken = episodic.StaticToken(a.getenv("TURSO_AUTH_TOKEN"))
+		}
+	}
+	if !carries.Has("namespace") {
+		o.Namespace = a.getenv("EPISODIC_NAMESPACE")
+	}
+	if !carries.Has("ca") {
+		o.TLS.CAFile = a.getenv("EPISODIC_CA_FILE")
+	}
+	if !carries.Has("cert") && !carries.Has("key") {
+		o.TLS.CertFile, o.TLS.KeyFile = a.getenv("EPISODIC_CERT_FILE"), a.getenv("EPISODIC_KEY_FILE")
+	}
+	return o
+}
+
+// variables are the environment's for options that may be wrong.
+var variables = map[string]string{
+	"BasicAuth": "EPISODIC_BASIC_AUTH", "Namespace": "EPISODIC_NAMESPACE",
+	"TLS.CAFile": "EPISODIC_CA_FILE", "TLS.CertFile": "EPISODIC_CERT_FILE", "TLS.KeyFile": "EPISODIC_KEY_FILE",
 }
 
 // errNoMemory says that the database to read from is not there, perhaps because
@@ -108,11 +130,9 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	if err != nil {
 		return err
 	}
-	store, err := episodic.Open(ctx, target, &episodic.Options{
-		AuthToken:      a.token(target),
-		AllowPlaintext: a.allowPlaintext,
-		MustExist:      mustExist,
-	})
+	options := a.options(target)
+	options.MustExist = mustExist
+	store, err := episodic.Open(ctx, target, options)
 	if errors.Is(err, episodic.ErrNotFound) {
 		return fmt.Errorf("%s: %w", shownTarget(target), errNoMemory)
 	}
@@ -150,7 +170,11 @@ func shownTarget(target string) string {
 	if err != nil {
 		return scheme + "://"
 	}
+	namespace := u.Query().Get("namespace")
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	if namespace != "" {
+		u.RawQuery = url.Values{"namespace": {namespace}}.Encode()
+	}
 	return u.String()
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -166,7 +167,7 @@ func TestHelpDocumentsExitCodesAndEnvironment(t *testing.T) {
 	words := func(s string) string { return strings.Join(strings.Fields(s), " ") } // however they are wrapped
 	help := words(c.ok("--help"))
 	for _, want := range []string{"0 done", "1 failed", "2 the command line", "3 no such", "$EPISODIC_DB", "$TURSO_DATABASE_URL",
-		"$EPISODIC_AUTH_TOKEN", "$TURSO_AUTH_TOKEN", "--allow-plaintext", "quickstart", "import", "search", "list", "show", "delete", "stats", "probe", "version"} {
+		"$EPISODIC_AUTH_TOKEN", "$TURSO_AUTH_TOKEN", "$EPISODIC_NAMESPACE", "$EPISODIC_CA_FILE", "$HTTPS_PROXY", "--allow-plaintext", "quickstart", "import", "search", "list", "show", "delete", "stats", "probe", "version"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("--help lacks %q", want)
 		}
@@ -262,18 +263,47 @@ func TestTokenIsChosenInOrder(t *testing.T) {
 		{"then Turso's", "libsql://h", map[string]string{"TURSO_AUTH_TOKEN": "turso"}, "turso"},
 		{"none", "libsql://h", nil, ""},
 		{"the target's own is not replaced", "libsql://h?authToken=x", map[string]string{"EPISODIC_AUTH_TOKEN": "own"}, ""},
+		{"nor its user", "libsql://me:x@h", map[string]string{"EPISODIC_AUTH_TOKEN": "own", "EPISODIC_BASIC_AUTH": "me:pw"}, ""},
+		{"a password comes before Turso's", "libsql://h", map[string]string{"EPISODIC_BASIC_AUTH": "me:pw", "TURSO_AUTH_TOKEN": "turso"}, "me:pw"},
+		{"and after ours", "libsql://h", map[string]string{"EPISODIC_BASIC_AUTH": "me:pw", "EPISODIC_AUTH_TOKEN": "own"}, "own"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newApp(system{getenv: func(name string) string { return tt.env[name] }})
-			got := ""
-			if token := a.token(tt.target); token != nil {
-				got, _ = token(t.Context())
+			o := a.options(tt.target)
+			got := o.BasicAuth
+			if o.AuthToken != nil {
+				token, _ := o.AuthToken(t.Context())
+				got += token
 			}
 			if got != tt.want {
-				t.Errorf("token is %q, want %q", got, tt.want)
+				t.Errorf("secret is %q, want %q", got, tt.want)
 			}
 		})
 	}
+}
+
+func TestOptionsOfTheEnvironment(t *testing.T) {
+	env := map[string]string{
+		"EPISODIC_NAMESPACE": "ns", "EPISODIC_CA_FILE": "ca.pem", "EPISODIC_CERT_FILE": "cert.pem", "EPISODIC_KEY_FILE": "key.pem",
+	}
+	a := newApp(system{getenv: func(name string) string { return env[name] }})
+	all := episodic.TLS{CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem"}
+	for target, want := range map[string]episodic.Options{
+		"memory.db":                {Namespace: "ns", TLS: all},
+		"libsql://h":               {Namespace: "ns", TLS: all},
+		"libsql://h?namespace=a":   {TLS: all},
+		"libsql://h?ca=a":          {Namespace: "ns", TLS: episodic.TLS{CertFile: "cert.pem", KeyFile: "key.pem"}},
+		"libsql://h?cert=a&key=b":  {Namespace: "ns", TLS: episodic.TLS{CAFile: "ca.pem"}},
+		"libsql://ho st?cert=a%zz": {Namespace: "ns", TLS: all},
+	} {
+		if got := *a.options(target); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", target, got, want)
+		}
+	}
+	c := newCLI(t)
+	c.env["EPISODIC_CA_FILE"] = "missing.pem"
+	c.fails(exitUsage, "TLS.CAFile: cannot be read: open missing.pem: no such file or directory; see $EPISODIC_CA_FILE\n", "stats", "--db", "https://127.0.0.1:1")
+	c.fails(exitUsage, "see $EPISODIC_CA_FILE\n", "probe", "https://127.0.0.1:1")
 }
 
 func TestSecretsOfATargetAreNotShown(t *testing.T) {
@@ -282,6 +312,7 @@ func TestSecretsOfATargetAreNotShown(t *testing.T) {
 		"file:///a/b.db":                         "file:///a/b.db",
 		"libsql://host?authToken=SECRET":         "libsql://host",
 		"https://me:SECRET@host/ns?a=SECRET#x":   "https://host/ns",
+		"https://me:SECRET@host?namespace=a%20b": "https://host?namespace=a+b",
 		"libsql://host:SECRET/?authToken=SECRET": "libsql://",
 	} {
 		if got := shownTarget(target); got != want {

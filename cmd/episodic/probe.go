@@ -28,7 +28,7 @@ func (c *probeCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	r, err := episodic.Probe(ctx, target, &episodic.Options{AuthToken: a.token(target), AllowPlaintext: a.allowPlaintext})
+	r, err := episodic.Probe(ctx, target, a.options(target))
 	if err != nil {
 		return err
 	}
@@ -136,6 +136,13 @@ func serverLines(s *episodic.ProbedServer) []probeLine {
 			index = fmt.Sprint(s.ReplicationIndex)
 		}
 	}
+	role := s.Role
+	switch {
+	case s.Lag != nil:
+		role = fmt.Sprintf("replica, %d frames of the log behind its primary", *s.Lag)
+	case s.Primary != "":
+		role = "replica; its primary " + s.Primary
+	}
 	parameters := ""
 	if s.Parameters > 0 {
 		parameters = fmt.Sprint(s.Parameters)
@@ -152,6 +159,7 @@ func serverLines(s *episodic.ProbedServer) []probeLine {
 		{"warm", took(s.Warm, kept)},
 		{"first query", took(s.FirstQuery, "the first SELECT 1")},
 		{"token", s.Token},
+		{"role", role},
 		{"new stream", took(s.NewStream, "SELECT 1 that opens and closes a stream, median of 9")},
 		{"kept stream", took(s.KeptStream, "SELECT 1 on an open stream, median of 9")},
 		{"streams go on at", s.BaseURL},

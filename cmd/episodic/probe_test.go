@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +169,19 @@ usable: yes
 `
 	if out.String() != want {
 		t.Errorf("printed\n%s\nwant\n%s", &out, want)
+	}
+}
+
+func TestProbeTellsTheRole(t *testing.T) {
+	for want, s := range map[string]episodic.ProbedServer{
+		"":        {},
+		"primary": {Role: "primary"},
+		"replica, 0 frames of the log behind its primary": {Role: "replica", Primary: "answers", Lag: new(uint64(0))},
+		"replica; its primary answers":                    {Role: "replica", Primary: "answers"},
+		"replica; its primary does not answer":            {Role: "replica", Primary: "does not answer"},
+	} {
+		if lines := serverLines(&s); !slices.Contains(lines, probeLine{"role", want}) {
+			t.Errorf("%+v: %q", s, lines)
+		}
 	}
 }

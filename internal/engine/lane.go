@@ -34,11 +34,8 @@ type Unit struct {
 	Repeatable bool // see Engine.Repeatable
 	Lost       bool // for the commit function: the answer to an earlier try was lost
 
-	// Values is the caller's context without its end, for a unit that is committed
-	// alone; it may be nil.
-	Values context.Context
-	// Caller is the caller's context, which tells the commit function whether anybody still
-	// waits; it may be nil.
+	// Caller is the caller's context; it may be nil. The unit is to be committed also
+	// if it has ended: a unit whose caller left in time is in no group.
 	Caller context.Context
 
 	Results []Result
@@ -90,7 +87,7 @@ func (l *Lane) Do(ctx context.Context, stmts []Stmt, repeatable bool) ([]Result,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u := &Unit{Stmts: stmts, Repeatable: repeatable, Values: context.WithoutCancel(ctx), Caller: ctx, size: Size(stmts), done: make(chan struct{})}
+	u := &Unit{Stmts: stmts, Repeatable: repeatable, Caller: ctx, size: Size(stmts), done: make(chan struct{})}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,8 +75,15 @@ func (e *TransportError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
 
-// Client sends pipelines to one database. Its methods are safe for concurrent use.
+// Client sends pipelines to one database. Its methods are safe for concurrent use. Its
+// fields must not be changed after the first call of one.
 type Client struct {
+	// Namespace is the database on a server that has several. If it is empty, the
+	// server goes by the first label of the URL's host.
+	Namespace string
+	// AuthScheme is what the token is in the Authorization header, Bearer if empty.
+	AuthScheme string
+
 	endpoints [len(protocols)]*url.URL
 	ping      *url.URL
 	token     func(context.Context) (string, error)
@@ -270,7 +278,10 @@ func (c *Client) post(ctx context.Context, rt http.RoundTripper, protocol Protoc
 		header.Set("Accept-Encoding", "gzip")
 	}
 	if token != "" {
-		header.Set("Authorization", "Bearer "+token)
+		header.Set("Authorization", cmp.Or(c.AuthScheme, "Bearer")+" "+token)
+	}
+	if c.Namespace != "" { // as gRPC carries bytes; sqld refuses padding
+		header.Set("X-Namespace-Bin", base64.RawStdEncoding.EncodeToString([]byte(c.Namespace)))
 	}
 	out := &outgoing{}
 	req := (&http.Request{

@@ -624,3 +624,17 @@ func TestPingWithoutAnAnswer(t *testing.T) {
 		}
 	}
 }
+
+func TestNamespaceAndSchemeAreSent(t *testing.T) {
+	url, rt := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("X-Namespace-Bin") + " " + r.Header.Get("Authorization"); r.Method == http.MethodPost && got != "YWxwaGE Basic s3cret" {
+			t.Errorf("headers are %s", got)
+		}
+		answerClose(t, w, r.URL.Path)
+	})
+	c := newClient(t, url)
+	c.Namespace, c.AuthScheme = "alpha", "Basic"
+	if _, err := c.Do(t.Context(), rt, closeOnly); err != nil {
+		t.Fatal(err)
+	}
+}

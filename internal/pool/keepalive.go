@@ -152,7 +152,7 @@ func (p *Pool[C]) pinged(c *conn[C], now, took time.Duration, err error) {
 func (p *Pool[C]) replaceExpiring(now time.Duration) {
 	for i := len(p.conns) - 1; i >= 0; i-- {
 		c := p.conns[i]
-		if now < c.refreshAt || c.replaced || c == p.refreshing {
+		if now < c.refreshAt || c.replaced || c.retired || c == p.refreshing {
 			continue
 		}
 		idle, size := c.state == stateIdle, p.load.open+p.dialing

@@ -412,3 +412,19 @@ func TestIdleShutdown(t *testing.T) {
 		}
 	})
 }
+
+func TestDoubtedConnectionsAreValidated(t *testing.T) {
+	bubble(t, Options{MinConns: 3}, func(t *testing.T, p *Pool[*link], s *peer) {
+		warm(t, p)
+		sleep(time.Second)
+		defer mustAcquire(t, p, 1)[0].Release(nil) // it is silent
+		sleep(time.Second)
+		mustAcquire(t, p, 1)[0].Release(nil)
+		sleep(time.Second / 2)
+		p.Doubt(time.Second)
+		sleep(time.Second)
+		if st := p.Stats(); st.PingsSent != 1 || st.Closed != 0 {
+			t.Errorf("one of the two idle ones was alive since: %+v", st)
+		}
+	})
+}

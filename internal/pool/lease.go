@@ -85,6 +85,7 @@ type conn[C comparable] struct {
 	expires    time.Duration // when it becomes unusable
 	refreshAt  time.Duration // from when on its replacement may be dialled, before expires
 	replaced   bool          // its replacement is open: close it when released
+	retired    bool          // Retire was called: close it when released
 	lastAlive  time.Duration // last dial, successful use or successful ping
 	lastUsed   time.Duration // last dial or successful use
 	pingAfter  time.Duration // time since lastAlive after which it is pinged

@@ -413,6 +413,8 @@ func (p *Pool[C]) removeIdle(i int) {
 func (p *Pool[C]) usable(c *conn[C], now time.Duration) bool {
 	if p.isDead(c) {
 		p.markStale(c, StaleDied)
+	} else if c.retired {
+		p.markStale(c, StaleRetired)
 	} else if c.replaced || now >= c.expires {
 		p.markStale(c, StaleMaxLifetime)
 	} else if c.gen != p.gen {
@@ -444,6 +446,53 @@ func (p *Pool[C]) ConnDied(c C) {
 		known.(*conn[C]).died.Store(true)
 		p.signal()
 	}
+}
+
+// Doubt makes the pool validate, before their next use, the connections that were not
+// alive within the last d, because another one has been silent for so long.
+func (p *Pool[C]) Doubt(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.clock()
+	p.staleBefore = max(p.staleBefore, now-d)
+	p.reconcile(now)
+}
+
+// Retire ends the use of the connections that which selects: those that work and lead to
+// the wrong place. They are closed at once, or when they are released, and others are
+// dialled as they are needed. It returns how many there were. which is called with the
+// pool's lock held.
+func (p *Pool[C]) Retire(which func(c C) bool) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0
+	}
+	n, now := 0, p.clock()
+	p.load.advance(now)
+	for i := len(p.conns) - 1; i >= 0; i-- {
+		c := p.conns[i]
+		if c.retired || !which(c.c) {
+			continue
+		}
+		n++
+		c.retired = true
+		p.markStale(c, StaleRetired)
+		if c.state == stateIdle {
+			p.destroy(c, ClosedRetired)
+			p.replace(now)
+		}
+	}
+	p.reconcile(now)
+	return n
+}
+
+// Any reports whether which selects one of the open connections. which is called with
+// the pool's lock held.
+func (p *Pool[C]) Any(which func(c C) bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.conns, func(c *conn[C]) bool { return !c.retired && which(c.c) })
 }
 
 // Overloaded tells the pool that the server refused a request because of overload

@@ -594,3 +594,38 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		b.Error(err)
 	}
 }
+
+func TestRetiredConnectionsAreNotUsedAgain(t *testing.T) {
+	bubble(t, Options{MinConns: 3}, func(t *testing.T, p *Pool[*link], s *peer) {
+		warm(t, p)
+		held := mustAcquire(t, p, 1)[0]
+		old := held.Conn()
+		if n := p.Retire(func(*link) bool { return true }); n != 3 {
+			t.Errorf("%d were retired", n)
+		}
+		if n := p.Retire(func(*link) bool { return true }); n != 0 {
+			t.Errorf("%d were retired again", n)
+		}
+		l := mustAcquire(t, p, 1)[0]
+		if l.Conn().id <= 3 {
+			t.Errorf("connection %d is used", l.Conn().id)
+		}
+		l.Release(nil)
+		sleep(time.Second)
+		if st := p.Stats(); st.ClosedBy[ClosedRetired] != 2 || st.Open != 3 {
+			t.Errorf("while one is in use: %+v", st)
+		}
+		held.Release(nil)
+		sleep(time.Second)
+		st := p.Stats()
+		if st.ClosedBy[ClosedRetired] != 3 || st.Stale[StaleRetired] != 3 || st.Open != 3 || st.Resets != 0 || st.PingsSent != 0 {
+			t.Errorf("%+v", st)
+		}
+		if s.get(func(s *peer) int { return len(s.open) }) != 3 || s.open[old] {
+			t.Error("the last one is open")
+		}
+		if n := p.Retire(func(l *link) bool { return l.id%2 == 0 }); n == 0 || n == 3 {
+			t.Errorf("%d were selected", n)
+		}
+	})
+}

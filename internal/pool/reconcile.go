@@ -144,6 +144,9 @@ func (p *Pool[C]) putBack(c *conn[C], now time.Duration) {
 		p.destroy(c, ClosedPoolClosed)
 	case p.isDead(c):
 		p.destroyDead(c, now)
+	case c.retired:
+		p.destroy(c, ClosedRetired)
+		p.replace(now)
 	case c.replaced || now >= c.expires:
 		p.markStale(c, StaleMaxLifetime)
 		p.destroy(c, ClosedMaxLifetime)

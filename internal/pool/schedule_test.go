@@ -160,7 +160,17 @@ func (s *schedule) step() {
 	case k < 76:
 		p.Overloaded()
 	case k < 77:
-		invalidateAll(p)
+		switch odd := r.IntN(2); r.IntN(3) {
+		case 0:
+			invalidateAll(p)
+		case 1:
+			p.Doubt(time.Duration(r.IntN(10)) * time.Second)
+		default: // retired connections are never used again
+			p.Retire(func(l *link) bool {
+				s.failed[l] = s.failed[l] || l.id%2 == odd
+				return l.id%2 == odd
+			})
+		}
 	case k < 78: // a load that makes the pool grow
 		for range p.opts.MaxConns * 2 {
 			s.acquire()

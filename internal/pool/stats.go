@@ -17,6 +17,7 @@ const (
 	ClosedPingFailed                      // a ping failed or timed out
 	ClosedSlowPing                        // its ping took longer than a dial while a caller waited
 	ClosedMaxLifetime                     // MaxLifetime was reached
+	ClosedRetired                         // Retire was called
 	ClosedShrunk                          // utilisation stayed under ScaleDownAt
 	ClosedOverload                        // the server was overloaded
 	ClosedIdleShutdown                    // no lease for IdleShutdown
@@ -30,7 +31,7 @@ const (
 	CloseReasons = iota
 )
 
-var closeReasons = [CloseReasons]string{"broken", "died", "ping_failed", "slow_ping", "max_lifetime", "shrunk", "overload", "idle_shutdown", "leaked", "pool_closed", "force_closed", "abandoned", "discarded"}
+var closeReasons = [CloseReasons]string{"broken", "died", "ping_failed", "slow_ping", "max_lifetime", "retired", "shrunk", "overload", "idle_shutdown", "leaked", "pool_closed", "force_closed", "abandoned", "discarded"}
 
 // String returns the reason in snake case.
 func (r CloseReason) String() string { return closeReasons[r] }
@@ -44,6 +45,7 @@ const (
 	StaleDied         StaleReason = iota // it was found dead
 	StalePingFailed                      // a ping failed or timed out
 	StaleMaxLifetime                     // MaxLifetime was reached
+	StaleRetired                         // Retire was called
 	StaleIdle                            // not known to be alive since StaleAfter, a suspend of the machine or an ErrNoResponse
 	StaleNetworkReset                    // a network reset happened since it was last alive
 
@@ -51,7 +53,7 @@ const (
 	StaleReasons = iota
 )
 
-var staleReasons = [StaleReasons]string{"died", "ping_failed", "max_lifetime", "idle", "network_reset"}
+var staleReasons = [StaleReasons]string{"died", "ping_failed", "max_lifetime", "retired", "idle", "network_reset"}
 
 // String returns the reason in snake case.
 func (r StaleReason) String() string { return staleReasons[r] }

@@ -292,14 +292,14 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		{"https://db.test", "http://user:s3cret@127.0.0.1:1", "cannot reach db.test:443 through the proxy 127.0.0.1:1: the proxy does not answer: connection refused"},
 		{"http://db.test", "http://user:s3cret@127.0.0.1:1", "cannot reach db.test:80 through the proxy 127.0.0.1:1: the proxy does not answer: connection refused"},
 	} {
-		e := openURL(t, tt.url)
+		cfg := Config{URL: tt.url, AllowPlaintext: true}
 		if tt.proxy != "" {
-			u, err := url.Parse(tt.proxy)
-			if err != nil {
+			var err error
+			if cfg.Proxy, err = url.Parse(tt.proxy); err != nil {
 				t.Fatal(err)
 			}
-			e.transport.Proxy = http.ProxyURL(u)
 		}
+		e := openConfig(t, cfg)
 		_, err := e.Query(t.Context(), stmt("SELECT 1"))
 		if err == nil || !strings.Contains(err.Error(), tt.text) || strings.Contains(fmt.Sprintf("%v %#v", err, errors.Unwrap(err)), "s3cret") {
 			t.Errorf("error is %v\nwant %s", err, tt.text)
@@ -329,9 +329,9 @@ func TestAServerThatWantsACertificate(t *testing.T) {
 	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	server.StartTLS()
 	defer server.Close()
-	e := openURL(t, server.URL)
-	e.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-	e.transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	e := openConfig(t, Config{URL: server.URL, TLS: &tls.Config{RootCAs: roots}})
 	_, err := e.Query(t.Context(), stmt("SELECT 1"))
 	wantError(t, err, engine.KindOther, -1, "no secure connection to 127.0.0.1:")
 	wantError(t, err, engine.KindOther, -1, ": tls: certificate required")

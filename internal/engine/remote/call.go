@@ -70,9 +70,6 @@ type call struct {
 	// waitUntil bounds the time that it waits because answers say so; zero is maxTold after
 	// its begin.
 	waitUntil time.Time
-	// callers are those whom ctx of do does not stand for, of a group: when all have
-	// left, a pause between attempts ends.
-	callers []context.Context
 	// lease is used by the first attempt; failed is the error of acquiring it. If both
 	// are nil the first attempt acquires a connection, as all later ones do.
 	lease  *lease
@@ -85,6 +82,20 @@ type call struct {
 	// attempt cannot still be running, so that a repeatable write may be sent again.
 	lost, resendable bool
 	sent             bool // a request with it has left
+	// callers are the contexts of a write's callers, nil for one that is not known.
+	callers []context.Context
+}
+
+// mayBeLeft reports whether all callers of a write may give up.
+func (c *call) mayBeLeft() bool {
+	stays := func(caller context.Context) bool { return caller == nil || caller.Done() == nil }
+	return len(c.callers) > 0 && !slices.ContainsFunc(c.callers, stays)
+}
+
+// left reports whether all callers of a write have given up.
+func (c *call) left() bool {
+	waits := func(caller context.Context) bool { return caller.Err() == nil }
+	return c.mayBeLeft() && !slices.ContainsFunc(c.callers, waits)
 }
 
 // doEither does c with the requests that build returns: with the conditions of
@@ -99,6 +110,9 @@ func (e *Engine) doEither(ctx context.Context, c *call, build func(v3 bool) []hr
 	return results, err
 }
 
+// transfer is the time that a slow link takes for the request.
+func (c *call) transfer() time.Duration { return time.Duration(c.size) * time.Second / slowestLink }
+
 // do makes a call, with retries. Its error is that of the last attempt as hrana, the
 // pool or the breaker returned it. It is nil if the database stayed locked for a
 // read: the results then hold the error.
@@ -109,7 +123,7 @@ func (e *Engine) do(ctx context.Context, c *call) ([]hrana.Result, error) {
 		results, err := e.attempt(ctx, c, attempt)
 		again := err == nil && !c.write && met(results, engine.KindBusy) || err != nil && c.again(err)
 		drainFails := e.open.Err() != nil && silent(err) // Close does not wait for a server that is gone
-		if !again || ctx.Err() != nil || drainFails {
+		if !again || ctx.Err() != nil || c.left() || drainFails {
 			return results, err
 		}
 		pause := minPause << (attempt - 1)
@@ -153,28 +167,22 @@ func retryAfter(err error) time.Duration {
 // pause waits between two attempts and reports whether there should be another: not if
 // ctx ends or all callers leave meanwhile, nor if Close begins during a long pause.
 func (e *Engine) pause(ctx context.Context, c *call, d time.Duration, long bool) bool {
-	over := time.After(d)
 	var closing <-chan struct{}
 	if long {
 		closing = e.open.Done()
 	}
-	for i := 0; ; i++ {
-		var left <-chan struct{}
-		if i < len(c.callers) {
-			left = c.callers[i].Done()
-		} else if i > 0 {
-			return false
-		}
-		select {
-		case <-left:
-		case <-over:
-			return true
-		case <-ctx.Done():
-			return false
-		case <-closing:
-			return false
-		}
+	left := make(chan struct{})
+	if c.mayBeLeft() {
+		defer whenAllLeave(c.callers, func(error) { close(left) })()
 	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-left:
+	case <-ctx.Done():
+	case <-closing:
+	}
+	return false
 }
 
 // again reports whether the call may be made once more after an attempt failed.
@@ -238,7 +246,12 @@ func refusalIn(err error) *hrana.Error {
 
 // met reports whether a statement failed with an error of the kind.
 func met(results []hrana.Result, kind engine.Kind) bool {
-	is := func(err *hrana.Error) bool { return err != nil && kindOf(err.Code, err.Message) == kind }
+	return anyError(results, func(err *hrana.Error) bool { return kindOf(err.Code, err.Message) == kind })
+}
+
+// anyError reports whether a statement failed with such an error.
+func anyError(results []hrana.Result, such func(*hrana.Error) bool) bool {
+	is := func(err *hrana.Error) bool { return err != nil && such(err) }
 	for _, r := range results {
 		if is(r.Err) {
 			return true
@@ -278,7 +291,7 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 		}
 		return nil, e.errBreakerOpen()
 	}
-	timeout := requestTimeout + time.Duration(c.size)*time.Second/slowestLink
+	timeout := requestTimeout + c.transfer()
 	if !c.deadline.IsZero() && attempt < maxAttempts {
 		// Leave time for another connection, unless what remains is too short to tell
 		// a silent server from a slow one.
@@ -303,7 +316,7 @@ func (e *Engine) attempt(ctx context.Context, c *call, attempt int) ([]hrana.Res
 func (e *Engine) exchange(ctx context.Context, l *lease, c *call) ([]hrana.Result, error) {
 	if l == nil {
 		var err error
-		if l, err = e.acquire(ctx); err != nil {
+		if l, err = e.acquireFor(ctx, c); err != nil {
 			return nil, err
 		}
 	}
@@ -394,6 +407,9 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	case answer.Baton == "": // the server has ended it
 		e.streamLost(ctx, "ended by the server")
 	}
+	if sentAway(answer.Results) {
+		e.leave(ctx)
+	}
 	e.trustIndex()
 	told := answer.ReplicationIndex()
 	if e.replica && told < p.ReplicationIndex {
@@ -463,6 +479,25 @@ func (e *Engine) acquire(ctx context.Context) (*lease, error) {
 		return nil, &hrana.TransportError{Err: err}
 	}
 	return l, nil
+}
+
+// acquireFor is acquire for a call. It ends when all callers of a write have given up:
+// those behind them must not wait for its connection.
+func (e *Engine) acquireFor(ctx context.Context, c *call) (*lease, error) {
+	if !c.mayBeLeft() {
+		return e.acquire(ctx)
+	}
+	if l := e.pool.TryAcquire(); l != nil {
+		return l, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer whenAllLeave(c.callers, cancel)()
+	l, err := e.acquire(ctx)
+	if err != nil && c.left() && !dialFailed(err) {
+		err = &hrana.TransportError{Err: context.Cause(ctx)}
+	}
+	return l, err
 }
 
 // deliver makes one exchange over l, counts its bytes as that kind, and gives l

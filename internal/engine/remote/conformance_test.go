@@ -37,12 +37,7 @@ func open(t *testing.T, protocol hrana.Protocol) (*Engine, *hranatest.Proxy) {
 
 func openURL(t *testing.T, url string) *Engine {
 	t.Helper()
-	e, err := Open(Config{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() }) // always nil
-	return e
+	return openConfig(t, Config{URL: url})
 }
 
 func TestEngineConforms(t *testing.T) {

@@ -2,56 +2,38 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/episodic-memory/episodic/internal/pool"
 )
 
-const dialTimeout = 5 * time.Second
-
 // lease is the right to use one connection to the server.
 type lease = pool.Lease[*conn]
-
-// newTransport speaks HTTP/1.1 only: over HTTP/2 a server takes the namespace
-// from a header that is not there and answers from the wrong database.
-func newTransport() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Protocols:           protocols,
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dialSocket,
-		TLSClientConfig:     &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)},
-		TLSHandshakeTimeout: dialTimeout,
-		// hrana.Client requests gzip where it helps: payloads are already compressed.
-		DisableCompression: true,
-		WriteBufferSize:    32 << 10,
-		ReadBufferSize:     32 << 10,
-	}
-}
 
 // conn is one connection to the server.
 type conn struct {
 	*http.ClientConn
 	raw   syscall.RawConn         // of the socket below TLS
+	addr  netip.Addr              // of the other side
 	bytes atomic.Pointer[traffic] // what its bytes are counted as now
 }
 
 // traffic is bytes on sockets, those of TLS included.
 type traffic struct{ sent, received atomic.Uint64 }
 
-// connKey is the context key under which dialSocket finds the conn that is
-// dialled, to which the transport does not show its socket.
+// connKey is the context key under which dialConn finds the conn that is dialled,
+// to which the transport does not show its socket.
 type connKey struct{}
 
-func dialSocket(ctx context.Context, network, addr string) (net.Conn, error) {
-	s, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
+// dialConn is dial for a conn, whose bytes it counts.
+func dialConn(ctx context.Context, dial dialFunc, network, addr string) (net.Conn, error) {
+	s, err := dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +41,7 @@ func dialSocket(ctx context.Context, network, addr string) (net.Conn, error) {
 	if !ok {
 		return s, nil
 	}
+	c.addr = s.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	if c.raw, err = s.(*net.TCPConn).SyscallConn(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -74,6 +57,9 @@ type socket struct {
 func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	s.bytes.Load().received.Add(uint64(n))
+	if errors.Is(err, syscall.ETIMEDOUT) { // the system has given up, see unackedTimeout
+		err = fmt.Errorf("%w: %w", pool.ErrNoResponse, err)
+	}
 	return n, err
 }
 

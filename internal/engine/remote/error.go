@@ -17,11 +17,14 @@ import (
 	"github.com/episodic-memory/episodic/internal/pool"
 )
 
+// fromPrimary begins what a replica says of an error of its primary.
+const fromPrimary = "error executing a request on the primary: "
+
 // serverError translates the failure of a statement, or of a whole batch.
 func serverError(h *hrana.Error, stmt int) *engine.Error {
 	text := h.Message
 	// What a replica passes on, and what the server puts before SQLite's words.
-	for _, prefix := range []string{"error executing a request on the primary: ", "SQLite error: "} {
+	for _, prefix := range []string{fromPrimary, "SQLite error: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return &engine.Error{Kind: kindOf(h.Code, text), Code: h.Code, Stmt: stmt, Err: errors.New(text)}
@@ -36,6 +39,8 @@ func kindOf(code, text string) engine.Kind {
 		return engine.KindBusy
 	case "SQLITE_READONLY":
 		return engine.KindReadOnly
+	case "BLOCKED": // by the server's operator, for a time; nothing was executed
+		return engine.KindUnavailable
 	case "SQLITE_FULL":
 		return engine.KindFull
 	case "SQLITE_TOOBIG", "RESPONSE_TOO_LARGE":

@@ -39,7 +39,7 @@ func TestServerErrors(t *testing.T) {
 		{"SQLITE_UNKNOWN", "SQLite error: database disk image is malformed", engine.KindCorrupt, "database disk image is malformed"},
 		{"SQLITE_UNKNOWN", "SQLite error: file is not a database", engine.KindNotADatabase, "file is not a database"},
 		{"SQLITE_LOCKED", "SQLite error: database table is locked", engine.KindBusy, "database table is locked"},
-		{"BLOCKED", "Operation was blocked: quota", engine.KindOther, "Operation was blocked: quota"},
+		{"BLOCKED", "Operation was blocked: quota", engine.KindUnavailable, "Operation was blocked: quota"},
 		{"", "something new", engine.KindOther, "something new"},
 	} {
 		got := serverError(&hrana.Error{Code: tt.code, Message: tt.message, Status: 200}, 3)

@@ -125,31 +125,27 @@ func (e *Engine) commitParts(group []*engine.Unit, size int) {
 // valuesOf returns the context of a group's requests: it has the values of the caller
 // whose unit goes alone.
 func valuesOf(group []*engine.Unit) context.Context {
-	if len(group) == 1 && group[0].Values != nil {
-		return group[0].Values
+	if len(group) == 1 && group[0].Caller != nil {
+		return context.WithoutCancel(group[0].Caller)
 	}
 	return context.Background()
 }
 
-// waiting returns the contexts of those who wait for a group, and when the last of them
-// gives up, the zero time for never. If one is unknown there are none.
-func waiting(group []*engine.Unit) (callers []context.Context, last time.Time) {
-	for _, u := range group {
-		if u.Caller == nil {
-			return nil, time.Time{}
-		}
-		callers = append(callers, u.Caller)
-	}
+// lastDeadline is when the last of the callers gives up, the zero time for never.
+func lastDeadline(callers []context.Context) (last time.Time) {
 	for _, c := range callers {
+		if c == nil {
+			return time.Time{}
+		}
 		d, ok := c.Deadline()
 		if !ok {
-			return callers, time.Time{}
+			return time.Time{}
 		}
 		if d.After(last) {
 			last = d
 		}
 	}
-	return callers, last
+	return last
 }
 
 // transact runs a group as one transaction. If the error is nil every unit is
@@ -159,11 +155,12 @@ func waiting(group []*engine.Unit) (callers []context.Context, last time.Time) {
 func (e *Engine) transact(group []*engine.Unit) (resendable, gone bool, err error) {
 	_, others := byRepeatable(group)
 	c := &call{write: true, repeatable: len(others) == 0}
-	c.callers, c.waitUntil = waiting(group)
 	for _, u := range group {
 		c.size += engine.Size(u.Stmts)
 		c.sent = c.sent || u.Lost
+		c.callers = append(c.callers, u.Caller)
 	}
+	c.waitUntil = lastDeadline(c.callers)
 	p, results, err := e.inTurn(c, group)
 	for _, u := range group {
 		u.Lost = u.Lost || c.lost

@@ -111,11 +111,11 @@ func TestNginxThatWantsACertificate(t *testing.T) {
 	authority := hranatest.NewAuthority(t)
 	url := hranatest.StartSecureNginx(t, authority, "ssl_client_certificate ca.pem;\nssl_verify_client on;", hranatest.Start(t))
 	with := func(certificate tls.Certificate) *Engine {
-		e := openURL(t, url) // which does not dial yet
-		e.transport.TLSClientConfig.RootCAs = authority.Pool()
-		// Of Certificates a client keeps those back that the server would refuse.
-		e.transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil }
-		return e
+		return openConfig(t, Config{URL: url, TLS: &tls.Config{
+			RootCAs: authority.Pool(),
+			// Of Certificates a client keeps those back that the server would refuse.
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil },
+		}})
 	}
 	known := with(authority.Certificate(t))
 	must(t, known, stmt("CREATE TABLE t(k)"))

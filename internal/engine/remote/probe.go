@@ -27,6 +27,9 @@ const (
 	// from a transaction that another one has waited 5 s for: a longer wait would
 	// end another program's transaction.
 	probeLockWait = 2 * time.Second
+	// probePrimaryWait bounds the wait for what a replica asks its primary for. A replica
+	// itself tries for ever.
+	probePrimaryWait = 2 * time.Second
 	// probeSamples is how many requests a median is taken of.
 	probeSamples = 9
 	// maxProbeText bounds, in bytes, a text of the server in a report.
@@ -59,6 +62,9 @@ type ServerReport struct {
 	Protocols          []string
 	Protocol           string
 	Token              string
+	Role               string
+	Primary            string
+	Lag                *uint64
 	Writes             string
 	ReplicationIndex   uint64
 	RetryAfter         string
@@ -78,12 +84,12 @@ type ServerReport struct {
 // Failure is a check of Probe that failed, and why. It does not hold the token.
 type Failure struct{ Check, Error string }
 
-// Probe finds out what the server at base, a URL as NewClient takes it, is and
-// can do, without writing to it. A check that fails does not end the others,
+// Probe finds out what the server of cfg is and can do, without writing to it. Of cfg
+// it uses what says how to reach the server. A check that fails does not end the others,
 // unless nothing can be learned without it: then it is the last failure, and
 // Protocol is empty. Each check ends within 5 s, and when ctx does.
-func Probe(ctx context.Context, base string, token func(context.Context) (string, error)) (*ServerReport, []Failure) {
-	p, err := newProber(base, token)
+func Probe(ctx context.Context, cfg Config) (*ServerReport, []Failure) {
+	p, err := newProber(cfg)
 	if err != nil {
 		return &ServerReport{}, []Failure{{"address", err.Error()}}
 	}
@@ -93,6 +99,7 @@ func Probe(ctx context.Context, base string, token func(context.Context) (string
 
 // prober carries out one Probe. It is used by one goroutine.
 type prober struct {
+	cfg       Config
 	base      *url.URL
 	token     func(context.Context) (string, error)
 	secret    string // what token returned; "" before the first query
@@ -105,25 +112,22 @@ type prober struct {
 	failures []Failure
 }
 
-func newProber(base string, token func(context.Context) (string, error)) (*prober, error) {
-	p := &prober{token: token, timeout: probeTimeout}
+func newProber(cfg Config) (*prober, error) {
+	p := &prober{cfg: cfg, token: cfg.token(), timeout: probeTimeout}
 	var err error
 	secret := func(context.Context) (string, error) { return p.secret, nil }
-	if p.client, err = hrana.NewClient(base, secret); err != nil {
+	if p.client, err = cfg.newClient(secret); err != nil {
 		return nil, err
 	}
-	p.base, _ = url.Parse(base) // as NewClient did
-	p.transport = &http.Transport{
-		Protocols: new(http.Protocols),
-		Proxy:     http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			p.dials.Add(1)
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
-		TLSClientConfig:    &tls.Config{},
-		DisableCompression: true,
+	p.base, _ = url.Parse(cfg.URL) // as NewClient did
+	if p.transport, err = newTransport(&cfg); err != nil {
+		return nil, err
 	}
-	p.transport.Protocols.SetHTTP1(true) // as the engine
+	dial := p.transport.DialContext
+	p.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		p.dials.Add(1)
+		return dial(ctx, network, addr)
+	}
 	return p, nil
 }
 
@@ -142,6 +146,7 @@ func (p *prober) run(ctx context.Context) {
 		return
 	}
 	p.check(ctx, "token", p.needsToken)
+	p.check(ctx, "role", p.role)
 	p.check(ctx, "new stream", p.newStream)
 	p.check(ctx, "kept stream", p.keptStream)
 	p.check(ctx, "writing", p.writing)
@@ -195,14 +200,20 @@ func (p *prober) clean(s string) string {
 	return strings.ToValidUTF8(strings.TrimSpace(s), "\uFFFD")
 }
 
-func (p *prober) address(ctx context.Context) error {
-	proxy, err := p.transport.Proxy(&http.Request{URL: p.base})
-	if err != nil {
-		return fmt.Errorf("read the proxy's address in the environment: %w", err)
-	}
-	if proxy != nil {
-		p.report.Proxy = proxy.Host // which looks the server up itself
+func (p *prober) address(ctx context.Context) (err error) {
+	if isLocalhost(p.base.Hostname()) {
+		p.report.Addresses = localhostAddresses
 		return nil
+	}
+	if p.transport.Proxy != nil {
+		proxy, err := p.transport.Proxy(&http.Request{URL: p.base})
+		if err != nil {
+			return fmt.Errorf("read the proxy's address in the environment: %w", err)
+		}
+		if proxy != nil {
+			p.report.Proxy = proxy.Host // which looks the server up itself
+			return nil
+		}
 	}
 	start := time.Now()
 	p.report.Addresses, err = net.DefaultResolver.LookupHost(ctx, p.base.Hostname())
@@ -296,7 +307,7 @@ func (p *prober) firstQuery(ctx context.Context) error {
 		p.secret = strings.TrimSpace(token) // one from a file ends in a line feed
 	}
 	start := time.Now()
-	_, err := p.query(ctx, p.client, hrana.Pipeline{Requests: []hrana.Request{selectOne, hrana.Close{}}})
+	_, err := p.query(ctx, p.client, execute("SELECT 1"))
 	if err == nil {
 		p.report.FirstQuery = millis(time.Since(start))
 		p.report.Protocol = p.client.Protocol().String()
@@ -328,11 +339,11 @@ func (p *prober) needsToken(ctx context.Context) error {
 	if p.secret == "" {
 		return nil
 	}
-	bare, err := hrana.NewClient(p.base.String(), nil)
+	bare, err := p.cfg.newClient(nil)
 	if err != nil {
 		return err
 	}
-	_, err = p.query(ctx, bare, hrana.Pipeline{Requests: []hrana.Request{selectOne, hrana.Close{}}})
+	_, err = p.query(ctx, bare, execute("SELECT 1"))
 	if err != nil {
 		p.report.Token = "accepted"
 	}
@@ -355,7 +366,7 @@ func unauthorized(e *hrana.Error) bool {
 
 func (p *prober) newStream(ctx context.Context) (err error) {
 	p.report.NewStream, err = median(ctx, func() error {
-		_, err := p.query(ctx, p.client, hrana.Pipeline{Requests: []hrana.Request{selectOne, hrana.Close{}}})
+		_, err := p.query(ctx, p.client, execute("SELECT 1"))
 		return err
 	})
 	return err
@@ -383,10 +394,68 @@ func (p *prober) keptStream(ctx context.Context) error {
 	return err
 }
 
+// role finds out whether the server is a replica. A replica passes all but SELECT on to
+// its primary, and says so in the error if the primary refuses it.
+func (p *prober) role(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, probePrimaryWait)
+	defer cancel()
+	// It reads only; servers demand the right to write all the same, the primary for a
+	// replica.
+	_, err := p.query(asking, p.client, execute("PRAGMA foreign_key_check(episodic_no_such_table)"))
+	refusal, isRefusal := errors.AsType[*hrana.Error](err)
+	switch {
+	case isRefusal && strings.HasPrefix(refusal.Message, fromPrimary):
+		p.report.Role, p.report.Primary = "replica", "answers"
+		return p.lag(ctx)
+	case isRefusal && (unauthorized(refusal) || strings.Contains(refusal.Message, "no such table")):
+		p.report.Role = "primary"
+	case err != nil && asking.Err() != nil && ctx.Err() == nil:
+		// Any server may be slow: that it answers a SELECT at once shows that it is not.
+		if _, err = p.query(ctx, p.client, execute("SELECT 1")); err != nil {
+			return err
+		}
+		p.report.Role, p.report.Primary = "replica", "does not answer"
+	}
+	return nil
+}
+
+// lag compares the replica's state with its primary's, if the token may ask that.
+func (p *prober) lag(ctx context.Context) error {
+	primary, err := p.query(ctx, p.client, execute("PRAGMA user_version"))
+	if refusal, ok := errors.AsType[*hrana.Error](err); ok && forbids(refusal) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	replica, err := p.query(ctx, p.client, execute("SELECT 1"))
+	if err != nil {
+		return err
+	}
+	if newest, own := primary.ReplicationIndex(), replica.ReplicationIndex(); newest > 0 { // else the protocol does not tell
+		p.report.Lag = new(newest - min(newest, own))
+	}
+	return nil
+}
+
+// forbids reports whether the token lacks a right. A replica passes on what its primary
+// says.
+func forbids(e *hrana.Error) bool {
+	return unauthorized(e) || strings.Contains(e.Message, "Authorization forbidden")
+}
+
+// execute is a pipeline of one statement.
+func execute(sql string) hrana.Pipeline {
+	return hrana.Pipeline{Requests: []hrana.Request{hrana.Execute{Stmt: hrana.Stmt{SQL: sql}}, hrana.Close{}}}
+}
+
 // writing takes the write lock and gives it back without having written. The
 // lock alone tells nothing about the token: servers refuse a reader's request
 // for a statement in it that writes, even if it would never be run.
 func (p *prober) writing(ctx context.Context) error {
+	if p.report.Primary == "does not answer" {
+		return fmt.Errorf("this is a replica, and its primary did not answer it within %v: it can be read, not written; see that the primary runs and that the replica reaches it (--primary-grpc-url)", probePrimaryWait)
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeLockWait)
 	defer cancel()
 	never := hrana.Not(hrana.And())
@@ -408,7 +477,7 @@ func (p *prober) writing(ctx context.Context) error {
 	switch {
 	case err == nil:
 		p.report.Writes = "allowed"
-	case isRefusal && (unauthorized(refusal) || refusal.Code == "SQLITE_READONLY"):
+	case isRefusal && (forbids(refusal) || refusal.Code == "SQLITE_READONLY"):
 		p.report.Writes = "forbidden"
 	case isRefusal && refusal.Code == "SQLITE_BUSY":
 		p.report.Writes = "busy"

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func passAll(http.ResponseWriter, *http.Request, string) bool { return false }
 
 func probeOf(t *testing.T, base, token string) *prober {
 	t.Helper()
-	p, err := newProber(base, func(context.Context) (string, error) { return token, nil })
+	p, err := newProber(Config{URL: base, Token: func(context.Context) (string, error) { return token, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func wantFailures(t *testing.T, got []Failure, want ...string) {
 
 func TestProbeOfAServer(t *testing.T) {
 	server := hranatest.Start(t)
-	r, failures := Probe(t.Context(), server.URL(), nil)
+	r, failures := Probe(t.Context(), Config{URL: server.URL()})
 	wantFailures(t, failures)
 	for name, ms := range map[string]float64{
 		"cold": r.Cold, "first query": r.FirstQuery, "warm": r.Warm, "new stream": r.NewStream, "kept stream": r.KeptStream,
@@ -102,7 +103,7 @@ func TestProbeOfAServer(t *testing.T) {
 	}
 	if !slices.Equal(r.Addresses, []string{"127.0.0.1"}) || !slices.Equal(r.HTTP, []string{"1.1"}) || r.TLS != "" || !r.KeepAlive ||
 		!strings.HasPrefix(r.Version, "sqld 0.") || !slices.Equal(r.Protocols, everyProtocol) || r.Protocol != everyProtocol[0] ||
-		r.Token != "not needed" || r.Writes != "allowed" || r.BaseURL != "" ||
+		r.Token != "not needed" || r.Role != "primary" || r.Writes != "allowed" || r.BaseURL != "" ||
 		r.LargestValue != 5e6 || r.RefusedValue != 10e6 || r.Parameters != 32766 {
 		t.Errorf("report is %+v", r)
 	}
@@ -110,10 +111,10 @@ func TestProbeOfAServer(t *testing.T) {
 
 func TestProbeWritesNothing(t *testing.T) {
 	server := hranatest.Start(t)
-	if r, _ := Probe(t.Context(), server.URL(), nil); r.ReplicationIndex != 0 {
+	if r, _ := Probe(t.Context(), Config{URL: server.URL()}); r.ReplicationIndex != 0 {
 		t.Errorf("an untouched database has the index %d", r.ReplicationIndex)
 	}
-	if r, _ := Probe(t.Context(), server.URL(), nil); r.ReplicationIndex != 0 {
+	if r, _ := Probe(t.Context(), Config{URL: server.URL()}); r.ReplicationIndex != 0 {
 		t.Errorf("the first probe left the index %d", r.ReplicationIndex)
 	}
 	client, err := hrana.NewClient(server.URL(), nil)
@@ -127,7 +128,7 @@ func TestProbeWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if r, _ := Probe(t.Context(), server.URL(), nil); r.ReplicationIndex != 1 {
+		if r, _ := Probe(t.Context(), Config{URL: server.URL()}); r.ReplicationIndex != 1 {
 			t.Errorf("after one commit the index is %d", r.ReplicationIndex)
 		}
 	}
@@ -143,7 +144,7 @@ func TestProbeFindsTheProtocols(t *testing.T) {
 	} {
 		proxy := hranatest.NewProxy(t, hranatest.Start(t).URL())
 		proxy.Hide(tt.hidden...)
-		r, failures := Probe(t.Context(), proxy.URL(), nil)
+		r, failures := Probe(t.Context(), Config{URL: proxy.URL()})
 		wantFailures(t, failures)
 		if !slices.Equal(r.Protocols, tt.want) || r.Protocol != tt.want[0] || r.Writes != "allowed" || r.LargestValue != 5e6 || r.KeptStream == 0 {
 			t.Errorf("without %q: report is %+v", tt.hidden, r)
@@ -186,8 +187,68 @@ func TestProbeOfTokens(t *testing.T) {
 	if r, failures := probed(t, probeOf(t, hranatest.Start(t).URL(), "garbage")); r.Token != "not needed" || len(failures) > 0 {
 		t.Errorf("a server that wants no token: %+v %q", r, failures)
 	}
-	_, failures := Probe(t.Context(), server.URL(), func(context.Context) (string, error) { return "", errors.New("vault is locked") })
+	_, failures := Probe(t.Context(), Config{URL: server.URL(), Token: func(context.Context) (string, error) { return "", errors.New("vault is locked") }})
 	wantFailures(t, failures, "first query", "get token: vault is locked")
+}
+
+func TestProbeTellsTheRole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
+	t.Parallel()
+	key := hranatest.NewKey()
+	primary := hranatest.Start(t, hranatest.WithReplication(), hranatest.WithKey(key))
+	replica := hranatest.StartReplica(t, primary, hranatest.WithKey(key))
+	full, reader := staticToken(key.Token(false, time.Now().Add(time.Hour))), staticToken(key.Token(true, time.Now().Add(time.Hour)))
+	must(t, openConfig(t, Config{URL: replica.URL(), Token: full}), stmt("CREATE TABLE t(k)"))
+	for writes, token := range map[string]func(context.Context) (string, error){"allowed": full, "forbidden": reader} {
+		for protocol := range hrana.V2JSON + 1 {
+			for server, want := range map[*hranatest.Server][2]string{primary: {"primary", ""}, replica: {"replica", "answers"}} {
+				proxy := hranatest.NewProxy(t, server.URL())
+				proxy.Hide(hidden[protocol]...)
+				r, failures := Probe(t.Context(), Config{URL: proxy.URL(), Token: token})
+				wantFailures(t, failures)
+				if r.Role != want[0] || r.Primary != want[1] || r.Writes != writes {
+					t.Errorf("%v: role %q, primary %q, writes %s; want %q, %s", protocol, r.Role, r.Primary, r.Writes, want, writes)
+				}
+				if told := server == replica && writes == "allowed"; (r.Lag != nil) != told || told && *r.Lag > 10 {
+					t.Errorf("%v, writes %s: lag %v", protocol, writes, r.Lag)
+				}
+			}
+		}
+	}
+	primary.Kill()
+	eventually(t, "answering again", func() bool { // it starts over when it loses its primary
+		_, err := openConfig(t, Config{URL: replica.URL(), Token: full}).Query(t.Context(), stmt("SELECT 1"))
+		return err == nil
+	})
+	r, failures := Probe(t.Context(), Config{URL: replica.URL(), Token: full})
+	wantFailures(t, failures, "writing", "this is a replica, and its primary did not answer it within 2s")
+	if r.Role != "replica" || r.Primary != "does not answer" || r.Writes != "" || r.LargestValue != 5e6 {
+		t.Errorf("report is %+v", r)
+	}
+}
+
+func TestProbeDoesNotTakeASlowServerForAReplica(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for real timeouts")
+	}
+	t.Parallel()
+	var slow atomic.Bool
+	s := front(t, false, hranatest.Start(t).URL(), func(w http.ResponseWriter, r *http.Request, body string) bool {
+		slow.CompareAndSwap(false, strings.Contains(body, "foreign_key_check"))
+		if slow.Load() {
+			<-r.Context().Done()
+		}
+		return slow.Load()
+	})
+	p := probeOf(t, s.URL, "")
+	p.timeout = probePrimaryWait + 200*time.Millisecond
+	r, failures := probed(t, p)
+	wantFailures(t, failures[:1], "role", "no answer within")
+	if r.Role != "" || r.Primary != "" {
+		t.Errorf("report is %+v", r)
+	}
 }
 
 func TestProbeHidesATokenThatTheServerRepeats(t *testing.T) {
@@ -233,7 +294,7 @@ func TestProbeOfSomethingElse(t *testing.T) {
 				tt.handle(w, r)
 				return true
 			})
-			r, failures := Probe(t.Context(), s.URL, nil)
+			r, failures := Probe(t.Context(), Config{URL: s.URL})
 			wantFailures(t, failures, tt.want...)
 			if r.ServerHeader != "nginx/1.27" || r.Version != "" || r.Protocol != "" || r.Token != "" || r.Warm <= 0 || (r.RetryAfter == "30") != (tt.name == "out of order") {
 				t.Errorf("report is %+v", r)
@@ -244,7 +305,7 @@ func TestProbeOfSomethingElse(t *testing.T) {
 
 func TestProbeOfAnUnknownDatabase(t *testing.T) {
 	server := hranatest.Start(t, hranatest.WithArgs("--enable-namespaces"))
-	_, failures := Probe(t.Context(), server.URL(), nil)
+	_, failures := Probe(t.Context(), Config{URL: server.URL()})
 	wantFailures(t, failures[len(failures)-1:], "first query", "no such database on this server: HTTP 404: Namespace `127` doesn't exist")
 }
 
@@ -277,7 +338,7 @@ func TestProbeSaysWhyThereIsNoConnection(t *testing.T) {
 		"http://" + address(secure.URL):    {"connection", "the server speaks only TLS; begin the target with libsql://"},
 		"http://user:s3cret@127.0.0.1:1/x": {"address", "server URL holds credentials"},
 	} {
-		r, failures := Probe(t.Context(), base, nil)
+		r, failures := Probe(t.Context(), Config{URL: base})
 		wantFailures(t, failures, want...)
 		if r.Protocol != "" {
 			t.Errorf("%s: report is %+v", base, r)
@@ -350,7 +411,7 @@ func TestProbeLeavesTheWriteLockToItsHolder(t *testing.T) {
 	}
 	execute := func(sql string) hrana.Request { return hrana.Execute{Stmt: hrana.Stmt{SQL: sql}} }
 	baton := send("", execute("BEGIN IMMEDIATE"), execute("CREATE TABLE t(k)"))
-	r, failures := Probe(t.Context(), server.URL(), nil)
+	r, failures := Probe(t.Context(), Config{URL: server.URL()})
 	wantFailures(t, failures, "writing", "another program is writing")
 	if r.Writes != "" || r.LargestValue != 5e6 {
 		t.Errorf("report is %+v", r)
@@ -369,14 +430,14 @@ func TestProbeEndsWithItsContext(t *testing.T) {
 		<-r.Context().Done()
 		return true
 	})
-	_, failures := Probe(ctx, s.URL, nil)
+	_, failures := Probe(ctx, Config{URL: s.URL})
 	wantFailures(t, failures, "first query", "context canceled")
 }
 
 func TestProbeSeesConnectionsThatAreNotKept(t *testing.T) {
 	s := front(t, false, hranatest.Start(t).URL(), passAll)
 	s.Config.SetKeepAlivesEnabled(false)
-	r, failures := Probe(t.Context(), s.URL, nil)
+	r, failures := Probe(t.Context(), Config{URL: s.URL})
 	wantFailures(t, failures)
 	if r.KeepAlive || r.Warm <= 0 || r.KeptStream <= 0 {
 		t.Errorf("report is %+v", r)
@@ -424,7 +485,7 @@ func TestProbeOfOtherAnswers(t *testing.T) {
 				_, _ = io.WriteString(w, tt.reply)
 				return true
 			})
-			r, failures := Probe(t.Context(), s.URL, nil)
+			r, failures := Probe(t.Context(), Config{URL: s.URL})
 			wantFailures(t, failures, tt.want...)
 			if !tt.sees(r) || r.LargestValue != 5e6 {
 				t.Errorf("report is %+v", r)

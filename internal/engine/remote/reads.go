@@ -166,17 +166,39 @@ func (e *Engine) answerTogether(batch []*read, l *lease, failed error) {
 	ctx, cancel := context.WithCancelCause(values)
 	defer cancel(nil)
 	defer context.AfterFunc(e.open, func() { cancel(context.Cause(e.open)) })()
+	callers := make([]context.Context, len(batch))
+	for i, r := range batch {
+		callers[i] = r.ctx
+	}
+	defer whenAllLeave(callers, cancel)() // with its error: the breaker counts a deadline
+	e.answer(ctx, batch, l, failed)
+}
+
+// whenAllLeave calls f on a goroutine of its own when the last of the callers has given
+// up, with the error of that one's context. stop returns when f is neither running nor
+// will be called.
+func whenAllLeave(callers []context.Context, f func(error)) (stop func()) {
 	var waiting atomic.Int64
-	waiting.Store(int64(len(batch)))
-	for _, r := range batch {
-		stop := context.AfterFunc(r.ctx, func() {
+	var running sync.WaitGroup
+	waiting.Store(int64(len(callers)))
+	running.Add(len(callers))
+	stops := make([]func() bool, len(callers))
+	for i, ctx := range callers {
+		stops[i] = context.AfterFunc(ctx, func() {
+			defer running.Done()
 			if waiting.Add(-1) == 0 {
-				cancel(r.ctx.Err()) // the breaker counts a deadline
+				f(ctx.Err())
 			}
 		})
-		defer stop()
 	}
-	e.answer(ctx, batch, l, failed)
+	return func() {
+		for _, stop := range stops {
+			if stop() {
+				running.Done()
+			}
+		}
+		running.Wait()
+	}
 }
 
 // answer settles reads with one request over l, or with failed, the error of

@@ -14,6 +14,8 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +45,20 @@ type Config struct {
 	Token func(context.Context) (string, error) // asked before each request; nil sends no token
 	Pool  pool.Options                          // of the connections
 
+	// Namespace is the database on a server that has several; see hrana.Client.
+	Namespace string
+	// BasicAuth is user:password of HTTP basic authentication. Token is not used then.
+	BasicAuth string
+	// AllowPlaintext lets http reach other machines than this one.
+	AllowPlaintext bool
+	// TLS says whom to trust and who we are; nil is the default.
+	TLS *tls.Config
+	// Proxy is used for all servers but those on this machine; nil is what the
+	// environment says.
+	Proxy *url.URL
+
+	resolver *net.Resolver // of tests; nil is the system's
+
 	// LockDir is the folder of the lock files by which the processes of this machine take
 	// turns to write. Default turn.Dir.
 	LockDir string
@@ -57,11 +73,42 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// token returns what gives the secret of the Authorization header; nil if there is none.
+func (cfg *Config) token() func(context.Context) (string, error) {
+	if cfg.BasicAuth == "" {
+		return cfg.Token
+	}
+	secret := base64.StdEncoding.EncodeToString([]byte(cfg.BasicAuth))
+	return func(context.Context) (string, error) { return secret, nil }
+}
+
+// database names the database for this machine's processes.
+func (cfg *Config) database() string {
+	if cfg.Namespace == "" {
+		return cfg.URL
+	}
+	return cfg.URL + "?namespace=" + url.QueryEscape(cfg.Namespace)
+}
+
+// newClient returns a client that sends the secret that token gives.
+func (cfg *Config) newClient(token func(context.Context) (string, error)) (*hrana.Client, error) {
+	client, err := hrana.NewClient(cfg.URL, token)
+	if err != nil {
+		return nil, err
+	}
+	client.Namespace = cfg.Namespace
+	if cfg.BasicAuth != "" {
+		client.AuthScheme = "Basic"
+	}
+	return client, nil
+}
+
 // Engine is an engine.Engine over a libSQL server.
 type Engine struct {
 	scheme, host string // http or https; host:port
 	client       *hrana.Client
 	transport    *http.Transport
+	resolver     *net.Resolver
 	pool         *pool.Pool[*conn]
 	streams      streams
 	reads        readQueue
@@ -76,10 +123,11 @@ type Engine struct {
 
 	breaker     circuitbreaker.CircuitBreaker[any]
 	budget      budget
-	lastFailure atomic.Pointer[failure] // that the breaker counted
-	index       *atomic.Uint64          // the newest replication index seen, shared with replicas; 0 is none
-	indexWaits  atomic.Int64            // calls in a row that timed out and may have waited for it
-	indexWaited atomic.Int64            // how long, in nanoseconds
+	lastFailure atomic.Pointer[failure]   // that the breaker counted
+	index       *atomic.Uint64            // the newest replication index seen, shared with replicas; 0 is none
+	indexWaits  atomic.Int64              // calls in a row that timed out and may have waited for it
+	indexWaited atomic.Int64              // how long, in nanoseconds
+	leftAt      atomic.Pointer[time.Time] // when all connections were last given up; nil is never
 
 	queries, batches, commits, retries, breakerRejected, stuckTimes atomic.Uint64
 	failures                                                        engine.FailureCounter
@@ -121,10 +169,10 @@ func Open(cfg Config) (*Engine, error) {
 
 // openOne returns an engine on one server, which knows of no other.
 func openOne(cfg Config, index *atomic.Uint64) (*Engine, error) {
-	token := cfg.Token
-	if token != nil {
+	token := cfg.token()
+	if given := token; given != nil {
 		token = func(ctx context.Context) (string, error) {
-			text, err := cfg.Token(ctx)
+			text, err := given(ctx)
 			if err != nil {
 				return "", &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("get token: %w", err)}
 			}
@@ -135,16 +183,25 @@ func openOne(cfg Config, index *atomic.Uint64) (*Engine, error) {
 			return text, nil
 		}
 	}
-	client, err := hrana.NewClient(cfg.URL, token)
+	client, err := cfg.newClient(token)
 	if err != nil {
 		return nil, err
+	}
+	transport, err := newTransport(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dialConn(ctx, dial, network, addr)
 	}
 	scheme, _, _ := strings.Cut(cfg.URL, "://")
 	e := &Engine{
 		scheme:    strings.ToLower(scheme),
 		host:      hostPort(cfg.URL),
 		client:    client,
-		transport: newTransport(),
+		transport: transport,
+		resolver:  cfg.resolver,
 		streams:   streams{wake: make(chan struct{}, 1)},
 		reads:     readQueue{wake: make(chan struct{}, 1)},
 		log:       slog.New(slog.DiscardHandler),
@@ -161,10 +218,11 @@ func openOne(cfg Config, index *atomic.Uint64) (*Engine, error) {
 	if e.pool, err = pool.New(e.connector(), cfg.Pool); err != nil {
 		return nil, err
 	}
-	e.turns = newTurns(cfg.LockDir, cfg.URL, e.log)
+	e.turns = newTurns(cfg.LockDir, cfg.database(), e.log)
 	e.lane = engine.NewLane(e.commit, e.turns)
 	e.owned.Go(e.serveReads)
 	e.owned.Go(e.closeIdleStreams)
+	e.owned.Go(e.watchAddress)
 	return e, nil
 }
 

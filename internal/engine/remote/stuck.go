@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -54,41 +55,81 @@ func (e *Engine) errIfStuck() error {
 	return &engine.Error{Kind: engine.KindStuck, Stmt: -1, Err: fmt.Errorf("not sent: %w", errStuck)}
 }
 
-// unlessStuck returns the context of a write, which ends with errStuck if its answer
-// stays away for longer than after because the server is stuck. release must be called
-// when the write has ended.
-func (e *Engine) unlessStuck(parent context.Context, after time.Duration) (ctx context.Context, release func()) {
+// unlessStuck returns the context of a write. If the answer stays away and the server is
+// stuck, it ends with errStuck. If all callers have given up, and another write goes
+// through, it ends too: then the connection has died silently, and the writes behind must
+// not wait for it. release must be called when the write has ended.
+func (e *Engine) unlessStuck(parent context.Context, c *call) (ctx context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	ended := make(chan struct{})
-	timer := time.AfterFunc(after, func() {
-		defer close(ended)
-		if e.isStuck(ctx) {
+	begin := time.Now()
+	var looking sync.Mutex // a server that is slow with writes is not to get many probes
+	look := func() (again bool) {
+		looking.Lock()
+		defer looking.Unlock()
+		if ctx.Err() != nil {
+			return false
+		}
+		e.pool.Doubt(time.Since(begin))
+		found := e.lookAtWrites(ctx)
+		switch {
+		case found == writesStuck && ctx.Err() == nil:
 			e.stuck.Store(true)
 			e.stuckTimes.Add(1)
 			e.log.Error("server is stuck, writes fail until it is restarted")
 			e.owned.Go(e.awaitRestart) // the lane waits for release, and Close for the lane
 			cancel(errStuck)
+		case found == writesGoThrough && c.left():
+			cancel(&lateError{e.host, time.Since(begin)})
 		}
-	})
+		return found == writesLater
+	}
+	ended := make(chan struct{})
+	timer := time.AfterFunc(e.patience.after+c.transfer(), func() { look(); close(ended) })
+	stopWaiting := func() {}
+	if c.mayBeLeft() {
+		stopWaiting = whenAllLeave(c.callers, func(error) {
+			for wait, again := suspectAfter+c.transfer()-time.Since(begin), true; again; wait = e.patience.pause {
+				select {
+				case <-time.After(wait):
+					again = look()
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
 	return ctx, func() {
 		cancel(nil)
+		stopWaiting()
 		if !timer.Stop() {
 			<-ended
 		}
 	}
 }
 
-// isStuck finds out whether the server answers reads and no writes.
-func (e *Engine) isStuck(ctx context.Context) bool {
+// What lookAtWrites finds.
+const (
+	writesUnknown   = iota // the server is silent altogether; a probe may be waiting in it
+	writesLater            // no connection, or somebody else is writing
+	writesGoThrough        // the write lock could be taken
+	writesStuck            // the server answers reads and no writes
+)
+
+// lookAtWrites finds out whether the server writes.
+func (e *Engine) lookAtWrites(ctx context.Context) int {
 	for range stuckProbes {
-		if answered, silent := e.ask(ctx, writeProbe, e.patience.wait); answered || !silent {
-			return false
+		answer, answered, silent := e.ask(ctx, writeProbe, e.patience.wait)
+		switch {
+		case answer != nil && answer.Results[0].Batch != nil && answer.Results[0].Batch.Steps[0].Result != nil:
+			return writesGoThrough
+		case answered || !silent:
+			return writesLater
 		}
-		if answered, _ := e.ask(ctx, readProbe, stuckWait); !answered {
-			return false
+		if _, answered, _ := e.ask(ctx, readProbe, stuckWait); !answered {
+			return writesUnknown
 		}
 	}
-	return ctx.Err() == nil
+	return writesStuck
 }
 
 // awaitRestart returns when the server writes again, or Close has begun.
@@ -96,7 +137,7 @@ func (e *Engine) awaitRestart() {
 	lock := e.turns.lock
 	again := make(chan bool, 1)
 	probe := func() {
-		answered, _ := e.ask(e.life, writeProbe, 0)
+		_, answered, _ := e.ask(e.life, writeProbe, 0)
 		again <- answered
 	}
 	e.owned.Go(probe)
@@ -126,9 +167,10 @@ func (e *Engine) awaitRestart() {
 	}
 }
 
-// ask sends a probe once and reports whether it was answered, also by a refusal; if not,
-// whether the server was silent for all of timeout. 0 is no timeout.
-func (e *Engine) ask(ctx context.Context, probe hrana.Pipeline, timeout time.Duration) (answered, silent bool) {
+// ask sends a probe once and reports whether it was answered, also by a refusal, without
+// an answer then; if not, whether the server was silent for all of timeout. 0 is no
+// timeout.
+func (e *Engine) ask(ctx context.Context, probe hrana.Pipeline, timeout time.Duration) (answer *hrana.Answer, answered, silent bool) {
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -136,11 +178,11 @@ func (e *Engine) ask(ctx context.Context, probe hrana.Pipeline, timeout time.Dur
 	}
 	l, err := e.acquire(ctx)
 	if err != nil {
-		return false, false
+		return nil, false, false
 	}
-	if _, err = e.deliver(ctx, l, probe, &e.upkeepBytes); err == nil || refusalIn(err) != nil {
-		return true, false
+	if answer, err = e.deliver(ctx, l, probe, &e.upkeepBytes); err == nil || refusalIn(err) != nil {
+		return answer, true, false
 	}
 	t, _ := errors.AsType[*hrana.TransportError](err)
-	return false, t != nil && t.Sent && errors.Is(err, context.DeadlineExceeded)
+	return nil, false, t != nil && t.Sent && errors.Is(err, context.DeadlineExceeded)
 }

@@ -139,7 +139,7 @@ func (e *Engine) inTurn(c *call, group []*engine.Unit) (*plan, []hrana.Result, e
 // whenOpen sends a group, again after each time that it was not the machine's turn. It
 // announces a write that takes so long, 0 if none.
 func (e *Engine) whenOpen(c *call, group []*engine.Unit, announce time.Duration) (p *plan, results []hrana.Result, err error) {
-	ctx, release := e.unlessStuck(valuesOf(group), e.patience.after+time.Duration(c.size)*time.Second/slowestLink)
+	ctx, release := e.unlessStuck(valuesOf(group), c)
 	defer release()
 	for {
 		var check *turnCheck
