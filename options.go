@@ -40,6 +40,13 @@ type Options struct {
 	// server goes by the first label of the host. Unused for a local file.
 	Namespace string
 
+	// Replicas are servers that answer reads too, HOST or HOST:PORT each; they are reached
+	// as the target is, which names the primary. Writes go to the primary. A read goes to one
+	// of the servers that are about as near as the nearest, and to another one if that does
+	// not answer; it always shows what this Store has read or written before.
+	// Default: those behind the first host of the target, with commas between; or none.
+	Replicas []string
+
 	// BasicAuth is USER:PASSWORD of HTTP basic authentication, for a server or a gateway
 	// that wants that in place of a token: there can be only one of them. Default: what
 	// the target has before its host. Unused for a local file.
@@ -339,6 +346,13 @@ func (o *Options) remoteConfig(t target) (remote.Config, error) {
 	c := remote.Config{
 		URL: t.url, Token: o.tokenFor(t), Namespace: o.namespaceFor(t), BasicAuth: cmp.Or(o.BasicAuth, t.basicAuth),
 		AllowPlaintext: o.AllowPlaintext, Logger: o.Logger,
+	}
+	c.Replicas = t.replicas
+	if o.Replicas != nil {
+		var err error
+		if c.Replicas, err = replicaURLs(t.url, o.Replicas, o.AllowPlaintext); err != nil {
+			return c, invalid("Replicas", "%v", err)
+		}
 	}
 	named := func(option, value string) string {
 		if value == "" {

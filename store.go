@@ -46,7 +46,8 @@ type Store struct {
 //	libsql://host, https://host                  a libSQL server over TLS
 //	http://127.0.0.1:8080                        a libSQL server on this machine
 //
-// A server's URL may have USER:PASSWORD@ before the host, for HTTP basic authentication,
+// A server's URL may name several hosts with commas between, libsql://primary,replica,replica:
+// see Options.Replicas. It may have USER:PASSWORD@ before the host, for HTTP basic authentication,
 // and these parameters; those that Options says too come second:
 //
 //	authToken   see Options.AuthToken

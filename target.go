@@ -1,6 +1,8 @@
 package episodic
 
 import (
+	"errors"
+	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -11,9 +13,11 @@ import (
 
 // target is where a database lives: a path, or a URL with what it carried.
 type target struct {
-	path  string
-	url   string // http or https, without user, query and fragment
-	token string // of the query parameter authToken
+	path string
+	url  string // http or https, without user, query and fragment
+	// replicas are the URLs of servers that answer reads too, as url is.
+	replicas []string
+	token    string // of the query parameter authToken
 
 	basicAuth     string // what stood before the host: user:password
 	namespace     string // of the query parameters of the same names
@@ -83,7 +87,21 @@ func parseFileURL(rest string) (target, error) {
 	return target{path: path}, nil
 }
 
+// hosts takes the host from a URL, which may be several with commas between, and returns
+// the URL with the first one, and the others.
+func hosts(s string) (first string, others []string) {
+	begin := strings.Index(s, "://") + len("://")
+	end := len(s)
+	if i := strings.IndexAny(s[begin:], "/?#"); i >= 0 {
+		end = begin + i
+	}
+	begin += strings.LastIndex(s[begin:end], "@") + 1 // of user and password
+	all := strings.Split(s[begin:end], ",")
+	return s[:begin] + all[0] + s[end:], all[1:]
+}
+
 func parseServerURL(s string, allowPlaintext bool) (target, error) {
+	s, others := hosts(s)
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.Hostname() == "" {
 		// url.Parse repeats the whole URL in its error, the token too.
@@ -118,7 +136,36 @@ func parseServerURL(s string, allowPlaintext bool) (target, error) {
 		return target{}, invalid("target", "would send data and token unencrypted to %s; use libsql:// or https://, or allow it explicitly (AllowPlaintext)", u.Hostname())
 	}
 	t.url = (&url.URL{Scheme: scheme, Host: u.Host, Path: strings.TrimSuffix(u.Path, "/")}).String()
+	if t.replicas, err = replicaURLs(t.url, others, allowPlaintext); err != nil {
+		return target{}, invalid("target", "names several servers, and %v", err)
+	}
 	return t, nil
+}
+
+// replicaURLs returns the URLs of servers that are reached as that at primary is: HOST or
+// HOST:PORT each.
+func replicaURLs(primary string, hosts []string, allowPlaintext bool) ([]string, error) {
+	u, err := url.Parse(primary)
+	if err != nil {
+		return nil, errors.New("the primary's address is no URL")
+	}
+	seen := map[string]bool{u.Host: true}
+	var urls []string
+	for i, host := range hosts {
+		r, err := url.Parse(u.Scheme + "://" + host)
+		switch {
+		case err != nil || r.Host != host || r.Hostname() == "": // not shown: it may hold a secret
+			return nil, fmt.Errorf("replica %d of %d is not HOST or HOST:PORT", i+1, len(hosts))
+		case u.Scheme == "http" && !remote.IsLoopback(r.Hostname()) && !allowPlaintext:
+			return nil, fmt.Errorf("data and token would travel unencrypted to %s; use libsql:// or https://, or allow it explicitly (AllowPlaintext)", r.Hostname())
+		case seen[host]:
+			return nil, fmt.Errorf("%s is named twice", host)
+		}
+		seen[host] = true
+		r.Path = u.Path
+		urls = append(urls, r.String())
+	}
+	return urls, nil
 }
 
 // String is the target as errors show it.

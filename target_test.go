@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -28,10 +29,12 @@ func TestParseTarget(t *testing.T) {
 		"10.db":                                {path: "10.db"},
 		"libsql://host?authToken=abc%2Bd":      {url: "https://host", token: "abc+d"},
 		"https://me:s%40same@host":             {url: "https://host", basicAuth: "me:s@same"},
+		"libsql://a,b:1,[::1]/p?namespace=n":   {url: "https://a/p", replicas: []string{"https://b:1/p", "https://[::1]/p"}, namespace: "n"},
+		"https://me:s,same@a:1,b":              {url: "https://a:1", replicas: []string{"https://b"}, basicAuth: "me:s,same"},
 		"libsql://host?namespace=a%20b":        {url: "https://host", namespace: "a b"},
 		"libsql://host?ca=a.pem&cert=/b&key=c": {url: "https://host", ca: "a.pem", cert: "/b", key: "c"},
 	} {
-		if got, err := parseTarget(in, false); err != nil || got != want {
+		if got, err := parseTarget(in, false); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v; want %+v", in, got, err, want)
 		}
 	}
@@ -60,6 +63,11 @@ func TestParseTargetRefusals(t *testing.T) {
 		"libsql://10.0.0.1?tls=0":          "unencrypted",
 		"http://notlocalhost":              "unencrypted to notlocalhost",
 		"http://localhost.example":         "unencrypted to localhost.example",
+		"libsql://host,":                   "replica 1 of 1 is not HOST",
+		"libsql://host,b,x@sesame:y":       "not a valid URL",
+		"libsql://host,b,ses ame":          "replica 2 of 2 is not HOST",
+		"libsql://host,b,host":             "host is named twice",
+		"http://127.0.0.1:1,10.0.0.1:1":    "unencrypted to 10.0.0.1",
 		"file:m.db?mode=ro":                "parameters",
 		"file://host/m.db":                 "another host",
 		"file:":                            "no path",
@@ -74,7 +82,7 @@ func TestParseTargetRefusals(t *testing.T) {
 }
 
 func FuzzParseTarget(f *testing.F) {
-	for _, s := range []string{"m.db", "file:///x", "libsql://h?authToken=t", "http://[::1]:1", "https://u:p@h"} {
+	for _, s := range []string{"m.db", "file:///x", "libsql://h?authToken=t", "http://[::1]:1", "https://u:p@h", "libsql://a,b:1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -36,7 +36,11 @@ const (
 
 // severalAddresses is a target of a primary and its replicas.
 func severalAddresses(primary string, replicas ...string) string {
-	return strings.Join(append([]string{primary}, replicas...), ",")
+	for _, url := range replicas {
+		_, host, _ := strings.Cut(url, "://")
+		primary += "," + host
+	}
+	return primary
 }
 
 // fleet is a primary and two replicas, in this order, and the links to them.

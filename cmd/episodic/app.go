@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/adrg/xdg"
@@ -71,12 +72,20 @@ func (a *app) target(create bool) (string, error) {
 	return filepath.Join(dir, "episodic.db"), nil
 }
 
+// otherHosts are those of a target with several: no URL has them.
+var otherHosts = regexp.MustCompile(`^([^/]*//[^/?#,]*),[^/?#@]*`)
+
+// parseURL parses a target as the URL of its first host.
+func parseURL(target string) (*url.URL, error) {
+	return url.Parse(otherHosts.ReplaceAllString(target, "$1"))
+}
+
 // options are those of the command line and of the environment for target. What target
 // carries itself was given for this very server, and comes first.
 func (a *app) options(target string) *episodic.Options {
 	o := &episodic.Options{AllowPlaintext: a.allowPlaintext}
 	var carries url.Values
-	if u, err := url.Parse(target); err == nil {
+	if u, err := parseURL(target); err == nil {
 		carries = u.Query()
 		if u.User != nil {
 			carries.Set("authToken", "") // there is one of them
@@ -166,7 +175,7 @@ func shownTarget(target string) string {
 	if !isURL || strings.EqualFold(scheme, "file") {
 		return target
 	}
-	u, err := url.Parse(target)
+	u, err := parseURL(target)
 	if err != nil {
 		return scheme + "://"
 	}

@@ -26,7 +26,7 @@ const (
 
 const description = `Durable episodic memory for AI agents: what they did, what came of it, and what helped before.
 
-The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATABASE_URL, and otherwise a file in the user's data folder. A server's token is $EPISODIC_AUTH_TOKEN or else $TURSO_AUTH_TOKEN; $EPISODIC_BASIC_AUTH, USER:PASSWORD, comes between them. $EPISODIC_NAMESPACE names the database on a server that has several, $EPISODIC_CA_FILE the certificates to trust, $EPISODIC_CERT_FILE and $EPISODIC_KEY_FILE the certificate and key of this program, in PEM format. The same can be part of the target: libsql://USER:PASSWORD@HOST?namespace=NAME&ca=FILE&cert=FILE&key=FILE. Proxies are $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY.
+The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATABASE_URL, and otherwise a file in the user's data folder. A server's token is $EPISODIC_AUTH_TOKEN or else $TURSO_AUTH_TOKEN; $EPISODIC_BASIC_AUTH, USER:PASSWORD, comes between them. $EPISODIC_NAMESPACE names the database on a server that has several, $EPISODIC_CA_FILE the certificates to trust, $EPISODIC_CERT_FILE and $EPISODIC_KEY_FILE the certificate and key of this program, in PEM format. The same can be part of the target: libsql://USER:PASSWORD@HOST?namespace=NAME&ca=FILE&cert=FILE&key=FILE. Replicas, which answer reads too, follow the primary's host: libsql://HOST,HOST,HOST. Proxies are $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY.
 
 With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. compact, probe and the sizes that stats prints concern the whole database.
 

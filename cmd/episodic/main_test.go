@@ -289,12 +289,13 @@ func TestOptionsOfTheEnvironment(t *testing.T) {
 	a := newApp(system{getenv: func(name string) string { return env[name] }})
 	all := episodic.TLS{CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem"}
 	for target, want := range map[string]episodic.Options{
-		"memory.db":                {Namespace: "ns", TLS: all},
-		"libsql://h":               {Namespace: "ns", TLS: all},
-		"libsql://h?namespace=a":   {TLS: all},
-		"libsql://h?ca=a":          {Namespace: "ns", TLS: episodic.TLS{CertFile: "cert.pem", KeyFile: "key.pem"}},
-		"libsql://h?cert=a&key=b":  {Namespace: "ns", TLS: episodic.TLS{CAFile: "ca.pem"}},
-		"libsql://ho st?cert=a%zz": {Namespace: "ns", TLS: all},
+		"memory.db":                    {Namespace: "ns", TLS: all},
+		"libsql://h":                   {Namespace: "ns", TLS: all},
+		"libsql://h?namespace=a":       {TLS: all},
+		"libsql://h:1,i:2?namespace=a": {TLS: all},
+		"libsql://h?ca=a":              {Namespace: "ns", TLS: episodic.TLS{CertFile: "cert.pem", KeyFile: "key.pem"}},
+		"libsql://h?cert=a&key=b":      {Namespace: "ns", TLS: episodic.TLS{CAFile: "ca.pem"}},
+		"libsql://ho st?cert=a%zz":     {Namespace: "ns", TLS: all},
 	} {
 		if got := *a.options(target); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", target, got, want)
@@ -313,6 +314,7 @@ func TestSecretsOfATargetAreNotShown(t *testing.T) {
 		"libsql://host?authToken=SECRET":         "libsql://host",
 		"https://me:SECRET@host/ns?a=SECRET#x":   "https://host/ns",
 		"https://me:SECRET@host?namespace=a%20b": "https://host?namespace=a+b",
+		"libsql://host:1,b?authToken=SECRET":     "libsql://host:1",
 		"libsql://host:SECRET/?authToken=SECRET": "libsql://",
 	} {
 		if got := shownTarget(target); got != want {

@@ -7,6 +7,7 @@ package turn
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,9 +20,8 @@ import (
 )
 
 const (
-	// lockFiles is how many files a Lock has. Each but the first stands in for the one
-	// before it while a process that holds that is stopped.
-	lockFiles = 3
+	// MaxHolders is how many files a Lock has, and so how many can hold it at once.
+	MaxHolders = 3
 	// A holder touches its file every pulse. One that has not done so for patience is
 	// stopped, and the next file is taken.
 	pulse    = 500 * time.Millisecond
@@ -33,10 +33,11 @@ const (
 // Lock is a lock that the processes of one machine share, the Stores of one process
 // too. It is held for one write. The system releases it when its holder dies.
 //
-// A holder that is stopped (SIGSTOP, a paused container) keeps its file. The others
-// see that it is no longer touched, and go on with the next one. When all are kept so,
-// or the files cannot be used, Acquire returns without a lock: to keep a program from
-// writing for ever would be worse than a crowd.
+// It has three files, so that up to three may hold it at once if they are content with
+// that; see Acquire. A holder that is stopped (SIGSTOP, a paused container) keeps its
+// file. The others see that it is no longer touched, and go on with another one. When all
+// are kept so, or the files cannot be used, Acquire returns without a lock: to keep a
+// program from writing for ever would be worse than a crowd.
 //
 // A Lock is used by one goroutine.
 type Lock struct {
@@ -77,18 +78,18 @@ func NewLock(dir, database string) *Lock {
 		return l
 	}
 	l.base = filepath.Join(dir, fileName(database))
-	for i := range lockFiles {
+	for i := range MaxHolders {
 		l.files = append(l.files, newLockFile(fmt.Sprintf("%s.lock%d", l.base, i+1)))
 	}
 	l.Rested = time.Since(l.files[0].touched()) > time.Hour
 	return l
 }
 
-// Acquire waits for the lock. An error says why there is none; the caller may then
-// write without it.
-func (l *Lock) Acquire() error {
+// Acquire waits until fewer than holders, of those who ask for as many, hold the lock: 1
+// to MaxHolders. An error says why there is none; the caller may then write without it.
+func (l *Lock) Acquire(holders int) error {
 	start := time.Now()
-	err := l.acquire()
+	err := l.acquire(holders)
 	l.taken.Add(1)
 	l.waited.Add(uint64(time.Since(start)))
 	if err != nil {
@@ -97,11 +98,27 @@ func (l *Lock) Acquire() error {
 	return err
 }
 
-func (l *Lock) acquire() error {
+func (l *Lock) acquire(holders int) error {
 	if l.unusable != nil {
 		return l.unusable
 	}
-	for _, f := range l.files {
+	first := 0 // whose file is waited for
+	if holders > 1 {
+		first = rand.N(holders)
+		for i := range holders {
+			f := l.files[(first+i)%holders]
+			got, err := f.try()
+			if err != nil {
+				return err
+			}
+			if got {
+				l.held = f
+				return nil
+			}
+		}
+	}
+	for i := range l.files {
+		f := l.files[(first+i)%len(l.files)]
 		got, err := f.acquire()
 		if err != nil {
 			return err
@@ -180,6 +197,18 @@ func newLockFile(path string) *lockFile {
 	return f
 }
 
+// try takes the file if nobody holds it.
+func (f *lockFile) try() (bool, error) {
+	f.mu.Lock()
+	waits := f.waiting
+	f.mu.Unlock()
+	if waits { // for a holder that was stopped
+		return false, nil
+	}
+	got, err := f.file.TryLock()
+	return got && f.take(), err
+}
+
 // acquire waits for the file; false means that its holder is stopped.
 func (f *lockFile) acquire() (bool, error) {
 	for {
@@ -187,16 +216,25 @@ func (f *lockFile) acquire() (bool, error) {
 		if err != nil || !got {
 			return false, err
 		}
-		if f.current() {
-			f.mu.Lock()
-			f.held = true
-			f.mu.Unlock()
-			touch(f.path)
-			f.beat.Reset(f.pulse)
+		if f.take() {
 			return true, nil
 		}
-		_ = f.file.Unlock() // the file was deleted: others lock a new one
 	}
+}
+
+// take begins to hold the file, which is locked. It reports false if the file was deleted:
+// others lock a new one.
+func (f *lockFile) take() bool {
+	if !f.current() {
+		_ = f.file.Unlock()
+		return false
+	}
+	f.mu.Lock()
+	f.held = true
+	f.mu.Unlock()
+	touch(f.path)
+	f.beat.Reset(f.pulse)
+	return true
 }
 
 // lock locks the file that had the path when it was opened.

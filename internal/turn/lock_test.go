@@ -25,7 +25,7 @@ func newTestLock(t *testing.T, dir string) *Lock {
 
 func acquire(t *testing.T, l *Lock) {
 	t.Helper()
-	if err := l.Acquire(); err != nil {
+	if err := l.Acquire(1); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -40,7 +40,7 @@ func TestOneHolderAtATime(t *testing.T) {
 		l := newTestLock(t, dir)
 		all.Go(func() {
 			for range 200 {
-				if err := l.Acquire(); err != nil {
+				if err := l.Acquire(1); err != nil {
 					t.Error(err)
 					return
 				}
@@ -58,6 +58,38 @@ func TestOneHolderAtATime(t *testing.T) {
 	all.Wait()
 	if most.Load() != 1 {
 		t.Errorf("%d held the lock at once", most.Load())
+	}
+}
+
+// Those who are content with three may hold it together with two others, never with more.
+func TestSeveralHolders(t *testing.T) {
+	dir := t.TempDir()
+	var inside, most atomic.Int64
+	var all sync.WaitGroup
+	for i := range 8 {
+		l := newTestLock(t, dir)
+		holders := MaxHolders
+		if i == 0 {
+			holders = 1
+		}
+		all.Go(func() {
+			for range 100 {
+				if err := l.Acquire(holders); err != nil {
+					t.Error(err)
+					return
+				}
+				if n := inside.Add(1); n > most.Load() {
+					most.Store(n)
+				}
+				time.Sleep(100 * time.Microsecond) // a write, so that they meet
+				inside.Add(-1)
+				l.Release()
+			}
+		})
+	}
+	all.Wait()
+	if n := most.Load(); n < 2 || n > MaxHolders {
+		t.Errorf("%d held the lock at once", n)
 	}
 }
 
@@ -110,7 +142,7 @@ func TestAllHoldersStopped(t *testing.T) {
 	for i := range l.files {
 		defer keep(t, l, i)()
 	}
-	if err := l.Acquire(); err == nil || l.Stats().Unlocked != 1 {
+	if err := l.Acquire(1); err == nil || l.Stats().Unlocked != 1 {
 		t.Errorf("acquired with %v, %+v", err, l.Stats())
 	}
 	l.Release()
@@ -143,7 +175,7 @@ func TestDeletedFile(t *testing.T) {
 	acquire(t, second) // beside the first one, this once
 	first.Release()
 	got := make(chan error, 1)
-	go func() { got <- first.Acquire() }()
+	go func() { got <- first.Acquire(1) }()
 	select {
 	case err := <-got:
 		t.Fatalf("acquired beside another: %v", err)
@@ -161,7 +193,7 @@ func TestUnusableFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newTestLock(t, file)
-	if err := l.Acquire(); err == nil || !strings.Contains(err.Error(), file) {
+	if err := l.Acquire(1); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("acquired with %v", err)
 	}
 	if n, err := l.Machine(); n <= 0 || err == nil || l.Stats().Unlocked != 1 || l.Flagged() {

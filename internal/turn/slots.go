@@ -51,6 +51,12 @@ func (s *Slots) Checked(now time.Time) bool {
 	return s.seen.IsZero() || !s.schedule.Known || s.schedule.Machines > fewMachines || now.Sub(s.seen) >= trustFew
 }
 
+// Alone reports whether no other machine was known when a write was last checked, or
+// that should be due.
+func (s *Slots) Alone(now time.Time) bool {
+	return s.schedule.Known && s.schedule.Machines == 1 && now.Sub(s.seen) < 2*trustFew
+}
+
 // Restricted reports whether the machine may write in its slots only.
 func (s *Slots) Restricted() bool { return !s.seen.IsZero() && s.schedule.Period > 1 }
 

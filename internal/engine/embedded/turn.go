@@ -30,7 +30,7 @@ func (t *turns) Stats() engine.TurnStats {
 }
 
 // Acquire implements engine.Turn. Without the lock writers are still right, only unfair.
-func (t *turns) Acquire() { _ = t.lock.Acquire() }
+func (t *turns) Acquire() { _ = t.lock.Acquire(1) }
 
 // Release implements engine.Turn.
 func (t *turns) Release() { t.lock.Release() }

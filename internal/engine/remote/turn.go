@@ -30,7 +30,8 @@ const (
 	rowAge = 500 * time.Millisecond
 	// holdShare: the last write counts as one part of so many in the mean of how long they take.
 	holdShare = 20
-	maxHold   = 4 // times the mean: more does not count
+	farAway   = 10 * time.Millisecond // there and back
+	maxHold   = 4                     // times the mean: more does not count
 	// What is longer is announced by a machine that has to keep to its slots: others
 	// would come, one in each slot, and wait for it.
 	longStmts = 64
@@ -46,11 +47,12 @@ type turns struct {
 	log    *slog.Logger
 	warned bool // that there is no lock
 
-	machine   int64     // 0: not yet known
-	begun     bool      // the first write was made
-	wrote     time.Time // when the machine's row was last written
-	announced bool      // it announces a long write
-	holdUs    float64   // microseconds that a write takes at the server, on average
+	machine   int64         // 0: not yet known
+	begun     bool          // the first write was made
+	wrote     time.Time     // when the machine's row was last written
+	announced bool          // it announces a long write
+	holdUs    float64       // microseconds that a write takes at the server, on average
+	way       time.Duration // to the server and back, on average
 
 	paused atomic.Uint64 // nanoseconds
 	missed atomic.Uint64
@@ -68,7 +70,7 @@ func (t *turns) Stats() engine.TurnStats {
 
 // Acquire implements engine.Turn.
 func (t *turns) Acquire() {
-	if err := t.lock.Acquire(); err != nil && !t.warned {
+	if err := t.lock.Acquire(t.holders(time.Now())); err != nil && !t.warned {
 		t.warned = true
 		t.log.Warn("writes without the lock that the processes of this machine share", "cause", err)
 	}
@@ -78,6 +80,16 @@ func (t *turns) Acquire() {
 	}
 	t.begun = true
 	t.pause(wait)
+}
+
+// holders is how many processes of this machine may write at once. Near a server one at a
+// time is as fast as it gets. Far from it each would wait for the way there and back of
+// the one before; while no other machine writes there may be as many as do no harm.
+func (t *turns) holders(now time.Time) int {
+	if t.way > farAway && t.slots.Alone(now) {
+		return turn.MaxHolders
+	}
+	return 1
 }
 
 func (t *turns) pause(wait time.Duration) {
@@ -235,12 +247,13 @@ func (c *turnCheck) learn(p *plan, steps []hrana.StepResult) (bool, error) {
 	if c.row {
 		t.wrote, t.announced = c.sent, c.announce > 0
 	}
-	t.measure(row[2], steps[c.begun].Result, steps[c.ended].Result)
+	t.measure(c.sent, row[2], steps[c.begun].Result, steps[c.ended].Result)
 	return true, nil
 }
 
-// measure notes how long a write took at the server, which checked it at that time.
-func (t *turns) measure(checked int64, begun, ended *hrana.StmtResult) {
+// measure notes how long a write took, which was sent then and which the server checked
+// at that time of its own.
+func (t *turns) measure(sent time.Time, checked int64, begun, ended *hrana.StmtResult) {
 	from, err := integers(begun, 1)
 	to, err2 := integers(ended, 1)
 	if err != nil || err2 != nil {
@@ -252,6 +265,11 @@ func (t *turns) measure(checked int64, begun, ended *hrana.StmtResult) {
 	}
 	// A checkpoint or a stall of the disk says little of how long the next write takes.
 	t.holdUs += (min(us, maxHold*t.holdUs) - t.holdUs) / holdShare
+	way := max(0, time.Since(sent)-time.Duration(to[0]-checked+1)*time.Millisecond)
+	if t.way == 0 {
+		t.way = way
+	}
+	t.way += (way - t.way) / holdShare
 	t.log.Debug("turn used", "machine", t.machine, "from", checked, "to", to[0], "hold", to[0]-from[0])
 }
 
