@@ -89,6 +89,7 @@ open since  20[0-9-]+ [0-9:]+, for [0-9]+m?[0-9]*s
 reads       [0-9]+
 writes      [0-9]+, in [0-9]+ transactions?
 cache       0 hits, 0 misses
+failures    0
 retries     0$`, p.Pid, regexp.QuoteMeta(filepath.Base(os.Args[0])), regexp.QuoteMeta(db)))
 		if !want.MatchString(human) {
 			t.Errorf("it says %q, want %s", human, want)

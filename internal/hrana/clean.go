@@ -1,11 +1,13 @@
 package hrana
 
 import (
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // redacted takes the place of a secret.
@@ -40,16 +42,27 @@ var secrets = []struct {
 // Authorization header, or the credentials of a URL. Gateways repeat what they were
 // sent.
 func Clean(text, token string) string {
-	if len(token) >= minSecret {
-		text = strings.ReplaceAll(text, token, redacted)
-		if escaped := url.QueryEscape(token); escaped != token {
-			text = strings.ReplaceAll(text, escaped, redacted)
+	for _, secret := range append(basicAuth(token), token) {
+		if len(secret) >= minSecret {
+			text = strings.ReplaceAll(text, secret, redacted)
+			text = strings.ReplaceAll(text, url.QueryEscape(secret), redacted)
 		}
 	}
 	for _, s := range secrets {
 		text = s.form.ReplaceAllString(text, s.mask)
 	}
 	return text
+}
+
+// basicAuth returns what a token of HTTP basic authentication stands for, the user with
+// the password and the password; nothing for another token.
+func basicAuth(token string) []string {
+	plain, err := base64.StdEncoding.DecodeString(token)
+	_, password, found := strings.Cut(string(plain), ":")
+	if err != nil || !found || !utf8.Valid(plain) {
+		return nil
+	}
+	return []string{string(plain), password}
 }
 
 // clean cleans all texts of an answer or of an error, one of which is nil.

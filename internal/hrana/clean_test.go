@@ -2,6 +2,7 @@ package hrana
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,6 +38,10 @@ func TestClean(t *testing.T) {
 		if got := Clean(text, token); got != want {
 			t.Errorf("%s\nbecomes %s\nwant    %s", text, got, want)
 		}
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte("bob:s3cret"))
+	if got := Clean("bob:s3cret, s3cret of bob, "+basic, basic); got != "[redacted], [redacted] of bob, [redacted]" {
+		t.Errorf("basic authentication makes %q", got)
 	}
 	if got := Clean("a table", "a"); got != "a table" {
 		t.Errorf("a short token makes %q", got)
