@@ -3,9 +3,7 @@ package remote
 import (
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
@@ -52,7 +50,7 @@ func (e *Engine) leave(ctx context.Context) {
 func (e *Engine) watchAddress() {
 	host, _, err := net.SplitHostPort(e.host)
 	_, parseErr := netip.ParseAddr(host)
-	if err != nil || parseErr == nil || isLocalhost(host) || e.proxied() {
+	if err != nil || parseErr == nil || isLocalhost(host) || e.proxy() != "" {
 		return
 	}
 	ticker := time.NewTicker(lookupInterval)
@@ -69,14 +67,6 @@ func (e *Engine) watchAddress() {
 			named = e.compareAddress(host, named)
 		}
 	}
-}
-
-func (e *Engine) proxied() bool {
-	if e.transport.Proxy == nil {
-		return false
-	}
-	proxy, err := e.transport.Proxy(&http.Request{URL: &url.URL{Scheme: e.scheme, Host: e.host}})
-	return proxy != nil || err != nil
 }
 
 // compareAddress gives up the connections to addresses that host neither has now nor

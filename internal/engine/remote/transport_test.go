@@ -92,7 +92,7 @@ func TestPlainTextReachesNoOtherMachine(t *testing.T) {
 	}
 	cfg.AllowPlaintext = true
 	_, err = openConfig(t, cfg).Query(t.Context(), stmt("SELECT 1"))
-	wantError(t, err, engine.KindUnavailable, -1, "no libSQL server")
+	wantError(t, err, engine.KindUnavailable, -1, "no libSQL server answers at "+addr)
 	if conns.Load() == 0 {
 		t.Error("no connection where they are allowed")
 	}
