@@ -42,7 +42,8 @@ const (
 //
 // A Lock is used by one goroutine.
 type Lock struct {
-	// Rested says that nobody on this machine had the lock within the hour before.
+	// Rested says of the lock as it was last acquired that nobody on this machine had had it
+	// within the hour before.
 	Rested bool
 
 	base     string // path of all files, without what it ends in
@@ -69,7 +70,7 @@ func (l *Lock) Stats() Stats {
 // folder dir, or in that of this user's programs if it is empty. It creates the folder; files are created when
 // they are needed.
 func NewLock(dir, database string) *Lock {
-	l := &Lock{Rested: true}
+	l := &Lock{}
 	if dir == "" {
 		dir, l.unusable = userdir.Make()
 	} else {
@@ -82,7 +83,6 @@ func NewLock(dir, database string) *Lock {
 	for i := range MaxHolders {
 		l.files = append(l.files, newLockFile(fmt.Sprintf("%s.lock%d", l.base, i+1)))
 	}
-	l.Rested = time.Since(l.files[0].touched()) > time.Hour
 	return l
 }
 
@@ -92,6 +92,7 @@ func NewLock(dir, database string) *Lock {
 func (l *Lock) Acquire(ctx context.Context, holders int) error {
 	start := time.Now()
 	err := l.acquire(ctx, holders)
+	l.Rested = err != nil || start.Sub(l.held.before).Abs() > time.Hour
 	l.taken.Add(1)
 	l.waited.Add(uint64(time.Since(start)))
 	if err != nil {
@@ -181,6 +182,8 @@ type lockFile struct {
 	file *flock.Flock
 	beat *time.Timer // touches the file while it is held
 
+	before time.Time // the file's time before it was taken; zero: it was new
+
 	pulse, patience time.Duration
 
 	got chan error // of wait; what it says is for the goroutine that uses the Lock
@@ -207,6 +210,7 @@ func (f *lockFile) try() (bool, error) {
 	if waits { // for a holder that was stopped
 		return false, nil
 	}
+	f.before = f.touched()
 	got, err := f.file.TryLock()
 	return got && f.take(), err
 }
@@ -250,7 +254,7 @@ func (f *lockFile) lock(ctx context.Context) (bool, error) {
 	f.skipped = time.Time{}
 	f.wanted = true
 	f.mu.Unlock()
-	if !waits {
+	if f.before = f.touched(); !waits {
 		if got, err := f.file.TryLock(); err != nil || got {
 			return got, err
 		}
@@ -265,6 +269,7 @@ func (f *lockFile) lock(ctx context.Context) (bool, error) {
 	for {
 		select {
 		case err := <-f.got:
+			f.before = f.touched()
 			return err == nil, err
 		case <-ctx.Done():
 			if f.giveUp(time.Time{}) {

@@ -253,14 +253,23 @@ func TestMachine(t *testing.T) {
 
 func TestRested(t *testing.T) {
 	dir := t.TempDir()
-	l := newTestLock(t, dir)
-	if !l.Rested {
-		t.Error("a lock that nobody had")
+	first, second := newTestLock(t, dir), newTestLock(t, dir)
+	acquire(t, first)
+	first.Release()
+	acquire(t, second)
+	second.Release()
+	if !first.Rested || second.Rested {
+		t.Errorf("rested: %v, %v; the first one made the file", first.Rested, second.Rested)
 	}
-	acquire(t, l)
-	l.Release()
-	if NewLock(dir, "http://127.0.0.1:8080").Rested {
-		t.Error("a lock that was just held")
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(first.files[0].path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, first)
+	first.Release()
+	acquire(t, second)
+	if !first.Rested || second.Rested {
+		t.Errorf("rested: %v, %v; the first one comes after two hours", first.Rested, second.Rested)
 	}
 }
 

@@ -51,6 +51,18 @@ func (s *Slots) Checked(now time.Time) bool {
 	return s.seen.IsZero() || !s.schedule.Known || s.schedule.Machines > fewMachines || now.Sub(s.seen) >= trustFew
 }
 
+// Known reports whether the server counts this machine, as far as is known here.
+func (s *Slots) Known() bool { return s.schedule.Known }
+
+// Enter notes that the server counts this machine from now on, Forget that it no longer does.
+func (s *Slots) Enter() { s.schedule.Known = true }
+
+// Forget is the contrary of Enter.
+func (s *Slots) Forget() { s.schedule.Known = false }
+
+// Slot returns the length of a slot, in milliseconds.
+func (s *Slots) Slot() int64 { return max(s.schedule.Slot, 10) }
+
 // Alone reports whether no other machine was known when a write was last checked, or
 // that should be due.
 func (s *Slots) Alone(now time.Time) bool {

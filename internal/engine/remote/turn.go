@@ -19,16 +19,22 @@ import (
 // first step of a write checks itself: see the view turns in the schema. The check takes
 // no lock, so that a write that comes at a wrong time is as harmless as a read.
 const (
-	scheduleSQL = "SELECT * FROM turns WHERE machine IN (?, 0) ORDER BY machine DESC LIMIT 1"
-	checkSQL    = "SELECT *, abs(open - 9223372036854775807 - 1) FROM (" + scheduleSQL + ")" // overflows unless open
-	clockSQL    = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-	// The third argument is how many milliseconds the next write will take, 0 if it is not announced.
-	writerSQL = "INSERT INTO writers(machine, at, hold_us, until) SELECT ?, now, ?, (now + ?3) * (?3 > 0) FROM (" + clockSQL + " AS now) WHERE true" +
-		" ON CONFLICT DO UPDATE SET at = excluded.at, hold_us = excluded.hold_us, until = excluded.until"
+	scheduleSQL = "SELECT * FROM turns WHERE machine = ?"
+	checkSQL    = "SELECT *, abs(open - 9223372036854775807 - 1) FROM turns WHERE machine = ?" // overflows unless open
+	// Of a machine that the server may not know.
+	newScheduleSQL = "SELECT * FROM newcomers"
+	newCheckSQL    = "SELECT *, abs(open - 9223372036854775807 - 1) FROM newcomers"
+	clockSQL       = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+	// Arguments: machine; how long it counts as active; how long its writes take; how long
+	// the next one will, 0 if that is not announced.
+	writerSQL = "INSERT INTO writers(machine, at, active, hold_us, until) SELECT ?, now, now + ?, ?, (now + ?4) * (?4 > 0) FROM (" + clockSQL + " AS now) WHERE true" +
+		" ON CONFLICT DO UPDATE SET at = excluded.at, active = excluded.active, hold_us = excluded.hold_us, until = excluded.until"
 	forgetSQL = "DELETE FROM writers WHERE at < unixepoch('subsec') * 1000 - 86400000" // who has not written for a day
 
-	// rowAge is when the machine's row is written again. It counts as active for 1.5 s.
-	rowAge = 500 * time.Millisecond
+	// rowAge is when the machine's row is written again. A machine counts as active for
+	// activeSlots after that: its turn must come several times meanwhile.
+	rowAge      = 500 * time.Millisecond
+	activeSlots = 150
 	// holdShare: the last write counts as one part of so many in the mean of how long they take.
 	holdShare = 20
 	farAway   = 10 * time.Millisecond // there and back
@@ -187,26 +193,27 @@ func (c *turnCheck) before(p *plan) []hrana.Cond {
 	if c == nil {
 		return nil
 	}
-	args := []engine.Value{c.t.machine}
-	c.check = p.addStmt(hrana.Stmt{SQL: checkSQL, Args: args})
-	c.schedule = p.addStmt(hrana.Stmt{SQL: scheduleSQL, Args: args}, hrana.Not(hrana.Ok(c.check)))
+	check, schedule := hrana.Stmt{SQL: newCheckSQL}, hrana.Stmt{SQL: newScheduleSQL}
+	if c.t.slots.Known() {
+		args := []engine.Value{c.t.machine}
+		check, schedule = hrana.Stmt{SQL: checkSQL, Args: args}, hrana.Stmt{SQL: scheduleSQL, Args: args}
+	}
+	c.check = p.addStmt(check)
+	c.schedule = p.addStmt(schedule, hrana.Not(hrana.Ok(c.check)))
 	return []hrana.Cond{hrana.Ok(c.check)}
 }
 
 // begin adds what comes after the step last, BEGIN.
 func (c *turnCheck) begin(p *plan, last int) int {
-	if c == nil {
+	if c == nil || !c.row {
 		return last
 	}
 	c.begun = p.add(clockSQL, hrana.Ok(last))
-	if !c.row {
-		return c.begun
-	}
 	last = c.begun
 	if c.t.wrote.IsZero() {
 		last = p.add(forgetSQL, hrana.Ok(last))
 	}
-	args := []engine.Value{c.t.machine, int64(c.t.holdUs), c.announce.Milliseconds()}
+	args := []engine.Value{c.t.machine, activeSlots * c.t.slots.Slot(), int64(c.t.holdUs), c.announce.Milliseconds()}
 	return p.addStmt(hrana.Stmt{SQL: writerSQL, Args: args}, hrana.Ok(last))
 }
 
@@ -232,7 +239,11 @@ func (c *turnCheck) learn(p *plan, steps []hrana.StepResult) (bool, error) {
 	if answer.Result == nil {
 		return false, stepError(answer, -1)
 	}
-	row, err := integers(answer.Result, 8)
+	if len(answer.Result.Rows) == 0 { // its row is gone
+		t.slots.Forget()
+		return open, nil
+	}
+	row, err := integers(answer.Result, 7)
 	if err != nil {
 		return false, err
 	}
@@ -245,33 +256,34 @@ func (c *turnCheck) learn(p *plan, steps []hrana.StepResult) (bool, error) {
 	if steps[p.commit].Result == nil {
 		return true, nil
 	}
-	if c.row {
-		t.wrote, t.announced = c.sent, c.announce > 0
+	ended, err := integers(steps[c.ended].Result, 1)
+	if err != nil {
+		return false, err
 	}
-	t.measure(c.sent, row[2], steps[c.begun].Result, steps[c.ended].Result)
+	t.log.Debug("turn used", "machine", t.machine, "from", schedule.Now, "to", ended[0])
+	if !c.row {
+		return true, nil
+	}
+	t.wrote, t.announced = c.sent, c.announce > 0
+	t.slots.Enter()
+	begun, err := integers(steps[c.begun].Result, 1)
+	if err != nil {
+		return false, err
+	}
+	// Of the clock's milliseconds. Waiting for the server's lock does not count.
+	t.measure(float64(ended[0]-begun[0])*1000+500, time.Since(c.sent)-time.Duration(ended[0]-schedule.Now+1)*time.Millisecond)
 	return true, nil
 }
 
-// measure notes how long a write took, which was sent then and which the server checked
-// at that time of its own.
-func (t *turns) measure(sent time.Time, checked int64, begun, ended *hrana.StmtResult) {
-	from, err := integers(begun, 1)
-	to, err2 := integers(ended, 1)
-	if err != nil || err2 != nil {
-		return
-	}
-	us := float64(to[0]-from[0])*1000 + 500 // of the clock's milliseconds; waiting for the lock does not count
+// measure takes into the means how long a write took at the server, in microseconds, and
+// the way there and back.
+func (t *turns) measure(us float64, way time.Duration) {
 	if t.holdUs == 0 {
-		t.holdUs = us
+		t.holdUs, t.way = us, way
 	}
 	// A checkpoint or a stall of the disk says little of how long the next write takes.
 	t.holdUs += (min(us, maxHold*t.holdUs) - t.holdUs) / holdShare
-	way := max(0, time.Since(sent)-time.Duration(to[0]-checked+1)*time.Millisecond)
-	if t.way == 0 {
-		t.way = way
-	}
-	t.way += (way - t.way) / holdShare
-	t.log.Debug("turn used", "machine", t.machine, "from", checked, "to", to[0], "hold", to[0]-from[0])
+	t.way += (max(0, way) - t.way) / holdShare
 }
 
 // integers returns the first columns of the only row of r.

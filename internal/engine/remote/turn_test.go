@@ -132,7 +132,7 @@ func TestWriteAtAnothersTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	writersTable(t, e)
-	announce := "INSERT INTO writers VALUES(7, unixepoch('subsec') * 1000, 0, unixepoch('subsec') * 1000 + 300)"
+	announce := "INSERT INTO writers VALUES(7, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000, 0, unixepoch('subsec') * 1000 + 300)"
 	if _, err := openMachine(t, proxy.URL(), t.TempDir()).Batch(t.Context(), engine.Stmt{SQL: announce}); err != nil {
 		t.Fatal(err)
 	}
