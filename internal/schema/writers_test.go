@@ -64,7 +64,7 @@ func TestSlotsAreOfOneMachine(t *testing.T) {
 		active, known := 0, 0
 		for i := range rapid.Int64Range(0, 30).Draw(rt, "machines") {
 			w := writer{
-				age:  rapid.SampledFrom([]int64{0, 700, 60_000, 7_200_000, -7_200_000}).Draw(rt, "age"),
+				age:    rapid.SampledFrom([]int64{0, 700, 60_000, 7_200_000, -7_200_000}).Draw(rt, "age"),
 				active: 100_000,
 				hold:   rapid.Int64Range(0, 3000).Draw(rt, "hold"),
 			}
