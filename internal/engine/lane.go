@@ -25,6 +25,9 @@ const (
 	maxGather   = 4 * time.Millisecond // and at most this
 	// Shorter commits are no faster for waiting: a local file, a server on this machine.
 	minCommit = 5 * time.Millisecond
+
+	// keepWait is how long a turn that may go on waits for another unit.
+	keepWait = 200 * time.Microsecond
 )
 
 // Unit is one caller's batch on its way through a Lane. The commit function
@@ -67,6 +70,8 @@ type Lane struct {
 type Turn interface {
 	// Acquire waits. Units that come meanwhile are in the group.
 	Acquire()
+	// Keep reports whether the turn may go on with another group after one.
+	Keep() bool
 	// Release is called after each Acquire.
 	Release()
 	// Close is called at the end.
@@ -135,6 +140,7 @@ func (l *Lane) run() {
 	defer l.turn.Close()
 	var expected int    // how many callers the next group may have
 	var until time.Time // for how long they are waited for
+	held := false       // the turn goes on
 	for {
 		l.gather(expected, until)
 		if n, open := l.waiting(); n == 0 {
@@ -143,14 +149,18 @@ func (l *Lane) run() {
 			}
 			continue // the only unit was withdrawn
 		}
-		l.turn.Acquire()
+		if !held {
+			l.turn.Acquire()
+		}
 		group := l.take()
 		begun := time.Now()
 		if len(group) > 0 {
 			l.commit(group)
 		}
 		ended := time.Now()
-		l.turn.Release()
+		if held = len(group) > 0 && l.turn.Keep(); !held {
+			l.turn.Release()
+		}
 		until = ended
 		if took := ended.Sub(begun); took >= minCommit {
 			until = ended.Add(min(took/gatherShare, maxGather))
@@ -161,6 +171,10 @@ func (l *Lane) run() {
 			close(u.done)
 		}
 		clear(group) // an idle lane keeps no batch alive
+		if held && !l.more() {
+			held = false
+			l.turn.Release()
+		}
 	}
 }
 
@@ -169,6 +183,21 @@ func (l *Lane) waiting() (n int, open bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.queue), !l.closed
+}
+
+// more waits for a unit for keepWait, and reports whether there is one.
+func (l *Lane) more() bool {
+	timeout := time.After(keepWait)
+	for {
+		if n, open := l.waiting(); n > 0 || !open {
+			return n > 0
+		}
+		select {
+		case <-l.wake:
+		case <-timeout:
+			return false
+		}
+	}
 }
 
 // gather waits for a first unit, then for as many as expected, for these no longer

@@ -37,9 +37,10 @@ func (s *server) commit(units []*Unit) {
 // noTurn lets its lane commit at any time.
 type noTurn struct{}
 
-func (noTurn) Acquire() {}
-func (noTurn) Release() {}
-func (noTurn) Close()   {}
+func (noTurn) Acquire()   {}
+func (noTurn) Keep() bool { return false }
+func (noTurn) Release()   {}
+func (noTurn) Close()     {}
 
 func batch(sql string) []Stmt { return []Stmt{{SQL: sql}} }
 

@@ -18,7 +18,7 @@ CREATE TABLE writers(
 -- others share the odd slots: with the one whose slot it is and one that is late, three write at once at most.
 
 CREATE VIEW turns AS
-SELECT machine, machines, now, slot, period, place, until, own > now OR until <= now AND now / slot % period = place AS open
+SELECT machine, machines, active, now, slot, period, place, until, own > now OR until <= now AND now / slot % period = place AS open
 FROM (
   SELECT *,
     CASE WHEN us <= 3333 THEN 10 WHEN us <= 6666 THEN 20 WHEN us <= 13333 THEN 40 WHEN us <= 26666 THEN 80 ELSE 160 END AS slot,
@@ -37,7 +37,7 @@ FROM (
 -- newcomers says the same for a machine that may have no row: in the odd slots, unless there are few.
 
 CREATE VIEW newcomers AS
-SELECT 0 AS machine, machines, now, 10 AS slot, period, place, until, until <= now AND now / 10 % period = place AS open
+SELECT 0 AS machine, machines, machines AS active, now, 10 AS slot, period, place, until, until <= now AND now / 10 % period = place AS open
 FROM (
   SELECT now, count(machine) AS machines, iif(count(machine) <= 2, 1, 2) AS period, iif(count(machine) <= 2, 0, 1) AS place,
     coalesce(max(iif(until < now + 10000, until, 0)), 0) AS until

@@ -44,6 +44,7 @@ func turns(t testing.TB, e engine.Engine, writers map[int64]writer) map[int64][]
 // columns of turns
 const (
 	machines = iota + 1
+	_
 	now
 	slot
 	period

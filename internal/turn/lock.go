@@ -25,8 +25,11 @@ const (
 	MaxHolders = 3
 	// A holder touches its file every pulse. One that has not done so for patience is
 	// stopped, and the next file is taken.
-	pulse    = 500 * time.Millisecond
-	patience = 1500 * time.Millisecond
+	pulse    = 400 * time.Millisecond
+	patience = 1200 * time.Millisecond
+	// Whoever has just released a lock for which others wait leaves it to them for courtesy:
+	// they have to wake up first.
+	courtesy = 500 * time.Microsecond
 
 	flagAge = 5 * time.Second
 )
@@ -46,10 +49,12 @@ type Lock struct {
 	// within the hour before.
 	Rested bool
 
-	base     string // path of all files, without what it ends in
-	files    []*lockFile
-	held     *lockFile // nil: none
-	unusable error     // why there are no files
+	base      string // path of all files, without what it ends in
+	files     []*lockFile
+	held      *lockFile // nil: none
+	released  time.Time
+	contended bool  // see Contended
+	unusable  error // why there are no files
 
 	taken, waited, unlocked atomic.Uint64
 }
@@ -105,6 +110,11 @@ func (l *Lock) acquire(ctx context.Context, holders int) error {
 	if l.unusable != nil {
 		return l.unusable
 	}
+	if l.contended {
+		time.Sleep(courtesy - time.Since(l.released))
+	}
+	start := time.Now()
+	defer func() { l.contended = time.Since(start) > courtesy }()
 	first := 0 // whose file is waited for
 	if holders > 1 {
 		first = rand.N(holders)
@@ -163,9 +173,13 @@ func (l *Lock) Flagged() bool {
 func (l *Lock) Release() {
 	if l.held != nil {
 		l.held.release()
-		l.held = nil
+		l.held, l.released = nil, time.Now()
 	}
 }
+
+// Contended reports whether the lock was waited for when it was last acquired, so that
+// others probably wait now.
+func (l *Lock) Contended() bool { return l.contended }
 
 // Close gives the lock back and ends what waits for one. The system cannot be asked to
 // end a wait for a file that a stopped process keeps: that goroutine ends when it gets it.

@@ -12,6 +12,7 @@ import (
 type Schedule struct {
 	Known    bool  // the server counts this machine
 	Machines int64 // how many it counts
+	Active   int64 // how many of them wrote a moment ago
 	Now      int64
 	Slot     int64 // length of a slot
 	Period   int64
@@ -23,9 +24,11 @@ const (
 	// fewMachines need no slots: three writers do no harm, and one more may come before
 	// the schedule is read again.
 	fewMachines = 2
-	// A schedule is believed for staleAfter; without slots, for trustFew.
+	// A schedule is believed for staleAfter; that there are few, for trustFew, and only when
+	// there have been few for calm: machines are often started together.
 	staleAfter = 2 * time.Second
 	trustFew   = 500 * time.Millisecond
+	calm       = time.Second
 	// newcomers spread their first writes over so many slots.
 	newcomerSlots = 8
 	offsets       = 15
@@ -40,6 +43,7 @@ const (
 type Slots struct {
 	schedule Schedule
 	seen     time.Time // when the schedule came; zero: never
+	few      time.Time // since when all that came said that there are few; zero: the last did not
 	start    time.Time // own clock, which is monotonic
 	// offsets are those of the last requests: the server's clock when the request was
 	// carried out, less the own one when it was sent. So they include the way there.
@@ -48,7 +52,7 @@ type Slots struct {
 
 // Checked reports whether a write must ask the server whether it is its turn.
 func (s *Slots) Checked(now time.Time) bool {
-	return s.seen.IsZero() || !s.schedule.Known || s.schedule.Machines > fewMachines || now.Sub(s.seen) >= trustFew
+	return !s.schedule.Known || s.few.IsZero() || s.seen.Sub(s.few) < calm || now.Sub(s.seen) >= trustFew
 }
 
 // Known reports whether the server counts this machine, as far as is known here.
@@ -63,10 +67,10 @@ func (s *Slots) Forget() { s.schedule.Known = false }
 // Slot returns the length of a slot, in milliseconds.
 func (s *Slots) Slot() int64 { return max(s.schedule.Slot, 10) }
 
-// Alone reports whether no other machine was known when a write was last checked, or
-// that should be due.
+// Alone reports whether no other machine had written a moment before a write was last
+// checked, and that is not overdue.
 func (s *Slots) Alone(now time.Time) bool {
-	return s.schedule.Known && s.schedule.Machines == 1 && now.Sub(s.seen) < 2*trustFew
+	return s.schedule.Known && s.schedule.Active <= 1 && now.Sub(s.seen) < 2*trustFew
 }
 
 // Restricted reports whether the machine may write in its slots only.
@@ -81,6 +85,12 @@ func (s *Slots) Learn(schedule Schedule, sent, now time.Time) {
 		return // of a server that we do not understand
 	}
 	s.schedule, s.seen = schedule, now
+	switch {
+	case !schedule.Known || schedule.Machines > fewMachines:
+		s.few = time.Time{}
+	case s.few.IsZero():
+		s.few = now
+	}
 	if len(s.offsets) == offsets {
 		s.offsets = s.offsets[1:]
 	}

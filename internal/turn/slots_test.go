@@ -30,6 +30,11 @@ func TestWhenAWriteIsChecked(t *testing.T) {
 		if !s.Checked(start) || s.Restricted() || s.Wait(start) != 0 {
 			t.Errorf("%s: before the first answer: checked %v, restricted %v, wait %v", test.name, s.Checked(start), s.Restricted(), s.Wait(start))
 		}
+		before := start.Add(-calm)
+		s.Learn(test.schedule, before, before)
+		if !s.Checked(before) {
+			t.Errorf("%s: not checked as soon as few are known", test.name)
+		}
 		s.Learn(test.schedule, start, start)
 		if now := start.Add(test.later); s.Checked(now) != test.checked || s.Wait(now) != 0 {
 			t.Errorf("%s: checked %v, wait %v", test.name, s.Checked(now), s.Wait(now))

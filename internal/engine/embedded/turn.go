@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/turn"
@@ -11,7 +12,13 @@ import (
 // turns is when this engine may write: SQLite has no queue for those who wait for its
 // lock, so that a process that has just written would get it again and again. It
 // implements engine.Turn.
-type turns struct{ lock *turn.Lock }
+type turns struct {
+	lock  *turn.Lock
+	since time.Time // when it was acquired
+}
+
+// maxTurn bounds a turn while others wait.
+const maxTurn = 10 * time.Millisecond
 
 // newTurns names the file to all processes in the same way.
 func newTurns(lockDir, path string) *turns {
@@ -30,8 +37,15 @@ func (t *turns) Stats() engine.TurnStats {
 	return engine.TurnStats{Taken: s.Taken, Waited: s.Waited, Unlocked: s.Unlocked}
 }
 
+// Keep implements engine.Turn. Who writes several times in a row has the pages that the
+// next write needs.
+func (t *turns) Keep() bool { return t.lock.Contended() && time.Since(t.since) < maxTurn }
+
 // Acquire implements engine.Turn. Without the lock writers are still right, only unfair.
-func (t *turns) Acquire() { _ = t.lock.Acquire(context.Background(), 1) }
+func (t *turns) Acquire() {
+	_ = t.lock.Acquire(context.Background(), 1)
+	t.since = time.Now()
+}
 
 // Release implements engine.Turn.
 func (t *turns) Release() { t.lock.Release() }

@@ -59,7 +59,7 @@ type turns struct {
 	wrote     time.Time     // when the machine's row was last written
 	announced bool          // it announces a long write
 	holdUs    float64       // microseconds that a write takes at the server, on average
-	way       time.Duration // to the server and back, on average
+	way       time.Duration // to the server and back, lately
 
 	paused atomic.Uint64 // nanoseconds
 	missed atomic.Uint64
@@ -90,14 +90,17 @@ func (t *turns) Acquire() {
 }
 
 // holders is how many processes of this machine may write at once. Near a server one at a
-// time is as fast as it gets. Far from it each would wait for the way there and back of
-// the one before; while no other machine writes there may be as many as do no harm.
+// time is about as fast as several. Far from it each would wait for the way there and back
+// of the one before; while no other machine writes there may be three, which do no harm.
 func (t *turns) holders(now time.Time) int {
 	if t.way > farAway && t.slots.Alone(now) {
 		return turn.MaxHolders
 	}
 	return 1
 }
+
+// Keep implements engine.Turn: the lock is held for one request.
+func (t *turns) Keep() bool { return false }
 
 func (t *turns) pause(wait time.Duration) {
 	if wait > 0 {
@@ -243,11 +246,11 @@ func (c *turnCheck) learn(p *plan, steps []hrana.StepResult) (bool, error) {
 		t.slots.Forget()
 		return open, nil
 	}
-	row, err := integers(answer.Result, 7)
+	row, err := integers(answer.Result, 8)
 	if err != nil {
 		return false, err
 	}
-	schedule := turn.Schedule{Known: row[0] > 0, Machines: row[1], Now: row[2], Slot: row[3], Period: row[4], Place: row[5], Until: row[6]}
+	schedule := turn.Schedule{Known: row[0] > 0, Machines: row[1], Active: row[2], Now: row[3], Slot: row[4], Period: row[5], Place: row[6], Until: row[7]}
 	t.slots.Learn(schedule, c.sent, time.Now())
 	if !open {
 		t.missed.Add(1)
@@ -275,15 +278,20 @@ func (c *turnCheck) learn(p *plan, steps []hrana.StepResult) (bool, error) {
 	return true, nil
 }
 
-// measure takes into the means how long a write took at the server, in microseconds, and
-// the way there and back.
+// measure notes how long a write took at the server, in microseconds, and the way there
+// and back.
 func (t *turns) measure(us float64, way time.Duration) {
-	if t.holdUs == 0 {
-		t.holdUs, t.way = us, way
+	if t.holdUs == 0 { // the first one: a connection may have been dialled for it
+		t.holdUs = us
+		return
 	}
 	// A checkpoint or a stall of the disk says little of how long the next write takes.
 	t.holdUs += (min(us, maxHold*t.holdUs) - t.holdUs) / holdShare
-	t.way += (max(0, way) - t.way) / holdShare
+	// How far the server is shows when neither side is busy: the shortest way counts.
+	if way = max(0, way); way < t.way || t.way == 0 {
+		t.way = way
+	}
+	t.way += (way - t.way) / holdShare
 }
 
 // integers returns the first columns of the only row of r.

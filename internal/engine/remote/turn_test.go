@@ -111,8 +111,15 @@ func TestLoneMachineIsHardlyChecked(t *testing.T) {
 		}
 		hranatest.Pass(x)
 	})
+	eventually(t, "no longer checked", func() bool { // it might be one of many that were started together
+		before := checks
+		store(t, e, "calm")
+		requests++
+		return checks == before
+	})
 	start := time.Now()
 	const writes = 50
+	checks = 0
 	for i := range writes {
 		store(t, e, int64(i))
 	}
