@@ -23,6 +23,10 @@ const (
 	nearMore  = 5 * time.Millisecond
 	// The first answers of a server take longer: connections are dialled for them.
 	firstReads = 3
+	// When all have failed they are asked again, with pauses of againAfter, for againFor: when
+	// a primary was killed its replicas may be behind for about a second.
+	againAfter = 100 * time.Millisecond
+	againFor   = 3 * time.Second
 	// One that failed is tried again after downFor, one that is farther after farTimes the
 	// time of its answer.
 	downFor  = time.Second
@@ -80,13 +84,26 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Re
 		return e.query(ctx, stmts) // a replica may not have heard of the newest schema
 	}
 	left := slices.Clone(e.servers.all)
-	for {
+	for begun := time.Now(); ; {
 		r := e.servers.pick(left)
 		results, elsewhere, err := e.servers.ask(ctx, r, stmts, len(left) > 1)
-		if !elsewhere || len(left) == 1 {
+		if !elsewhere {
 			return results, err
 		}
-		left = slices.DeleteFunc(left, func(other *server) bool { return other == r })
+		if left = slices.DeleteFunc(left, func(other *server) bool { return other == r }); len(left) > 0 {
+			continue
+		}
+		if time.Since(begun) >= againFor {
+			return nil, err
+		}
+		select {
+		case <-time.After(againAfter):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-e.open.Done():
+			return nil, engine.ErrClosed
+		}
+		left = slices.Clone(e.servers.all)
 	}
 }
 
