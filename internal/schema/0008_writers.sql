@@ -34,11 +34,11 @@ FROM (
     WHERE o.at BETWEEN now - 3600000 AND now + 1500
     GROUP BY m.machine))
 
--- newcomers says the same for a machine that may have no row: in the odd slots, unless there are few.
+-- newcomers says the same for a machine that may have no row: one odd slot in two, unless there is no other.
 
 CREATE VIEW newcomers AS
 SELECT 0 AS machine, machines, machines AS active, now, 10 AS slot, period, place, until, until <= now AND now / 10 % period = place AS open
 FROM (
-  SELECT now, count(machine) AS machines, iif(count(machine) <= 2, 1, 2) AS period, iif(count(machine) <= 2, 0, 1) AS place,
+  SELECT now, count(machine) AS machines, iif(count(machine) = 0, 1, 4) AS period, iif(count(machine) = 0, 0, 1) AS place,
     coalesce(max(iif(until < now + 10000, until, 0)), 0) AS until
   FROM (SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now) LEFT JOIN writers ON at BETWEEN now - 3600000 AND now + 1500)

@@ -29,8 +29,9 @@ const (
 	staleAfter = 2 * time.Second
 	trustFew   = 500 * time.Millisecond
 	calm       = time.Second
-	// newcomers spread their first writes over so many slots.
+	// Newcomers spread their first writes over so many of their slots, and before over this time.
 	newcomerSlots = 8
+	maxFirstWait  = 160 * time.Millisecond
 	offsets       = 15
 	// lastPart is the part of a slot after whose end nothing is sent: what comes late
 	// would take the turn of the next machine.

@@ -101,7 +101,7 @@ func TestNewcomersSpread(t *testing.T) {
 			t.Fatalf("waits %v", wait)
 		}
 		seen[wait.Round(time.Millisecond)] = true
-		if first := FirstWait(); first < 0 || first >= newcomerSlots*10*time.Millisecond {
+		if first := FirstWait(); first < 0 || first >= maxFirstWait {
 			t.Fatalf("waits %v before the first write", first)
 		}
 	}
