@@ -72,8 +72,8 @@ func (l *Lock) Stats() Stats {
 }
 
 // NewLock returns the lock for a database, which a text identifies, with files in the
-// folder dir, or in that of this user's programs if it is empty. It creates the folder; files are created when
-// they are needed.
+// folder dir, or in that of this user's programs if it is empty. It creates the folder;
+// files are created when they are needed.
 func NewLock(dir, database string) *Lock {
 	l := &Lock{}
 	if dir == "" {
