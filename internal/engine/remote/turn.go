@@ -56,6 +56,7 @@ type turns struct {
 
 	machine   int64         // 0: not yet known
 	begun     bool          // the first write was made
+	newcomer  bool          // no process of this machine had written for an hour when this one did
 	wrote     time.Time     // when the machine's row was last written
 	announced bool          // it announces a long write
 	holdUs    float64       // microseconds that a write takes at the server, on average
@@ -82,6 +83,7 @@ func (t *turns) Acquire() {
 		t.log.Warn("writes without the lock that the processes of this machine share", "cause", err)
 	}
 	wait := t.slots.Wait(time.Now())
+	t.newcomer = t.newcomer || t.lock.Rested
 	if !t.begun && t.lock.Rested {
 		wait = turn.FirstWait()
 	}
@@ -197,7 +199,7 @@ func (c *turnCheck) before(p *plan) []hrana.Cond {
 		return nil
 	}
 	check, schedule := hrana.Stmt{SQL: newCheckSQL}, hrana.Stmt{SQL: newScheduleSQL}
-	if c.t.slots.Known() {
+	if c.t.slots.Known() || !c.t.newcomer {
 		args := []engine.Value{c.t.machine}
 		check, schedule = hrana.Stmt{SQL: checkSQL, Args: args}, hrana.Stmt{SQL: scheduleSQL, Args: args}
 	}
