@@ -282,18 +282,27 @@ func (p *Pool[C]) takeResult(ctx context.Context, g waitResult[C]) (*Lease[C], e
 	return newLease(g.h), nil
 }
 
+// takeBack takes the connection of a lease, and counts that. It reports false if the
+// connection was force-closed.
+func (p *Pool[C]) takeBack(h *handle[C], count *uint64) (c *conn[C], now time.Duration, ok bool) {
+	if c = h.conn; c.state != stateAcquired {
+		return nil, 0, false
+	}
+	now = p.clock()
+	p.load.advance(now)
+	p.load.inUse--
+	*count++
+	c.state, c.handle = stateInTransition, h
+	return c, now, true
+}
+
 func (p *Pool[C]) releaseUnused(h *handle[C]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := h.conn
-	if c.state != stateAcquired {
+	c, now, ok := p.takeBack(h, &p.count.ReleasedUnused)
+	if !ok {
 		return
 	}
-	now := p.clock()
-	p.load.advance(now)
-	p.load.inUse--
-	p.count.ReleasedUnused++
-	c.state, c.handle = stateInTransition, h
 	p.putBack(c, now)
 	p.reconcile(now)
 }
@@ -301,15 +310,10 @@ func (p *Pool[C]) releaseUnused(h *handle[C]) {
 func (p *Pool[C]) release(h *handle[C], err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := h.conn
-	if c.state != stateAcquired { // force-closed
+	c, now, ok := p.takeBack(h, &p.count.Returned)
+	if !ok {
 		return
 	}
-	now := p.clock()
-	p.load.advance(now)
-	p.load.inUse--
-	p.count.Returned++
-	c.state, c.handle = stateInTransition, h
 	if err != nil {
 		if errors.Is(err, ErrNoResponse) {
 			p.staleBefore = max(p.staleBefore, c.since)
@@ -349,15 +353,10 @@ func (p *Pool[C]) used(c *conn[C], now time.Duration) {
 func (p *Pool[C]) discard(h *handle[C]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := h.conn
-	if c.state != stateAcquired { // force-closed
+	c, now, ok := p.takeBack(h, &p.count.Returned)
+	if !ok {
 		return
 	}
-	now := p.clock()
-	p.load.advance(now)
-	p.load.inUse--
-	p.count.Returned++
-	c.state, c.handle = stateInTransition, h
 	p.used(c, now)
 	p.destroy(c, ClosedDiscarded)
 	p.replace(now)
