@@ -131,6 +131,6 @@ func (s *Slots) Wait(now time.Time) time.Duration {
 
 // FirstWait is how long a machine that may be unknown waits before its first write: when
 // many are started at once, none of them can know of the others.
-func FirstWait() time.Duration { return rand.N(newcomerSlots * 10 * time.Millisecond) }
+func FirstWait() time.Duration { return rand.N(maxFirstWait) }
 
 func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }

@@ -40,7 +40,7 @@ type Config struct {
 	MustExist bool   // refuse to create the file, with fs.ErrNotExist
 
 	// LockDir is the folder of the lock files by which the processes of this machine take
-	// turns to write. Default turn.Dir.
+	// turns to write. Default that of the user's programs; see package userdir.
 	LockDir string
 }
 

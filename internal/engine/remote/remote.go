@@ -60,7 +60,7 @@ type Config struct {
 	resolver *net.Resolver // of tests; nil is the system's
 
 	// LockDir is the folder of the lock files by which the processes of this machine take
-	// turns to write. Default turn.Dir.
+	// turns to write. Default that of the user's programs; see package userdir.
 	LockDir string
 
 	// Replicas are the URLs of servers that answer reads too.
