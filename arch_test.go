@@ -75,6 +75,10 @@ var rooms = map[string]room{
 		ours: []string{"internal/engine"},
 		why:  "the feed tells which items have changed, not what they are",
 	},
+	"internal/index": {
+		others: []string{"golang.org/x/text", "github.com/blevesearch/go-porterstemmer"},
+		why:    "words are found by their spelling alone: the room knows neither nouns nor a database",
+	},
 	"internal/turn": {
 		ours:   []string{"internal/userdir"},
 		others: []string{"github.com/gofrs/flock"},

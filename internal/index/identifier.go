@@ -1,0 +1,125 @@
+package index
+
+// cut finds the next word of the chunk and its pieces. It returns false if there
+// was none at s.next, and goes on behind what it has looked at.
+func (s *scanner) cut() bool {
+	lo := s.next
+	switch c := s.chars[lo].class; {
+	case c == pairing:
+		s.cutPairs(lo)
+		return true
+	case !c.isWord():
+		s.next++
+		return false
+	}
+	if hi := s.uuid(lo); hi > lo {
+		s.found(hexadecimal, lo, hi)
+		s.piece(lo, hi)
+		return true
+	}
+	if hi := s.date(lo); hi > lo {
+		s.cutNumber(lo, hi)
+		if s.chars[hi].class == upper && s.folded[s.chars[hi].at] == 't' { // between date and time
+			s.next++
+		}
+		return true
+	}
+	hi := s.identifier(lo)
+	if number := s.number(lo, hi); number == lo {
+		s.cutNumber(lo, s.numberEnd(lo))
+		return true
+	} else if number < hi {
+		hi = s.beforeNumber(lo, number)
+		if hi == lo {
+			s.next = number
+			return false
+		}
+	}
+	if s.isHex(lo, hi) { // 0x
+		lo += 2
+	}
+	s.cutParts(lo, hi)
+	return true
+}
+
+// found notes the word of the characters lo to hi, which has no pieces yet.
+func (s *scanner) found(k kind, lo, hi int) {
+	s.kind, s.from, s.to = k, s.chars[lo].from, s.chars[hi-1].to
+	s.pieces = s.pieces[:0]
+	s.next = hi
+}
+
+// piece adds the characters lo to hi as a piece.
+func (s *scanner) piece(lo, hi int) {
+	s.pieces = append(s.pieces, piece{s.chars[lo].at, s.chars[hi].at, s.chars[lo].from, s.chars[hi-1].to})
+}
+
+// identifier returns where the word that begins at lo ends: letters and digits, also
+// joined by single underscores and dashes. A dash between two digits joins nothing.
+func (s *scanner) identifier(lo int) int {
+	for i := lo + 1; ; i++ {
+		switch c := s.chars[i].class; c {
+		case lower, upper, digit, mark:
+		case dash, underscore:
+			before, after := s.chars[i-1].class, s.chars[i+1].class
+			if !after.isWord() || !(before.isWord() || before == mark) || c == dash && before == digit && after == digit || s.date(i+1) > i+1 {
+				return i
+			}
+		default:
+			return i
+		}
+	}
+}
+
+// cutParts makes pieces of the whole of an identifier and of its parts. One that is
+// too long for a token has no whole, and its parts are words of their own.
+func (s *scanner) cutParts(lo, hi int) {
+	end := s.partEnd(lo, hi)
+	if end == hi || s.chars[hi].at-s.chars[lo].at > maxToken {
+		s.found(plain, lo, end)
+		s.piece(lo, end)
+	} else {
+		s.found(plain, lo, hi)
+		s.piece(lo, hi)
+		for i := lo; i < hi; i = end {
+			if !s.chars[i].class.isWord() {
+				i++
+			}
+			end = s.partEnd(i, hi)
+			if s.isPart(i, end) {
+				s.piece(i, end)
+			}
+		}
+	}
+	if isHexName(s.folded[s.pieces[0].lo:s.pieces[0].hi]) {
+		s.kind = hexadecimal
+	}
+}
+
+// isPart tells whether a part of an identifier is worth a token of its own.
+func (s *scanner) isPart(lo, hi int) bool {
+	return hi-lo >= 2
+}
+
+// partEnd returns where the part of the identifier that begins at lo ends.
+func (s *scanner) partEnd(lo, hi int) int {
+	if end := s.opaque(lo, hi); end > lo {
+		return end
+	}
+	for i := lo + 1; i < hi; i++ {
+		before, c, after := s.chars[i-1].class, s.chars[i].class, s.chars[i+1].class
+		switch {
+		case !c.isWord():
+			if c != mark {
+				return i
+			}
+		case (c == digit) != (before == digit):
+			return i
+		case c == upper && before != upper:
+			return i
+		case c == upper && after == lower && !(s.folded[s.chars[i+1].at] == 's' && s.chars[i+2].class != lower): // not IDs
+			return i
+		}
+	}
+	return hi
+}

@@ -1,0 +1,247 @@
+package index
+
+import (
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// A scanner cuts a text into words, and each word into the pieces that become
+// tokens. It reads the text in chunks, which end at a separator.
+type scanner struct {
+	text string
+	at   int // the byte of text to read next
+
+	// The chunk: its characters, and what they are folded to. The last character is a
+	// separator that stands for the chunk's end.
+	chars  []char
+	folded []byte
+	next   int    // the character to read next
+	normal []byte // of normalize
+
+	notBlob int // up to here text was looked at and is no blob
+
+	// The word that scan found: its place in text, and its pieces.
+	from, to int
+	kind     kind
+	pieces   []piece
+}
+
+// char is a character of a chunk, in NFKC.
+type char struct {
+	class    class
+	at       int // of what it is folded to, in folded; that ends where the next one's begins
+	from, to int // the bytes of text it comes from
+}
+
+// piece is what becomes a token.
+type piece struct {
+	lo, hi   int // in folded
+	from, to int // in text
+}
+
+// kind is how a word was cut into pieces.
+type kind uint8
+
+const (
+	plain       kind = iota // one piece; or the whole first, and then its parts
+	hexadecimal             // one piece: an identifier that may be asked for by its first digits
+	pairs                   // the pairs of neighbouring letters, then the last letter
+)
+
+const (
+	// maxChunk is the most of a text without separators that is read at once, in bytes.
+	maxChunk = 4096
+	// maxToken is the most of a word that is in its token, in bytes.
+	maxToken = 64
+)
+
+func (s *scanner) reset(text string) {
+	*s = scanner{text: text, chars: s.chars[:0], folded: s.folded[:0], pieces: s.pieces[:0], normal: s.normal[:0]}
+}
+
+// scan finds the next word. It returns false at the end of the text.
+func (s *scanner) scan() bool {
+	for {
+		if s.next < len(s.chars) {
+			if s.cut() {
+				return true
+			}
+			continue
+		}
+		for s.at < len(s.text) && s.text[s.at] < utf8.RuneSelf && !ascii[s.text[s.at]].isWord() {
+			s.at++
+		}
+		if s.at == len(s.text) {
+			return false
+		}
+		if s.scanPlain() {
+			return true
+		}
+		if end := s.blob(); end > s.at {
+			s.at = end
+			continue
+		}
+		s.load()
+	}
+}
+
+// scanPlain finds a word as most are: letters of ASCII in one case, or with the
+// first one large, between separators. It is what cut would find, only faster.
+func (s *scanner) scanPlain() bool {
+	text, i := s.text, s.at
+	for i < len(text) && isUpper(text[i]) {
+		i++
+	}
+	if uppers := i - s.at; uppers <= 1 {
+		for i < len(text) && isLower(text[i]) {
+			i++
+		}
+	}
+	if i == s.at || i-s.at > maxToken {
+		return false
+	}
+	if i < len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+		switch ascii[text[i]] {
+		case lower, upper, digit:
+			return false
+		case dash, underscore:
+			if i+1 < len(text) && (text[i+1] >= utf8.RuneSelf || ascii[text[i+1]].isWord()) {
+				return false
+			}
+		}
+	}
+	s.folded = append(s.folded[:0], text[s.at:i]...)
+	if isUpper(text[s.at]) {
+		for i, c := range s.folded {
+			s.folded[i] = c | 0x20
+		}
+	}
+	s.from, s.to, s.kind = s.at, i, plain
+	s.pieces = append(s.pieces[:0], piece{0, len(s.folded), s.at, i})
+	s.at = i
+	return true
+}
+
+func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
+func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
+
+// load reads a chunk.
+func (s *scanner) load() {
+	s.chars, s.folded, s.next = s.chars[:0], s.folded[:0], 0
+	end, foreign := s.at, false
+	for end < len(s.text) {
+		c := s.text[end]
+		if c >= utf8.RuneSelf {
+			foreign = true
+		} else if ascii[c] == separator {
+			break
+		}
+		end++
+	}
+	chunk := s.text[s.at:end]
+	if len(chunk) > maxChunk {
+		chunk = chunk[:breakBefore(chunk, maxChunk)]
+	}
+	switch {
+	case !foreign:
+		for i := range len(chunk) {
+			s.addASCII(chunk[i], s.at+i, s.at+i+1)
+		}
+	case norm.NFKC.IsNormalString(chunk):
+		for i := 0; i < len(chunk); {
+			r, n := utf8.DecodeRuneInString(chunk[i:])
+			s.add(r, s.at+i, s.at+i+n)
+			i += n
+		}
+	default:
+		s.normalize(chunk)
+	}
+	s.at += len(chunk)
+	s.chars = append(s.chars, char{separator, len(s.folded), s.at, s.at})
+}
+
+// breakBefore returns where to break chunk, at most max bytes in: after a
+// character that stands between words, if there is one.
+func breakBefore(chunk string, max int) int {
+	for i := max; i > max/2; {
+		r, n := utf8.DecodeLastRuneInString(chunk[:i])
+		if n > 1 && (unicode.IsPunct(r) || unicode.IsSpace(r)) {
+			return i
+		}
+		i -= n
+	}
+	if i := norm.NFKC.LastBoundary([]byte(chunk[:max])); i > max/2 {
+		return i
+	}
+	return max
+}
+
+// normalize adds chunk in NFKC.
+func (s *scanner) normalize(chunk string) {
+	for i := 0; i < len(chunk); {
+		n := norm.NFKC.NextBoundaryInString(chunk[i:], true)
+		from, to := s.at+i, s.at+i+n
+		// A symbol that stands for letters or digits, as ™ or ½, is a word of its own.
+		symbol, _ := utf8.DecodeRuneInString(chunk[i:])
+		apart := unicode.Is(unicode.So, symbol) || isFraction(symbol)
+		if apart {
+			s.add(' ', from, from)
+		}
+		s.normal = norm.NFKC.AppendString(s.normal[:0], chunk[i:i+n])
+		for segment := s.normal; len(segment) > 0; {
+			r, n := utf8.DecodeRune(segment)
+			s.add(r, from, to)
+			segment = segment[n:]
+		}
+		if apart {
+			s.add(' ', to, to)
+		}
+		i += n
+	}
+}
+
+func isFraction(r rune) bool {
+	return 0xbc <= r && r <= 0xbe || 0x2150 <= r && r <= 0x215f || r == 0x2189
+}
+
+func (s *scanner) addASCII(c byte, from, to int) {
+	k := ascii[c]
+	s.chars = append(s.chars, char{k, len(s.folded), from, to})
+	if k == upper {
+		c |= 0x20
+	}
+	if k.isWord() || k == dot {
+		s.folded = append(s.folded, c)
+	}
+}
+
+func (s *scanner) add(r rune, from, to int) {
+	if r < utf8.RuneSelf {
+		s.addASCII(byte(r), from, to)
+		return
+	}
+	if r < rune(len(common())) {
+		s.addFolded(common()[r], from, to)
+		return
+	}
+	switch c := classOf(r); c {
+	case pairing, mark, digit:
+		s.chars = append(s.chars, char{c, len(s.folded), from, to})
+		s.folded = utf8.AppendRune(s.folded, r)
+	default:
+		s.addFolded(describe(r), from, to)
+	}
+}
+
+func (s *scanner) addFolded(c character, from, to int) {
+	if c.class == ignored {
+		return
+	}
+	s.chars = append(s.chars, char{c.class, len(s.folded), from, to})
+	s.folded = append(s.folded, c.folded...)
+}
