@@ -103,7 +103,9 @@ func requestFor(n noun, request any) (cacheKey, error) {
 	case *pageRequest[EpisodeFilter]:
 		request = &pageRequest[EpisodeFilter]{*r.Filter.canonical(), r.Paging}
 	case *searchRequest:
-		request = &searchRequest{r.Match, SearchOptions{*r.Filter.canonical(), r.Limit}}
+		canonical := *r
+		canonical.Filter = *r.Filter.canonical()
+		request = &canonical
 	}
 	text, err := json.Marshal(request)
 	return cacheKey{noun: n, request: string(text)}, err

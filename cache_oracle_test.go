@@ -180,7 +180,7 @@ func (w *world) read(t testing.TB, s *Store, kind int) (items []*item, versions 
 		items = episodes
 	case 1:
 		var hits []Hit
-		hits, err = s.Search(t.Context(), "oracle", &SearchOptions{Limit: 100})
+		hits, err = s.searchHits(t.Context(), "oracle", &SearchOptions{Limit: 100})
 		for _, h := range hits {
 			found[h.Episode.ID] = versionOf(h.Episode)
 		}

@@ -177,7 +177,7 @@ func TestCacheOfARestoredDatabase(t *testing.T) {
 			ok(t, err)
 			page, err := s.ListEpisodes(t.Context(), nil, nil)
 			ok(t, err)
-			hits, err := s.Search(t.Context(), "x", nil)
+			hits, err := s.searchHits(t.Context(), "x", nil)
 			ok(t, err)
 			_, err = s.Pattern(t.Context(), p.ID)
 			return fmt.Sprintf("%s %s %s %v", got.Context.Domain, page.Items[0].Context.Domain, hits[0].Episode.Context.Domain, err == nil)

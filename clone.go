@@ -75,8 +75,24 @@ func (h *Heuristic) clone() *Heuristic {
 	return &c
 }
 
+func (r *SearchResults) clone() *SearchResults {
+	c := *r
+	c.Hits = cloneAll(r.Hits, Hit.clone)
+	return &c
+}
+
 func (h Hit) clone() Hit {
 	h.Episode = h.Episode.clone()
+	h.Steps = slices.Clone(h.Steps)
+	h.Alike = slices.Clone(h.Alike)
+	for i := range h.Alike {
+		h.Alike[i].Reward = clonePointer(h.Alike[i].Reward)
+	}
+	if h.Why != nil {
+		why := *h.Why
+		why.Words = slices.Clone(why.Words)
+		h.Why = &why
+	}
 	return h
 }
 
@@ -237,7 +253,29 @@ func (h *Heuristic) size() int {
 	return pointedSize(h) + stringSize(h.Condition) + stringSize(h.Action) + sliceSize(h.Evidence.Episodes) + metadataSize(h.Metadata) + h.Scope.size()
 }
 
-func (h Hit) size() int { return h.Episode.size() + stringSize(h.Snippet) }
+func (r *SearchResults) size() int {
+	return pointedSize(r) + sliceSize(r.Hits) + sizeOfAll(r.Hits, Hit.size) + stringSize(r.Next)
+}
+
+func (h Hit) size() int {
+	n := h.Episode.size() + stringSize(h.Snippet) + sliceSize(h.Steps) + sliceSize(h.Alike)
+	for i := range h.Steps {
+		n += stringSize(h.Steps[i].Tool) + stringSize(h.Steps[i].Result) + stringSize(h.Steps[i].Snippet)
+	}
+	for i := range h.Alike {
+		n += stringSize(h.Alike[i].Outcome)
+		if h.Alike[i].Reward != nil {
+			n += allocated(8)
+		}
+	}
+	if h.Why != nil {
+		n += pointedSize(h.Why) + sliceSize(h.Why.Words)
+		for i := range h.Why.Words {
+			n += stringSize(h.Why.Words[i].Word)
+		}
+	}
+	return n
+}
 
 func (p *Page[T]) size(item func(T) int) int {
 	return pointedSize(p) + sliceSize(p.Items) + sizeOfAll(p.Items, item) + stringSize(p.Next)

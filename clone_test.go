@@ -133,8 +133,6 @@ func filled[T any](n int) *T {
 	return v
 }
 
-func cloneHits(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) }
-
 func cloneEpisodes(p *Page[*Episode]) *Page[*Episode] { return p.clone((*Episode).clone) }
 
 func checkClone[T any](t rapid.TB, original T, clone func(T) T) {
@@ -154,13 +152,13 @@ func TestClonesAreEqualAndShareNothing(t *testing.T) {
 		checkClone(t, filled[Pattern](n), (*Pattern).clone)
 		checkClone(t, filled[Heuristic](n), (*Heuristic).clone)
 		checkClone(t, *filled[Hit](n), Hit.clone)
-		checkClone(t, *filled[[]Hit](n), cloneHits)
+		checkClone(t, filled[SearchResults](n), (*SearchResults).clone)
 		checkClone(t, filled[Page[*Episode]](n), cloneEpisodes)
 	}
 	checkClone(t, &Episode{}, (*Episode).clone)
 	checkClone(t, &Pattern{}, (*Pattern).clone)
 	checkClone(t, &Heuristic{}, (*Heuristic).clone)
-	checkClone(t, nil, cloneHits)
+	checkClone(t, &SearchResults{}, (*SearchResults).clone)
 	checkClone(t, &Page[*Episode]{}, cloneEpisodes)
 	rapid.Check(t, func(t *rapid.T) {
 		checkClone(t, anyEpisode.Draw(t, "episode"), (*Episode).clone)

@@ -282,7 +282,7 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) (err error) {
 		return fmt.Errorf("put episode: %w", err)
 	}
 	defer s.changed(oneEpisode, e.ID)
-	err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+	err = write(ctx, s, func() (*episodeRow, error) { return s.row(e) }, func(w *episodeRow) (err error) {
 		switch {
 		case revision != 0 && !isNew:
 			err = s.replace(ctx, w, revision)
@@ -448,10 +448,10 @@ func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
 				if i >= len(episodes) {
 					return
 				}
-				if rows[i], errs[i] = newEpisodeRow(s.payloads, episodes[i]); errs[i] != nil {
+				if rows[i], errs[i] = s.row(episodes[i]); errs[i] != nil {
 					return
 				}
-				size.Add(int64(engine.Size(rows[i].add()) + engine.Size([]engine.Stmt{addWords(rows[i : i+1])})))
+				size.Add(int64(engine.Size(rows[i].add()) + engine.Size(s.wording.storeMany(rows[i:i+1]))))
 			}
 		})
 	}
@@ -467,7 +467,7 @@ func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
 		u.rows, u.heads, u.stmts = append(u.rows, w), append(u.heads, len(u.stmts)), append(u.stmts, w.add()...)
 	}
 	u.episodes = episodes[:len(u.rows)]
-	u.stmts = append(u.stmts, addWords(u.rows))
+	u.stmts = append(u.stmts, s.wording.storeMany(u.rows)...)
 	return u, nil
 }
 
@@ -483,7 +483,8 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 		return 0, err
 	}
 	var stored map[ID]int64
-	if results == nil {
+	// A repeated batch finds what the first one stored.
+	if results == nil || s.server != nil && slices.ContainsFunc(u.heads, func(i int) bool { return results[i].Affected == 0 }) {
 		if stored, err = s.revisions(ctx, u.rows...); err != nil {
 			return 0, err
 		}

@@ -30,11 +30,9 @@ const (
  steps = ?8, rev = ?9, payload = ?10, bytes = ?11 WHERE id = ?1 AND rev = ?12`
 	sqlDeleteEpisode = `DELETE FROM episodes WHERE id = ?`
 
-	bySeq           = `(SELECT seq FROM episodes WHERE id = ?)`
-	sqlInsertRun    = `INSERT INTO runs(place, count, payload) SELECT (seq << 24) + ?, ?, ?` + writtenBy
-	sqlInsertTags   = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ? AND rev = ?`
-	sqlInsertSearch = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, ?, ?, ?, ?` + writtenBy
-	sqlAddWords     = `INSERT INTO search(rowid, task, tags, steps, outcome) SELECT seq, column3, column4, column5, column6 FROM `
+	bySeq         = `(SELECT seq FROM episodes WHERE id = ?)`
+	sqlInsertRun  = `INSERT INTO runs(place, count, payload) SELECT (seq << 24) + ?, ?, ?` + writtenBy
+	sqlInsertTags = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ? AND rev = ?`
 
 	sqlGetEpisode = `SELECT * FROM whole WHERE id=? ORDER BY place`
 	// The same with one run, for episodes of earlier versions that do not tell how large they are.
@@ -57,9 +55,8 @@ const (
 	writtenBy = ` FROM episodes WHERE id = ? AND rev = ?`
 
 	// What was read is what is completed, as its revision tells.
-	sqlComplete       = `UPDATE episodes SET outcome = ?, end_us = ?, rev = ?, payload = ? WHERE id = ? AND end_us IS NULL AND rev = ?`
-	sqlCompleteSearch = `INSERT INTO ended VALUES(?, ?, ?)`
-	sqlCompleteRuns   = `DELETE FROM runs WHERE place IN (SELECT place FROM episodes e JOIN runs ON place > (seq << 24) AND place < ((seq + 1) << 24) WHERE e.id = ? AND rev = ?)`
+	sqlComplete     = `UPDATE episodes SET outcome = ?, end_us = ?, rev = ?, payload = ? WHERE id = ? AND end_us IS NULL AND rev = ?`
+	sqlCompleteRuns = `DELETE FROM runs WHERE place IN (SELECT place FROM episodes e JOIN runs ON place > (seq << 24) AND place < ((seq + 1) << 24) WHERE e.id = ? AND rev = ?)`
 )
 
 // episodePayload is what of an Episode is not in columns of its own.
@@ -90,8 +87,29 @@ type episodeRow struct {
 	steps   int
 	runs    []run
 	tags    string // JSON array, in order
-	words   [4]any // columns of the search table
+	wording wording
+	words   words // empty: it is encoded for another purpose than storing it
 	scope   Scope
+}
+
+// row encodes an episode with its words.
+func (s *Store) row(e *Episode) (*episodeRow, error) {
+	w, err := newEpisodeRow(s.payloads, e)
+	if err != nil {
+		return nil, err
+	}
+	w.wording, w.words = s.wording, s.wording.episode(e)
+	return w, nil
+}
+
+// concludedRow encodes an episode that ends, with the words of what came of it.
+func (s *Store) concludedRow(e *Episode) (*episodeRow, error) {
+	w, err := newEpisodeRow(s.payloads, e)
+	if err != nil {
+		return nil, err
+	}
+	w.wording, w.words = s.wording, words{head: s.wording.concluded(e)}
+	return w, nil
 }
 
 // newEpisodeRow encodes an episode that has been prepared. It changes nothing in it.
@@ -119,7 +137,6 @@ func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
 	if !e.End.IsZero() {
 		w.end = micros(e.End)
 	}
-	w.words = [4]any{taskWords(e.Description), tagWords(tags), stepWords(e.Steps), outcomeWords(&e.Outcome)}
 	w.columns = []any{e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), w.rev, head, int64(size)}
 	return w, nil
 }
@@ -168,20 +185,9 @@ func (w *episodeRow) insert() []engine.Stmt {
 	return w.children(w.scope.insert(engine.Stmt{SQL: sqlInsertEpisode, Args: w.columns}))
 }
 
-// add stores an episode unless it is there, without its words; see addWords.
+// add stores an episode unless it is there, without its words; see wording.storeMany.
 func (w *episodeRow) add() []engine.Stmt {
 	return w.family(w.scope.insert(engine.Stmt{SQL: sqlAddEpisode, Args: w.columns}))
-}
-
-// addWords stores the words of the episodes that were added. Full-text search writes
-// what it holds before each statement that changes several rows, so that with a
-// statement for each episode adding them takes 1.6 times as long.
-func addWords(rows []*episodeRow) engine.Stmt {
-	st := engine.Stmt{SQL: sqlAddWords + "(VALUES" + strings.TrimSuffix(strings.Repeat("(?,?,?,?,?,?),", len(rows)), ",") + ") JOIN episodes ON id = column1 AND rev = column2"}
-	for _, w := range rows {
-		st.Args = append(append(st.Args, w.key()...), w.words[:]...)
-	}
-	return st
 }
 
 // upsert stores an episode, over one that is there.
@@ -199,7 +205,7 @@ func (w *episodeRow) key() []any { return []any{w.id.bytes(), w.rev} }
 
 // children are the statements that store a row and what belongs to it.
 func (w *episodeRow) children(head engine.Stmt) []engine.Stmt {
-	return append(w.family(head), engine.Stmt{SQL: sqlInsertSearch, Args: append(w.words[:], w.key()...)})
+	return append(w.family(head), w.wording.store(w.words, w.key())...)
 }
 
 // family is children without the words.
@@ -224,7 +230,7 @@ func (w *episodeRow) insertRuns() []engine.Stmt {
 func (w *episodeRow) complete(r recorded) []engine.Stmt {
 	stmts := []engine.Stmt{
 		{SQL: sqlComplete, Args: []any{w.columns[4], w.end, w.rev, w.payload, w.id.bytes(), r.rev}},
-		{SQL: sqlCompleteSearch, Args: append(w.key(), w.words[3])},
+		w.wording.conclude(w.words.head, w.key()),
 	}
 	if len(w.runs) == 0 || r.rows <= len(w.runs) {
 		return stmts
@@ -239,11 +245,11 @@ type appendRow struct {
 	first   int    // 0: wherever the episode ends
 	count   int
 	payload []byte
-	words   string
+	words   any
 	size    int // of the payload before compression
 }
 
-func newAppend(c *payload.Codec, id ID, key []byte, steps []Step, now time.Time) (*appendRow, error) {
+func newAppend(c *payload.Codec, wording wording, id ID, key []byte, steps []Step, now time.Time) (*appendRow, error) {
 	first := steps[0].Number
 	bad := &check{}
 	bad.notNegative("steps[0].number", int64(first))
@@ -268,7 +274,7 @@ func newAppend(c *payload.Codec, id ID, key []byte, steps []Step, now time.Time)
 		return nil, invalid("steps", "take over %d bytes when stored; append them in several calls", runTarget)
 	}
 	return &appendRow{
-		id: id, key: key, first: first, count: len(steps), payload: runs[0].payload, words: stepWords(steps), size: size,
+		id: id, key: key, first: first, count: len(steps), payload: runs[0].payload, words: wording.appended(steps), size: size,
 	}, nil
 }
 

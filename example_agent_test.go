@@ -20,11 +20,11 @@ type agent struct {
 
 // work recalls what helped before, and records the task while it goes on.
 func (a *agent) work(ctx context.Context, task string, calls []call) error {
-	hits, err := a.memory.Search(ctx, task, &episodic.SearchOptions{Limit: 3})
+	found, err := a.memory.Search(ctx, task, &episodic.SearchOptions{Limit: 3})
 	if err != nil {
 		return err
 	}
-	for _, hit := range hits {
+	for _, hit := range found.Hits {
 		fmt.Println("recalled:", hit.Episode.Description, "-", hit.Episode.Outcome.Verdict)
 	}
 	episode := &episodic.Episode{Description: task}

@@ -48,11 +48,11 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	hits, err := store.Search(ctx, "tests fail now and then: flaky", nil)
+	found, err := store.Search(ctx, "tests fail now and then: flaky", nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, hit := range hits {
+	for _, hit := range found.Hits {
 		fmt.Println(hit.Episode.Description, "->", hit.Episode.Outcome.Verdict)
 	}
 	// Output: Fix the flaky checkout test -> 500 runs without a failure

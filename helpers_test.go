@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"context"
 	"iter"
 	"math"
 	"reflect"
@@ -172,4 +173,12 @@ func withoutRevision(v any) any {
 	item.Set(in)
 	item.FieldByName("Revision").SetInt(0)
 	return item.Interface()
+}
+
+// searchHits returns the hits of a search in which every run of a task is one.
+func (s *Store) searchHits(ctx context.Context, query string, opts *SearchOptions) ([]Hit, error) {
+	o := *orZero(opts)
+	o.EachRun = true
+	found, err := s.Search(ctx, query, &o)
+	return orZero(found).Hits, err
 }

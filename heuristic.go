@@ -186,6 +186,7 @@ func (s *Store) heuristicWrite(h *Heuristic) (w itemWrite, err error) {
 	stored.Updated = truncateMicros(h.Updated)
 	encoded, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
 	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: newRevision(), scope: h.Scope}
+	w.words = s.wording.heuristicStmt(h, w.rev)
 	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), encoded, w.rev}
 	return w, err
 }

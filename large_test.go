@@ -77,7 +77,7 @@ func TestWhatIsStoredCanBeRead(t *testing.T) {
 				t.Errorf("%+v, completed: %v", tt, err)
 			}
 		}
-		hits, err := s.Search(t.Context(), "zebra", nil)
+		hits, err := s.searchHits(t.Context(), "zebra", nil)
 		if err != nil || len(hits) != n {
 			t.Errorf("found %d, %v", len(hits), err)
 		}

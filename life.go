@@ -36,7 +36,7 @@ func (s *Store) StartEpisode(ctx context.Context, e *Episode) (err error) {
 		return fmt.Errorf("start episode: %w", err)
 	}
 	defer s.changed(oneEpisode, e.ID)
-	err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) error {
+	err = write(ctx, s, func() (*episodeRow, error) { return s.row(e) }, func(w *episodeRow) error {
 		_, err := s.insert(ctx, w.insert(), w)
 		if err == nil {
 			e.Revision = w.rev
@@ -85,7 +85,7 @@ func (s *Store) appendSteps(ctx context.Context, id ID, key []byte, steps []Step
 	}
 	now := time.Now()
 	defer s.changed(oneEpisode, id)
-	err = write(ctx, s, func() (*appendRow, error) { return newAppend(s.payloads, id, key, steps, now) }, func(a *appendRow) error {
+	err = write(ctx, s, func() (*appendRow, error) { return newAppend(s.payloads, s.wording, id, key, steps, now) }, func(a *appendRow) error {
 		first, err = s.append(ctx, a)
 		return err
 	})
@@ -170,7 +170,7 @@ func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) (er
 			return fmt.Errorf("complete episode %v: %w", id, err)
 		}
 		var res []engine.Result
-		err = write(ctx, s, func() (*episodeRow, error) { return newEpisodeRow(s.payloads, e) }, func(w *episodeRow) (err error) {
+		err = write(ctx, s, func() (*episodeRow, error) { return s.concludedRow(e) }, func(w *episodeRow) (err error) {
 			res, err = s.engine.Repeatable(ctx, w.complete(rec)...)
 			return err
 		})

@@ -97,12 +97,6 @@ const (
  AND (SELECT count(*) FROM (SELECT tag FROM tags WHERE episode = seq UNION SELECT value FROM json_each(?1))) <= ?3 ON CONFLICT DO NOTHING`
 	sqlRemoveTags = `DELETE FROM tags WHERE tag IN (SELECT value FROM json_each(?)) AND episode = ` + bySeq
 
-	// The search table holds each tag as a line of its own, see tagWords.
-	sqlIndexTag = `UPDATE search SET tags = ifnull(nullif(tags, ''), char(10)) || ?1 || char(10) WHERE rowid = ` + bySeqOf2 + ` AND instr(tags, char(10) || ?1 || char(10)) = 0
- AND EXISTS (SELECT 1 FROM tags WHERE tag = ?3 AND episode = ` + bySeqOf2 + `)`
-	sqlUnindexTag = `UPDATE search SET tags = replace(tags, char(10) || ?1 || char(10), char(10)) WHERE rowid = ` + bySeqOf2
-	bySeqOf2      = `(SELECT seq FROM episodes WHERE id = ?2)`
-
 	sqlTagsRevised = `UPDATE episodes SET rev = ? WHERE id = ?`
 )
 
@@ -140,22 +134,16 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 	if err != nil {
 		return err
 	}
-	names, change, index := string(list), sqlRemoveTags, sqlUnindexTag
+	names, change := string(list), sqlRemoveTags
 	args := []any{names, id.bytes()}
 	if add {
-		change, index, args = sqlAddTags, sqlIndexTag, append(args, int64(maxTags))
+		change, args = sqlAddTags, append(args, int64(maxTags))
 	}
 	stmts := []engine.Stmt{
 		{SQL: sqlTagsAfter, Args: []any{names, id.bytes()}},
 		{SQL: change, Args: args},
 		{SQL: sqlTagsRevised, Args: []any{newRevision(), id.bytes()}},
-	}
-	for _, tag := range tags {
-		words := []any{segmentCJK(tag), id.bytes()}
-		if add {
-			words = append(words, tag)
-		}
-		stmts = append(stmts, engine.Stmt{SQL: index, Args: words})
+		{SQL: sqlWait, Args: []any{id.bytes()}},
 	}
 	defer s.changed(oneEpisode, id)
 	r, err := s.engine.Repeatable(ctx, s.scope.guard(stmts...)...)
@@ -170,5 +158,8 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 	if in.Err == nil && add && has+more > maxTags {
 		return invalid("tags", "would be %d with those that the episode has, at most %d are allowed; none was added", has+more, maxTags)
 	}
-	return in.Err
+	if in.Err != nil {
+		return in.Err
+	}
+	return s.indexSoon(ctx, id)
 }

@@ -37,8 +37,9 @@ func TestAFileMovesToAServer(t *testing.T) {
 		t.Errorf("the server has %+v", got)
 	}
 	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "written to the server"}))
+	ok(t, s.keepIndex(t.Context(), false))
 	for _, words := range []string{"file", "server"} {
-		if hits, err := s.Search(t.Context(), words, nil); err != nil || len(hits) != 1 {
+		if hits, err := s.searchHits(t.Context(), words, nil); err != nil || len(hits) != 1 {
 			t.Errorf("search for %q: %d hits, error %v", words, len(hits), err)
 		}
 	}

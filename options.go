@@ -96,6 +96,11 @@ type Options struct {
 	// Store reads what any other has written.
 	Compression Compression
 
+	// IndexSteps has a server index the words of steps too, and not only those of heads, so
+	// that Search finds them there. They travel and are stored in plain, which takes about
+	// as many bytes as the compressed steps. A file's index has them always.
+	IndexSteps bool
+
 	// Cache says what is kept in memory of what was read.
 	Cache Cache
 

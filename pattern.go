@@ -346,6 +346,7 @@ func (s *Store) patternWrite(p *Pattern) (w itemWrite, err error) {
 	stored.Context.Tags = unique(p.Context.Tags)
 	encoded, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
 	w = itemWrite{upsert: sqlUpsertPattern, replace: sqlReplacePattern, look: sqlPatternRevision, rev: newRevision(), scope: p.Scope}
+	w.words = s.wording.patternStmt(p, w.rev)
 	w.columns = []any{p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), encoded, w.rev}
 	return w, err
 }

@@ -53,6 +53,7 @@ func write[T any](ctx context.Context, s *Store, encode func() (T, error), store
 		}
 		if err == nil {
 			s.payloads.Maintain()
+			s.indexer.written()
 		}
 		return err
 	}
@@ -141,6 +142,9 @@ func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ 
 	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
 		return Compaction{}, failed(err, "compact")
+	}
+	if err := s.keepIndex(ctx, true); err != nil {
+		return Compaction{}, failed(err, "compact the search index")
 	}
 	c, err := s.payloads.Compact(ctx, progress)
 	return Compaction{

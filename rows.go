@@ -317,6 +317,7 @@ func getOne[T any](ctx context.Context, q querier, sql string, id ID, row func(c
 type itemWrite struct {
 	upsert, replace, look string // SQL
 	columns               []any  // of upsert; replace has the revision behind them
+	words                 engine.Stmt
 	rev                   int64
 	scope                 Scope
 }
@@ -324,7 +325,7 @@ type itemWrite struct {
 // put stores an item, over the one that has the revision if that is not 0.
 func (s *Store) put(ctx context.Context, w itemWrite, revision int64) error {
 	if revision == 0 {
-		stmts := append([]engine.Stmt{w.scope.insert(engine.Stmt{SQL: w.upsert, Args: w.columns})}, storeScopes(w.scope)...)
+		stmts := append([]engine.Stmt{w.scope.insert(engine.Stmt{SQL: w.upsert, Args: w.columns}), w.words}, storeScopes(w.scope)...)
 		r, err := s.engine.Repeatable(ctx, stmts...)
 		if err == nil && w.scope != (Scope{}) && r[0].Affected == 0 {
 			return errOtherScope
@@ -335,7 +336,7 @@ func (s *Store) put(ctx context.Context, w itemWrite, revision int64) error {
 	// too late.
 	r, err := s.engine.Repeatable(ctx,
 		w.scope.guardOne(engine.Stmt{SQL: w.replace, Args: append(w.columns[:len(w.columns):len(w.columns)], revision)}),
-		engine.Stmt{SQL: w.look, Args: w.columns[:1:1]})
+		engine.Stmt{SQL: w.look, Args: w.columns[:1:1]}, w.words)
 	switch {
 	case err != nil || r[0].Affected == 1:
 		return err

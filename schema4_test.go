@@ -138,7 +138,13 @@ func TestFilesOfSchemaFourReadTheSame(t *testing.T) {
 	c, ctx := content4(), t.Context()
 	s := open(t, path, nil)
 	c.reads(t, s)
-	hits, err := s.Search(ctx, "修复竞争", nil)
+	before, err := s.Search(ctx, "修复竞争", nil)
+	if err != nil || before.Waiting < len(c.episodes)-1 {
+		t.Errorf("%d items wait for the index, %v", before.Waiting, err)
+	}
+	ok(t, s.keepIndex(ctx, false))
+	checkIndex(t, s)
+	hits, err := s.searchHits(ctx, "修复竞争", nil)
 	ok(t, err)
 	running, err := s.ListEpisodes(ctx, &EpisodeFilter{State: StateRunning}, nil)
 	ok(t, err)

@@ -214,7 +214,7 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 		wants(t, err, ErrInvalid, "scope.project")
 	},
 	"Search": func(t *testing.T, s *Store, x *populated) {
-		hits, err := s.Search(t.Context(), "words", nil)
+		hits, err := s.searchHits(t.Context(), "words", nil)
 		nothing(t, "Search", hits, err)
 		_, err = s.Search(t.Context(), "words", &SearchOptions{Filter: EpisodeFilter{Scope: x.store.scope}})
 		wants(t, err, ErrInvalid, "scope.project")
@@ -434,7 +434,7 @@ func TestNarrowedStoreWorks(t *testing.T) {
 		for filter, want := range map[Scope]int{{}: 2, {User: "u"}: 2, {User: "w"}: 0, {Agent: "x"}: 0} {
 			page, err := s.ListEpisodes(ctx, &EpisodeFilter{Scope: filter}, nil)
 			ok(t, err)
-			hits, err := s.Search(ctx, "words", &SearchOptions{Filter: EpisodeFilter{Scope: filter}})
+			hits, err := s.searchHits(ctx, "words", &SearchOptions{Filter: EpisodeFilter{Scope: filter}})
 			ok(t, err)
 			if len(page.Items) != want || len(hits) != want {
 				t.Errorf("%+v lists %d and finds %d, want %d", filter, len(page.Items), len(hits), want)

@@ -3,19 +3,100 @@ package episodic
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"strings"
+	"time"
 
-	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/cache"
+	"github.com/episodic-memory/episodic/internal/index"
 )
 
-// SearchOptions narrows a search. Nil and the zero value search everything.
+// SearchOptions narrows a search. Nil and the zero value search all episodes.
 type SearchOptions struct {
 	// Filter chooses the episodes searched.
 	Filter EpisodeFilter
+	// Tool chooses the steps: those of this tool, however it is written. On a server it is refused.
+	Tool string
 	// Limit is the most hits, from 1 to 1,000; 0 means 10. There are fewer where
 	// episodes are very large: all hits together hold at most 64 MiB, or one episode.
 	Limit int
+	// Cursor is SearchResults.Next of the page before; empty for the first page.
+	Cursor string
+	// Steps makes each hit a step: hits are ranked by what a step and its neighbours
+	// hold, and an episode may be hit several times. Otherwise each hit is an episode
+	// with its best steps. On a server, which has no index of steps, it is refused.
+	Steps bool
+	// EachRun makes every run of a task a hit of its own, instead of one of Hit.Alike.
+	EachRun bool
+	// Explain makes every hit say why it was found, in Hit.Why.
+	Explain bool
+}
+
+// SearchResults are the hits of a search, the best first.
+type SearchResults struct {
+	Hits []Hit `json:"hits"`
+	// Next is the cursor of the following page, for SearchOptions.Cursor; empty if there is none.
+	// Pages fit together as long as nothing is stored meanwhile.
+	Next string `json:"next,omitempty"`
+	// Waiting is how many episodes, patterns and heuristics are not indexed yet, and so
+	// cannot be found: those of a database of an older version, until a Store that is
+	// open has indexed them in the background or Compact was called.
+	Waiting int `json:"waiting,omitempty"`
+}
+
+// Hit is what a search found: an episode with its best steps, or one step of it.
+type Hit struct {
+	Episode *Episode `json:"episode"` // without its steps; StepCount is set
+	// Score says how well the hit fits, compared with the other hits of the same
+	// search; higher is better.
+	Score float64 `json:"score"`
+	// Snippet is the part of the episode's texts, or of the step's, that fits best.
+	Snippet string `json:"snippet"`
+	// Steps are the steps that fit best, the best first: at most three of an episode, or
+	// the one that was hit. None if the words stand elsewhere in it.
+	Steps []StepHit `json:"steps,omitempty"`
+	// Alike are the other runs of the same task that were found too, best first. They
+	// are no hits of their own.
+	Alike []Alike `json:"alike,omitempty"`
+	Why   *Why    `json:"why,omitempty"` // with SearchOptions.Explain
+}
+
+// StepHit is a step that was found.
+type StepHit struct {
+	Number  int        `json:"number"`
+	Tool    string     `json:"tool,omitempty"`
+	Result  ResultKind `json:"result,omitempty"` // what its result was, empty if none was recorded
+	Score   float64    `json:"score"`
+	Snippet string     `json:"snippet"`
+}
+
+// Alike is another run of a hit's task.
+type Alike struct {
+	ID      ID          `json:"id"`
+	Outcome OutcomeKind `json:"outcome,omitempty"`
+	Reward  *float64    `json:"reward,omitempty"` // Reward.Total; nil if it was not scored
+	Start   time.Time   `json:"start"`
+}
+
+// Why says what a score is made of. Its parts add up to the score, except that factors multiply it.
+type Why struct {
+	// Words are those of the query that the hit holds, with what each adds to Own or Episode.
+	Words []WordHit `json:"words"`
+	// Own is what the best step has of itself, its Name and Time included.
+	Own float64 `json:"own"`
+	// Neighbours is what the steps around it add; of hits that are episodes 0.
+	Neighbours float64 `json:"neighbours,omitempty"`
+	// Episode is what the texts of the whole episode add.
+	Episode float64 `json:"episode"`
+	// Outcome and Recency are factors: 1 changes nothing.
+	Outcome float64 `json:"outcome_factor"`
+	Recency float64 `json:"recency_factor"`
+}
+
+// WordHit is a word of a query that a hit holds.
+type WordHit struct {
+	Word    string  `json:"word"`
+	Step    float64 `json:"step,omitempty"`    // what it adds to the best step
+	Episode float64 `json:"episode,omitempty"` // what it adds to the episode
 }
 
 // maxHits bounds the payloads of all hits of a search, decoded, in bytes.
@@ -23,118 +104,109 @@ const maxHits = 64 << 20
 
 const defaultHits = 10
 
-// Hit is an episode found by a search.
-type Hit struct {
-	Episode *Episode `json:"episode"` // without its steps; StepCount is set
-	// Score says how well the episode fits, compared with the other hits of the
-	// same search; higher is better. It is the negated BM25 of SQLite's FTS5.
-	Score float64 `json:"score"`
-	// Snippet is the part of the task, tags, steps or outcome that fits best.
-	Snippet string `json:"snippet"`
-}
+// maxRanked is how many hits of a search can be paged through.
+const maxRanked = 1000
 
-// Search returns the episodes that fit the query best, the best first. The query
-// is plain words in any language; nothing in it acts as an operator. An episode
-// is found if its task, tags, tools and actions, or outcome hold at least one of
-// the words (English words in any inflection), and ranks higher the more of them
-// and the rarer they are. A query without a word finds nothing. Errors: ErrInvalid.
-func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (_ []Hit, err error) {
+// Search returns the episodes, or steps, that fit the query best. The query is plain
+// words in any language; nothing in it acts as an operator, except that words "in
+// quotes" rank higher where they follow one another. An episode is found if its task,
+// tags, outcome, reflection, metadata or steps, with their tools, parameters and the
+// first 4,000 bytes of each result, hold at least one of the words: English words in any
+// inflection, identifiers whole or in part. It ranks higher the more of them it holds,
+// the rarer they are, and the closer they stand together; among equals one that
+// succeeded, and a recent one. A query without a word finds nothing.
+//
+// On a server only what stands in an episode's head is searched, and not its steps,
+// unless Options.IndexSteps is set. Errors: ErrInvalid.
+func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (_ *SearchResults, err error) {
 	ctx, end := s.trace(ctx, "Search")
 	defer func() { end(err) }()
-	if err := s.check(ctx, true, ""); err != nil {
+	r, err := s.newSearch(ctx, query, opts)
+	if err != nil {
 		return nil, failed(err, "search")
 	}
-	r := &searchRequest{Match: matchQuery(query), SearchOptions: *orZero(opts)}
-	if r.Limit < 0 || r.Limit > maxLimit {
-		return nil, failed(invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", r.Limit, maxLimit, defaultHits), "search")
+	if len(r.query.Terms) == 0 {
+		return &SearchResults{}, nil
 	}
-	r.Limit = cmp.Or(r.Limit, defaultHits)
-	if r.Filter.Scope, err = r.Filter.Scope.within(s.scope); err != nil {
-		return nil, failed(err, "search")
+	read := func(ctx context.Context, q querier) (*SearchResults, error) {
+		if s.indexer.file != nil {
+			return s.searchFile(ctx, q, r)
+		}
+		return s.searchServer(ctx, q, r)
 	}
-	if _, err := r.Filter.where(); err != nil {
-		return nil, failed(err, "search")
+	if s.indexer.incomplete.Load() {
+		// What is indexed in the background changes nothing that the cache would hear of.
+		begun := time.Now()
+		results, err := readAgain(func() (*SearchResults, error) { return read(ctx, s.engine) })
+		if err == nil {
+			tellReadInfo(ctx, cache.Result[*SearchResults]{Age: time.Since(begun)})
+			s.indexer.saw(results.Waiting)
+		}
+		return results, failed(err, "search")
 	}
-	if r.Match == "" {
-		return nil, nil
+	r.Completed = s.indexer.completed.Load()
+	results, err := cachedRequest(ctx, s, hitList, &r.searchRequest, loader[*SearchResults]{read: read, clone: (*SearchResults).clone, size: (*SearchResults).size})
+	if err == nil && results.Waiting > 0 {
+		s.indexer.saw(results.Waiting)
 	}
-	hits, err := cachedRequest(ctx, s, hitList, r, loader[[]Hit]{
-		read:  func(ctx context.Context, q querier) ([]Hit, error) { return s.search(ctx, q, r) },
-		clone: func(hits []Hit) []Hit { return cloneAll(hits, Hit.clone) },
-		size:  func(hits []Hit) int { return interfaceSlice + sliceSize(hits) + sizeOfAll(hits, Hit.size) },
-	})
-	return hits, failed(err, "search")
+	return results, failed(err, "search")
 }
 
-// searchRequest is a search that has been checked.
+// searchRequest is what tells a search from others.
 type searchRequest struct {
-	Match string // an FTS5 query
+	Query     string
+	Completed uint64 // see indexer.completed
 	SearchOptions
 }
 
-// sqlSearch finds rows of search: an episode's own, and those of its appends, which lie
-// under the negated places of their runs.
-const sqlSearch = `SELECT ` + episodeColumns + `, search.rank, snippet(search, -1, '', '', '…', 24)
- FROM search JOIN episodes ON episodes.seq = iif(search.rowid > 0, search.rowid, -search.rowid >> 24)
- WHERE search MATCH ?%s ORDER BY search.rank LIMIT ? OFFSET ?`
+// search is a request that has been checked.
+type search struct {
+	searchRequest
+	query index.Query
+	skip  int       // hits before the page
+	now   time.Time // what recency counts from; a whole hour, so that the same search has the same scores
+}
 
-func (s *Store) search(ctx context.Context, q querier, request *searchRequest) ([]Hit, error) {
-	w, err := request.Filter.where()
-	if err != nil {
+// next returns the cursor of the page behind so many hits.
+func (r *search) next(hits int) string {
+	return cursorOf([]any{int64(hits), micros(r.now)})
+}
+
+func (s *Store) newSearch(ctx context.Context, query string, opts *SearchOptions) (r *search, err error) {
+	if err := s.check(ctx, true, ""); err != nil {
 		return nil, err
 	}
-	limit, size, looked := request.Limit, 0, 0
-	var hits []Hit
-	found := make(map[ID]bool) // an episode ranks by the best of its rows
-	for rows := limit; len(hits) < limit; {
-		r, err := q.Query(ctx, engine.Stmt{
-			SQL:  fmt.Sprintf(sqlSearch, w.sql),
-			Args: append(append([]any{request.Match}, w.args...), int64(rows), int64(looked)),
-		})
-		if engine.KindOf(err) == engine.KindTooLarge && rows > 1 {
-			rows /= 2 // fewer fit into the server's answer
-			continue
+	r = &search{searchRequest: searchRequest{Query: query, SearchOptions: *orZero(opts)}, query: index.Parse(query), now: time.Now().Truncate(time.Hour)}
+	if r.Limit < 0 || r.Limit > maxLimit {
+		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", r.Limit, maxLimit, defaultHits)
+	}
+	r.Limit = cmp.Or(r.Limit, defaultHits)
+	if r.Filter.Scope, err = r.Filter.Scope.within(s.scope); err != nil {
+		return nil, err
+	}
+	if _, err := r.Filter.where(); err != nil {
+		return nil, err
+	}
+	if s.server != nil {
+		switch {
+		case r.Steps:
+			return nil, invalid("steps", "is set; a server has no index of steps, so search for episodes")
+		case r.Tool != "":
+			return nil, invalid("tool", "is %.60q; a server has no index of tools", r.Tool)
 		}
+	}
+	if r.Cursor != "" {
+		place, err := parseCursor(r.Cursor, "ii")
 		if err != nil {
 			return nil, err
 		}
-		for _, row := range r[0].Rows {
-			hit, n, err := s.hitFrom(ctx, row)
-			if err != nil {
-				return nil, err
-			}
-			if found[hit.Episode.ID] {
-				continue
-			}
-			if size += n; size > maxHits && len(hits) > 0 {
-				return hits, nil
-			}
-			if hits = append(hits, hit); len(hits) == limit {
-				break
-			}
-			found[hit.Episode.ID] = true
-		}
-		if looked += len(r[0].Rows); len(r[0].Rows) < rows {
-			break
+		r.skip, r.now = int(place[0].(int64)), time.UnixMicro(place[1].(int64))
+		if r.skip < 0 || r.skip > maxRanked {
+			return nil, invalid("cursor", "%.60q does not come from an earlier page of this search", r.Cursor)
 		}
 	}
-	return hits, nil
+	return r, nil
 }
 
-func (s *Store) hitFrom(ctx context.Context, row []any) (hit Hit, size int, err error) {
-	e, size, err := s.episodeFrom(ctx, row)
-	if err != nil {
-		return Hit{}, 0, err
-	}
-	n := len(row) - 2
-	in := engine.Row{Values: row}
-	hit = Hit{Episode: e, Score: -in.Float(n), Snippet: oneLine(in.Text(n + 1))}
-	if in.Err != nil {
-		return Hit{}, 0, fmt.Errorf("episode %v: %w", e.ID, in.Err)
-	}
-	return hit, size, nil
-}
-
-func oneLine(snippet string) string {
-	return strings.Join(strings.Fields(strings.ReplaceAll(snippet, mark, "")), " ")
-}
+// oneLine is text without line breaks.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

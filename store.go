@@ -24,7 +24,9 @@ type Store struct {
 	server *remote.Engine // the same as engine; nil if that is a local file
 
 	payloads *payload.Codec
-	hub      *feed.Hub                   // of those who watch changes
+	hub      *feed.Hub // of those who watch changes
+	wording  wording
+	indexer  *indexer
 	cache    *cache.Cache[cacheKey, any] // nil: none
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
@@ -102,6 +104,8 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
 	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()
+	s.wording = wording{server: server != nil, steps: o.IndexSteps}
+	s.indexer = newIndexer(s)
 	return s
 }
 
@@ -154,6 +158,7 @@ func (s *Store) Close() error {
 	s.publisher.close()
 	s.hub.Close(ErrClosed)
 	s.payloads.Close()
+	s.indexer.close()
 	if s.cache != nil {
 		s.cache.Close()
 	}

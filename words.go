@@ -1,166 +1,248 @@
 package episodic
 
 import (
+	"fmt"
+	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/index"
+	"github.com/episodic-memory/episodic/internal/rank"
 )
 
-// maxWords bounds the indexed text of each search column, in bytes.
-const maxWords = 64 << 10
+// Bounds of what is indexed.
+const (
+	maxResultWords = 4000     // bytes of a step's result
+	maxServerWords = 16 << 10 // bytes of a head on a server, and of a call's steps
+)
 
-// mark stands between ideographs in indexed text, so that the tokenizer, which
-// takes a run of letters for one word, makes each of them a word. It is
-// invisible, and removed from snippets.
-const mark = "\u200b"
+// wording makes what the full-text index holds of an item: on a file a unit of
+// internal/index, with a document for the head and one for each step, on a server a
+// text of tokens for the table heads.
+type wording struct {
+	server bool
+	steps  bool // a server has those of steps too
+}
 
-// indexable is text as the search table holds it, cut to maxWords.
-func indexable(s string) string {
-	if len(s) > maxWords {
-		s = strings.ToValidUTF8(s[:maxWords], "")
+// words are those of a write: what is indexed of heads, and on a server of steps.
+type words struct {
+	head, steps any
+}
+
+// episode returns the words of an episode with its steps.
+func (w wording) episode(e *Episode) words {
+	if w.server {
+		return words{head: serverWords(headText(e), conclusionText(e)), steps: w.serverSteps(e.Steps)}
 	}
-	return segmentCJK(s)
-}
-
-// segmentCJK returns text with a mark at each side of an ideograph within a word.
-func segmentCJK(s string) string {
-	var b strings.Builder
-	var last rune
-	for _, r := range s {
-		if r == 0 {
-			r = ' ' // would end the text for some SQL functions
-		}
-		if isWordRune(last) && isWordRune(r) && (isIdeograph(last) || isIdeograph(r)) {
-			b.WriteString(mark)
-		}
-		b.WriteRune(r)
-		last = r
+	docs := make([]index.Document, 1, len(e.Steps)+1)
+	docs[0].Texts[rank.Head] = headText(e) + "\n" + conclusionText(e)
+	for i := range e.Steps {
+		docs = append(docs, wordsOfStep(i+1, &e.Steps[i]))
 	}
-	return b.String()
+	return words{head: index.Encode(docs)}
 }
 
-// isIdeograph tells the scripts that are written without spaces between words.
-func isIdeograph(r rune) bool {
-	return r >= 0x0e00 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
-		unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
-}
-
-func taskWords(description string) string { return indexable(description) }
-
-// tagWords holds each tag as a line of its own, between line feeds: a tag cannot
-// hold one, so that single tags can be added and removed within the text.
-func tagWords(tags []string) string {
-	if len(tags) == 0 {
-		return ""
+// appended returns the words of steps that are added to an episode, nil for none.
+func (w wording) appended(steps []Step) any {
+	if w.server {
+		return w.serverSteps(steps)
 	}
-	return segmentCJK("\n" + strings.Join(tags, "\n") + "\n")
+	docs := make([]index.Document, len(steps))
+	for i := range steps {
+		docs[i] = wordsOfStep(i, &steps[i])
+	}
+	return index.Encode(docs)
 }
 
-func stepWords(steps []Step) string {
+// concluded returns the words of an episode that ends.
+func (w wording) concluded(e *Episode) any {
+	if w.server {
+		return serverWords(headText(e), conclusionText(e))
+	}
+	var d index.Document
+	d.Texts[rank.Head] = conclusionText(e)
+	return index.Encode([]index.Document{d})
+}
+
+// item returns the words of a pattern or heuristic.
+func (w wording) item(texts ...string) any {
+	if w.server {
+		return serverWords(texts...)
+	}
+	var d index.Document
+	d.Texts[rank.Head] = strings.Join(texts, "\n")
+	return index.Encode([]index.Document{d})
+}
+
+func (w wording) serverSteps(steps []Step) any {
+	if !w.steps || len(steps) == 0 {
+		return nil
+	}
 	var b strings.Builder
 	for i := range steps {
-		s := &steps[i]
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(s.Tool)
-		if s.Tool != "" && s.Action != "" {
-			b.WriteString(": ")
-		}
-		b.WriteString(s.Action)
-		if b.Len() > maxWords {
-			break
-		}
+		d := wordsOfStep(i, &steps[i])
+		b.WriteString(d.Texts[rank.Text] + "\n" + d.Texts[rank.Result] + "\n")
 	}
-	return indexable(b.String())
+	return serverWords(b.String())
 }
 
-func outcomeWords(o *Outcome) string {
+// serverWords are the tokens of texts, each once for every doubling of its number, so
+// that what is often said weighs more, and not what is long.
+func serverWords(texts ...string) string {
+	text := strings.Join(texts, "\n")
+	if len(text) > maxServerWords {
+		text = strings.ToValidUTF8(text[:maxServerWords], "")
+	}
+	seen := make(map[string]int)
+	var kept []string
+	for _, token := range strings.Fields(string(index.AppendTokens(nil, text))) {
+		if seen[token]++; seen[token]&(seen[token]-1) == 0 {
+			kept = append(kept, token)
+		}
+	}
+	return strings.Join(kept, " ")
+}
+
+// headText is what is known of an episode when it begins.
+func headText(e *Episode) string {
+	parts := []string{e.Description, strings.Join(e.Context.Tags, "\n"), e.Context.Domain, e.Context.Framework}
+	return strings.Join(parts, "\n")
+}
+
+// conclusionText is what was made of an episode in the end.
+func conclusionText(e *Episode) string {
+	o, r := &e.Outcome, &e.Reflection
 	parts := []string{string(o.Kind), o.Verdict, o.Reason, o.Details}
-	for _, list := range [][]string{o.Artifacts, o.Completed, o.Failed, o.Signals} {
+	for _, list := range [][]string{o.Artifacts, o.Completed, o.Failed, o.Signals, r.Successes, r.Improvements, r.Insights} {
 		parts = append(parts, list...)
 	}
-	var b strings.Builder
-	for _, p := range parts {
-		if p != "" {
-			b.WriteString(p)
-			b.WriteByte('\n')
+	return strings.Join(append(parts, metadataText(e.Metadata)), "\n")
+}
+
+func metadataText(m map[string]string) string {
+	parts := make([]string, 0, len(m))
+	for k, v := range m {
+		parts = append(parts, k+" "+v)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "\n")
+}
+
+func wordsOfStep(n int, s *Step) index.Document {
+	d := index.Document{Number: n, Actor: s.Tool}
+	d.Texts[rank.Text] = strings.Join([]string{s.Tool, s.Action, string(s.Parameters), metadataText(s.Metadata)}, "\n")
+	if s.Result != nil {
+		text := s.Result.Text
+		if len(text) > maxResultWords {
+			text = strings.ToValidUTF8(text[:maxResultWords], "")
+		}
+		d.Texts[rank.Result] = text
+	}
+	if !s.Time.IsZero() {
+		d.Texts[rank.Date] = dateWords(s.Time)
+	}
+	return d
+}
+
+func dateWords(t time.Time) string { return t.UTC().Format("Monday 2 January 2006") }
+
+func patternTexts(p *Pattern) []string {
+	texts := []string{p.Description, p.Context.Domain, strings.Join(p.Context.Tags, "\n"), metadataText(p.Metadata)}
+	if x := p.ToolSequence; x != nil {
+		texts = append(texts, x.Tools...)
+	}
+	if x := p.DecisionPoint; x != nil {
+		texts = append(texts, x.Condition, x.Action)
+	}
+	if x := p.ErrorRecovery; x != nil {
+		texts = append(append(texts, x.Error), x.Steps...)
+	}
+	if x := p.ContextPattern; x != nil {
+		texts = append(append(texts, x.Features...), x.Approach)
+	}
+	return texts
+}
+
+func heuristicTexts(h *Heuristic) []string {
+	return []string{h.Condition, h.Action, metadataText(h.Metadata)}
+}
+
+// Places in the index; see the migration that makes it. The number of a group is that of
+// an episode, -2*seq for a pattern and -2*seq-1 for a heuristic.
+const (
+	sqlIndexHead      = `INSERT INTO index_units(place, data) SELECT seq << 24, ?` + writtenBy
+	sqlIndexHeads     = `INSERT INTO index_units(place, data) SELECT seq << 24, column3 FROM `
+	sqlIndexConcluded = `INSERT OR REPLACE INTO index_units(place, data) SELECT ((seq + 1) << 24) - 1, ?` + writtenBy
+	sqlIndexItem      = `INSERT INTO index_units(place, data) SELECT (-2 * seq - %d) << 24, ? FROM %s WHERE id = ? AND rev = ?`
+
+	// A table without content lets a row in twice, when a batch is repeated.
+	notYet = ` AND NOT EXISTS (SELECT 1 FROM heads_docsize d WHERE d.id = seq)`
+
+	sqlServerHead      = `INSERT INTO heads(rowid, words) SELECT seq, ?` + writtenBy + notYet
+	sqlServerHeads     = `INSERT INTO heads(rowid, words) SELECT seq, column3 FROM `
+	sqlServerSteps     = `INSERT INTO heads(rowid, words) SELECT -(seq << 24) - 1, ?` + writtenBy + ` AND NOT EXISTS (SELECT 1 FROM heads_docsize WHERE id = -(seq << 24) - 1)`
+	sqlServerConcluded = `INSERT OR REPLACE INTO heads(rowid, words) SELECT seq, ?` + writtenBy
+	sqlServerItem      = `INSERT INTO heads(rowid, words) SELECT -2 * seq - %[1]d, ? FROM %[2]s WHERE id = ? AND rev = ? AND NOT EXISTS (SELECT 1 FROM heads_docsize d WHERE d.id = -2 * seq - %[1]d)`
+)
+
+// store are the statements that index an episode that was stored.
+func (w wording) store(words words, key []any) []engine.Stmt {
+	if !w.server {
+		return []engine.Stmt{{SQL: sqlIndexHead, Args: append([]any{words.head}, key...)}}
+	}
+	stmts := []engine.Stmt{{SQL: sqlServerHead, Args: append([]any{words.head}, key...)}}
+	if words.steps != nil {
+		stmts = append(stmts, engine.Stmt{SQL: sqlServerSteps, Args: append([]any{words.steps}, key...)})
+	}
+	return stmts
+}
+
+// storeMany is store for many episodes: full-text search writes what it holds before each
+// statement that changes several rows, so that with a statement for each episode adding
+// them takes 1.6 times as long.
+func (w wording) storeMany(rows []*episodeRow) []engine.Stmt {
+	head := engine.Stmt{SQL: sqlIndexHeads}
+	if w.server {
+		head.SQL = sqlServerHeads
+	}
+	head.SQL += "(VALUES" + strings.TrimSuffix(strings.Repeat("(?,?,?),", len(rows)), ",") + ") JOIN episodes ON id = column1 AND rev = column2"
+	if w.server {
+		head.SQL += " WHERE NOT EXISTS (SELECT 1 FROM heads_docsize d WHERE d.id = seq)"
+	}
+	stmts := []engine.Stmt{{}}
+	for _, r := range rows {
+		head.Args = append(append(head.Args, r.key()...), r.words.head)
+		if r.words.steps != nil {
+			stmts = append(stmts, engine.Stmt{SQL: sqlServerSteps, Args: append([]any{r.words.steps}, r.key()...)})
 		}
 	}
-	return indexable(b.String())
+	stmts[0] = head
+	return stmts
 }
 
-// maxTerms bounds the words of a query that are searched for.
-const maxTerms = 64
-
-// common words are left out of a query that has others: they match nearly every
-// episode, which costs time and tells nothing.
-var common = func() map[string]bool {
-	m := make(map[string]bool)
-	for w := range strings.FieldsSeq(`a an and are as at be been but by can could did do does for from had has have
-		how i if in into is it its me my of on or our so than that the their them then there these they this to us was we
-		were what when where which who why will with would you your`) {
-		m[w] = true
-	}
-	return m
-}()
-
-// matchQuery turns any input into an FTS5 query for episodes that hold at least
-// one of its words; the ranking prefers those that hold more. It is empty if
-// the input has no word. Nothing in the input acts as an operator: every word
-// is a quoted string, and a quote is never part of a word.
-func matchQuery(input string) string {
-	seen := make(map[string]bool)
-	var rare, frequent []string
-	for _, w := range queryWords(strings.ToLower(strings.ToValidUTF8(input, " "))) {
-		switch {
-		case seen[w]:
-		case common[w]:
-			frequent = append(frequent, w)
-		default:
-			rare = append(rare, w)
-		}
-		seen[w] = true
-	}
-	if len(rare) == 0 {
-		rare = frequent
-	}
-	if len(rare) > maxTerms {
-		rare = rare[:maxTerms]
-	}
-	if len(rare) == 0 {
-		return ""
-	}
-	return `"` + strings.Join(rare, `" OR "`) + `"`
+func (w wording) patternStmt(p *Pattern, rev int64) engine.Stmt {
+	return w.itemStmt(0, "patterns", p.ID, rev, patternTexts(p))
 }
 
-// queryWords splits a query as the tokenizer splits indexed text. A run of
-// ideographs, which has no visible words, gives its pairs of neighbours.
-func queryWords(input string) []string {
-	runs := strings.FieldsFunc(indexable(input), func(r rune) bool {
-		return !isWordRune(r) && !unicode.IsMark(r) && string(r) != mark
-	})
-	var words []string
-	for _, run := range runs {
-		parts := strings.Split(run, mark)
-		for i, part := range parts {
-			switch {
-			case strings.IndexFunc(part, isWordRune) < 0:
-			case !startsIdeograph(part):
-				words = append(words, part)
-			case i+1 < len(parts) && startsIdeograph(parts[i+1]):
-				words = append(words, part+mark+parts[i+1])
-			case i == 0 || !startsIdeograph(parts[i-1]):
-				words = append(words, part) // between words of letters
-			}
-		}
+func (w wording) heuristicStmt(h *Heuristic, rev int64) engine.Stmt {
+	return w.itemStmt(1, "heuristics", h.ID, rev, heuristicTexts(h))
+}
+
+// itemStmt indexes an item of a table whose groups are less by so many.
+func (w wording) itemStmt(less int, table string, id ID, rev int64, texts []string) engine.Stmt {
+	format := sqlIndexItem
+	if w.server {
+		format = sqlServerItem
 	}
-	return words
+	return engine.Stmt{SQL: fmt.Sprintf(format, less, table), Args: []any{w.item(texts...), id.bytes(), rev}}
 }
 
-func startsIdeograph(s string) bool {
-	r, _ := utf8.DecodeRuneInString(s)
-	return isIdeograph(r)
+// conclude indexes what was concluded of an episode.
+func (w wording) conclude(words any, key []any) engine.Stmt {
+	st := engine.Stmt{SQL: sqlIndexConcluded, Args: append([]any{words}, key...)}
+	if w.server {
+		st.SQL = sqlServerConcluded
+	}
+	return st
 }
-
-func isWordRune(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }

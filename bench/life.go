@@ -157,8 +157,8 @@ func lister(s *episodic.Store) op {
 func searcher(s *episodic.Store, words []string) op {
 	return func(ctx context.Context, _ int) error {
 		q := query(words)
-		hits, err := s.Search(ctx, q, nil)
-		if err == nil && len(hits) == 0 {
+		found, err := s.Search(ctx, q, nil)
+		if err == nil && len(found.Hits) == 0 {
 			err = fmt.Errorf("nothing found for %q", q)
 		}
 		return err

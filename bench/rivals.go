@@ -123,8 +123,11 @@ func (o *ourSide) list(ctx context.Context, n int) (int, error) {
 }
 
 func (o *ourSide) search(ctx context.Context, words string) (int, error) {
-	hits, err := o.Search(ctx, words, nil)
-	return len(hits), err
+	found, err := o.Search(ctx, words, nil)
+	if err != nil {
+		return 0, err
+	}
+	return len(found.Hits), nil
 }
 
 func (o *ourSide) count(ctx context.Context) (int, error) {

@@ -60,13 +60,13 @@ func (a *app) tour(ctx context.Context, store *episodic.Store) error {
 			return err
 		}
 	}
-	hits, err := store.Search(ctx, quickstartQueries[0], nil)
+	found, err := store.Search(ctx, quickstartQueries[0], nil)
 	if err != nil {
 		return err
 	}
 	a.printf("\nNow try:\n")
-	if len(hits) > 0 {
-		a.printf("  %s show %v\n", plain(self), hits[0].Episode.ID)
+	if len(found.Hits) > 0 {
+		a.printf("  %s show %v\n", plain(self), found.Hits[0].Episode.ID)
 	}
 	for _, command := range []string{"list", "list --outcome failure", "search --language go tests", "stats"} {
 		a.printf("  %s %s\n", plain(self), command)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -10,10 +11,15 @@ import (
 )
 
 type searchCmd struct {
-	Query []string `arg:"" help:"Plain words; an episode that has more of them, and rarer ones, ranks higher."`
+	Query []string `arg:"" help:"Plain words; an episode that has more of them, and rarer ones, ranks higher. Words in quotes rank higher where they follow one another."`
 	N     int      `short:"n" name:"limit" default:"10" help:"Print at most this many."`
+	Page  string   `placeholder:"CURSOR" help:"Go on behind the page that printed this."`
 	filterFlags
-	JSON bool `name:"json" help:"Print JSON."`
+	Tool    string `placeholder:"NAME" help:"Only steps of this tool."`
+	Steps   bool   `help:"Find steps instead of episodes."`
+	EachRun bool   `name:"each-run" help:"Print every run of a task, not the best with the others named."`
+	Explain bool   `help:"Say why each hit was found."`
+	JSON    bool   `name:"json" help:"Print JSON."`
 }
 
 func (c *searchCmd) Run(ctx context.Context, a *app) error {
@@ -24,30 +30,62 @@ func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) e
 	if err := checkLimit(c.N); err != nil {
 		return err
 	}
-	hits, err := store.Search(ctx, strings.Join(c.Query, " "), &episodic.SearchOptions{Filter: *c.filter(), Limit: c.N})
+	found, err := store.Search(ctx, strings.Join(c.Query, " "), &episodic.SearchOptions{
+		Filter: *c.filter(), Tool: c.Tool, Limit: c.N, Cursor: c.Page, Steps: c.Steps, EachRun: c.EachRun, Explain: c.Explain,
+	})
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return a.printJSON(struct {
-			Hits []episodic.Hit `json:"hits"`
-		}{append([]episodic.Hit{}, hits...)})
+	if found.Waiting > 0 {
+		a.complain("%d of the items are not indexed yet and cannot be found; episodic compact indexes them", found.Waiting)
 	}
-	if len(hits) == 0 {
+	if c.JSON {
+		found.Hits = append([]episodic.Hit{}, found.Hits...)
+		return a.printJSON(found)
+	}
+	if len(found.Hits) == 0 {
 		a.complain("no episode fits; try other words, or episodic list")
 		if err := a.explainNone(ctx, store, &c.filterFlags); err != nil {
 			return err
 		}
 	}
-	for i, hit := range hits {
-		e := hit.Episode
-		head := fmt.Sprintf("%2d. %5.2f  %-15s  %s  ", i+1, hit.Score, outcomeName(e), e.Start.Format(time.DateOnly))
-		a.printf("%s%s\n", head, cut(oneLine(e.Description), a.width()-len(head)))
-		const margin = "           "
-		if snippet := oneLine(hit.Snippet); snippet != "" {
-			a.printf("%s%s\n", margin, cut(snippet, a.width()-len(margin)))
-		}
-		a.printf("%s%v\n", margin, e.ID)
+	for i := range found.Hits {
+		c.print(a, i+1, &found.Hits[i])
+	}
+	if found.Next != "" {
+		a.complain("there are more: add --page %s", found.Next)
 	}
 	return nil
+}
+
+func (c *searchCmd) print(a *app, n int, hit *episodic.Hit) {
+	const margin = "           "
+	line := func(format string, args ...any) {
+		a.printf("%s%s\n", margin, cut(oneLine(fmt.Sprintf(format, args...)), a.width()-len(margin)))
+	}
+	e := hit.Episode
+	head := fmt.Sprintf("%2d. %5.2f  %-15s  %s  ", n, hit.Score, outcomeName(e), e.Start.Format(time.DateOnly))
+	a.printf("%s%s\n", head, cut(oneLine(e.Description), a.width()-len(head)))
+	if hit.Snippet != "" && (len(hit.Steps) == 0 || hit.Snippet != hit.Steps[0].Snippet) {
+		line("%s", hit.Snippet)
+	}
+	for _, step := range hit.Steps {
+		failed := ""
+		if step.Result == episodic.ResultError || step.Result == episodic.ResultTimeout {
+			failed = " (" + string(step.Result) + ")"
+		}
+		line("step %d %s%s: %s", step.Number, step.Tool, failed, step.Snippet)
+	}
+	for _, other := range hit.Alike {
+		line("also %s %s %v", cmp.Or(string(other.Outcome), "not judged"), other.Start.Format(time.DateOnly), other.ID)
+	}
+	if w := hit.Why; w != nil {
+		var words []string
+		for _, word := range w.Words {
+			words = append(words, fmt.Sprintf("%s %.2f+%.2f", word.Word, word.Step, word.Episode))
+		}
+		line("why: step %.2f + neighbours %.2f + episode %.2f, x %.2f for the outcome, x %.2f for recency", w.Own, w.Neighbours, w.Episode, w.Outcome, w.Recency)
+		line("words, in the step + in the episode: %s", strings.Join(words, ", "))
+	}
+	a.printf("%s%v\n", margin, e.ID)
 }

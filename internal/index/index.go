@@ -1,0 +1,280 @@
+package index
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/rank"
+)
+
+// Querier reads a snapshot of the database.
+type Querier interface {
+	Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error)
+}
+
+// Index is the full-text index of a local file. It keeps, of the segments that it has
+// read, which documents they hold; a segment never changes.
+type Index struct {
+	mu       sync.Mutex
+	segments map[int64]*docTable // by key
+	corpus   *merged             // of the last lookup
+}
+
+// merged is the corpus of some segments, to which units are added for each lookup.
+type merged struct {
+	keys     []int64
+	dead     map[int64]int64 // the last segment in which documents of an episode are gone
+	corpus   rank.Corpus
+	episodes map[int64]int32
+}
+
+// Matches is what the index holds of some terms at one moment.
+type Matches struct {
+	Corpus  *rank.Corpus
+	terms   map[string][][]rank.Posting
+	Waiting int // groups that are not in the index yet
+}
+
+// Term returns the postings of a term that was looked up.
+func (m *Matches) Term(term string) rank.Term {
+	if p, ok := m.terms[term]; ok {
+		return rank.Term{Postings: p}
+	}
+	return rank.Term{Postings: make([][]rank.Posting, len(m.Corpus.Parts))}
+}
+
+// Documents returns how many documents hold a term that was looked up.
+func (m *Matches) Documents(term string) (n int) {
+	for _, list := range m.terms[term] {
+		n += len(list)
+	}
+	return n
+}
+
+const (
+	sqlSegments = `SELECT n, key, base, iif(key IN (SELECT value FROM json_each(?)), NULL, places) FROM index_segments ORDER BY n`
+	sqlGone     = `SELECT g, upto FROM index_gone ORDER BY g`
+	sqlUnits    = `SELECT place, data FROM index_units ORDER BY place`
+	sqlBlocks   = `SELECT s.n, t.value, (SELECT data FROM index_blocks WHERE segment = s.key AND first <= t.value ORDER BY first DESC LIMIT 1)
+ FROM index_segments s JOIN json_each(?) t ORDER BY s.n`
+	sqlWaiting = `SELECT iif(of_server, (SELECT count(*) FROM episodes), waiting) FROM index_state`
+)
+
+// Lookup returns the postings of terms. It reads one snapshot.
+func (x *Index) Lookup(ctx context.Context, q Querier, terms []string) (*Matches, error) {
+	terms = slices.Clone(terms)
+	slices.Sort(terms)
+	terms = slices.Compact(terms)
+	list, err := json.Marshal(terms)
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	known := make([]int64, 0, len(x.segments))
+	tables := make(map[int64]*docTable, len(x.segments))
+	for key, t := range x.segments {
+		known = append(known, key)
+		tables[key] = t
+	}
+	last := x.corpus
+	x.mu.Unlock()
+	keys, err := json.Marshal(known)
+	if err != nil {
+		return nil, err
+	}
+	r, err := q.Query(ctx, engine.Stmt{SQL: sqlSegments, Args: []any{string(keys)}}, engine.Stmt{SQL: sqlGone}, engine.Stmt{SQL: sqlUnits},
+		engine.Stmt{SQL: sqlBlocks, Args: []any{string(list)}}, engine.Stmt{SQL: sqlWaiting})
+	if err != nil {
+		return nil, err
+	}
+	segments, err := segmentsFrom(r[0].Rows, tables)
+	if err != nil {
+		return nil, err
+	}
+	base, err := mergedFrom(segments, r[1].Rows, last)
+	if err != nil {
+		return nil, err
+	}
+	x.keep(segments, base)
+	m := &Matches{terms: make(map[string][][]rank.Posting, len(terms))}
+	in := engine.Row{Values: r[4].Rows[0]}
+	m.Waiting = int(in.Int(0))
+	units, err := base.with(r[2].Rows)
+	if err != nil {
+		return nil, err
+	}
+	m.Corpus = &units.corpus
+	if err := m.readBlocks(segments, r[3].Rows); err != nil {
+		return nil, err
+	}
+	for i, block := range units.blocks {
+		if err := m.readUnit(len(segments)+i, block, terms); err != nil {
+			return nil, err
+		}
+	}
+	return m, in.Err
+}
+
+// segment is a row of index_segments.
+type segment struct {
+	n, key int64
+	docs   *docTable
+}
+
+func segmentsFrom(rows [][]any, known map[int64]*docTable) ([]segment, error) {
+	list := make([]segment, len(rows))
+	for i, row := range rows {
+		in := engine.Row{Values: row}
+		s := segment{n: in.Int(0), key: in.Int(1)}
+		if row[3] == nil {
+			s.docs = known[s.key]
+		} else if data := in.Blob(3); in.Err == nil {
+			s.docs, in.Err = decodeDocs(data, in.Int(2))
+		}
+		if in.Err != nil || s.docs == nil {
+			return nil, fmt.Errorf("segment %v: %w", row[0], errDamaged)
+		}
+		list[i] = s
+	}
+	return list, nil
+}
+
+// keep remembers what segments hold, of those that there are.
+func (x *Index) keep(segments []segment, base *merged) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.segments = make(map[int64]*docTable, len(segments))
+	for _, s := range segments {
+		x.segments[s.key] = s.docs
+	}
+	x.corpus = base
+}
+
+// mergedFrom returns last if it is the corpus of these segments.
+func mergedFrom(segments []segment, gone [][]any, last *merged) (*merged, error) {
+	m := &merged{episodes: make(map[int64]int32), dead: make(map[int64]int64, len(gone))}
+	for _, row := range gone {
+		in := engine.Row{Values: row}
+		m.dead[in.Int(0)] = in.Int(1)
+		if in.Err != nil {
+			return nil, fmt.Errorf("%w", errDamaged)
+		}
+	}
+	for _, s := range segments {
+		m.keys = append(m.keys, s.key)
+	}
+	if last != nil && slices.Equal(last.keys, m.keys) && sameDead(last.dead, m.dead) {
+		return last, nil
+	}
+	for _, s := range segments {
+		m.corpus.Add(&rank.Part{Places: s.docs.places, Lengths: s.docs.lengths},
+			func(id int64) (int32, bool) { at, ok := m.episodes[id]; return at, ok },
+			func(id int64, at int32) { m.episodes[id] = at },
+			func(id int64) bool { return m.dead[id] >= s.n })
+	}
+	return m, nil
+}
+
+func sameDead(a, b map[int64]int64) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for id, upto := range a {
+		if b[id] != upto {
+			return false
+		}
+	}
+	return true
+}
+
+// units is a corpus with units, and their blocks.
+type units struct {
+	corpus rank.Corpus
+	blocks [][]byte
+}
+
+// with adds units to a corpus, which stays as it is.
+func (m *merged) with(rows [][]any) (*units, error) {
+	u := &units{corpus: m.corpus}
+	u.corpus.Parts = slices.Clip(u.corpus.Parts)
+	u.corpus.Episodes = slices.Clone(u.corpus.Episodes)
+	more := make(map[int64]int32)
+	for _, row := range rows {
+		in := engine.Row{Values: row}
+		place, data := in.Int(0), in.Blob(1)
+		if in.Err != nil {
+			return nil, fmt.Errorf("unit %v: %w", row[0], errDamaged)
+		}
+		docs, block, err := decodeUnit(data, place)
+		if err != nil {
+			return nil, fmt.Errorf("unit %d: %w", place, err)
+		}
+		u.corpus.Add(&rank.Part{Places: docs.places, Lengths: docs.lengths},
+			func(id int64) (int32, bool) {
+				at, ok := m.episodes[id]
+				if !ok {
+					at, ok = more[id]
+				}
+				return at, ok
+			},
+			func(id int64, at int32) { more[id] = at },
+			func(int64) bool { return false })
+		u.blocks = append(u.blocks, block)
+	}
+	return u, nil
+}
+
+func (m *Matches) readBlocks(segments []segment, rows [][]any) error {
+	at := 0
+	for _, row := range rows {
+		if row[2] == nil {
+			continue
+		}
+		in := engine.Row{Values: row}
+		n, term, block := in.Int(0), in.Text(1), in.Blob(2)
+		for at < len(segments) && segments[at].n < n {
+			at++
+		}
+		if in.Err != nil || at == len(segments) || segments[at].n != n {
+			return fmt.Errorf("segment %v: %w", row[0], errDamaged)
+		}
+		list, err := find(block, term, nil, len(segments[at].docs.places))
+		if err != nil {
+			return fmt.Errorf("segment %d: %w", n, err)
+		}
+		m.add(term, at, list)
+	}
+	return nil
+}
+
+// readUnit reads the terms, which are in order, out of a block.
+func (m *Matches) readUnit(part int, block []byte, terms []string) error {
+	b := blockReader{r: reader{data: block}}
+	docs := len(m.Corpus.Parts[part].Places)
+	for i := 0; i < len(terms) && b.next(); {
+		for i < len(terms) && terms[i] < string(b.term) {
+			i++
+		}
+		if i < len(terms) && terms[i] == string(b.term) {
+			m.add(terms[i], part, b.postings(nil, docs))
+			i++
+		}
+	}
+	return b.r.err
+}
+
+func (m *Matches) add(term string, part int, list []rank.Posting) {
+	if len(list) == 0 {
+		return
+	}
+	parts := m.terms[term]
+	if parts == nil {
+		parts = make([][]rank.Posting, len(m.Corpus.Parts))
+		m.terms[term] = parts
+	}
+	parts[part] = list
+}

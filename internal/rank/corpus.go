@@ -1,0 +1,91 @@
+package rank
+
+// Part is documents whose postings lie together. A document is named by its place in the
+// part's slices.
+type Part struct {
+	Places  []int64          // episode<<NumberBits + number, ascending; number 0 is a head
+	Lengths [][Fields]uint32 // tokens in each field
+	Episode []int32          // of each document, in Corpus.Episodes; -1: the document is gone
+}
+
+// NumberBits are the lower bits of a place, which number the steps of an episode.
+const NumberBits = 24
+
+// lastNumber is the number of what was concluded when an episode ended: a head too.
+const lastNumber = 1<<NumberBits - 1
+
+// IsStep reports whether a place is that of a step, and not of a head.
+func IsStep(place int64) bool {
+	n := place & lastNumber
+	return n != 0 && n != lastNumber
+}
+
+// Corpus is all documents of an index at one moment.
+type Corpus struct {
+	Parts    []*Part
+	Episodes []Episode
+	Steps    int            // documents that are steps
+	Tokens   [Fields]uint64 // in all documents
+}
+
+// Episode is what ranking knows of an episode.
+type Episode struct {
+	ID     int64          // its places, shifted by NumberBits
+	Tokens [Fields]uint64 // in all its documents
+}
+
+// Add appends a part. The index of an episode that is known already is what known returns
+// for its ID; it is asked once for each run of documents of an episode. gone reports that
+// documents of an episode are not there any more.
+func (c *Corpus) Add(p *Part, known func(id int64) (int32, bool), learn func(id int64, at int32), gone func(id int64) bool) {
+	p.Episode = make([]int32, len(p.Places))
+	last, at := int64(-1)<<62, int32(-1)
+	for i, place := range p.Places {
+		if id := place >> NumberBits; id != last {
+			last = id
+			if gone(id) {
+				at = -1
+			} else if n, ok := known(id); ok {
+				at = n
+			} else {
+				at = int32(len(c.Episodes))
+				c.Episodes = append(c.Episodes, Episode{ID: id})
+				learn(id, at)
+			}
+		}
+		p.Episode[i] = at
+		if at < 0 {
+			continue
+		}
+		if IsStep(place) {
+			c.Steps++
+		}
+		e := &c.Episodes[at]
+		for f, n := range p.Lengths[i] {
+			e.Tokens[f] += uint64(n)
+			c.Tokens[f] += uint64(n)
+		}
+	}
+	c.Parts = append(c.Parts, p)
+}
+
+// Term is a term of a query with its postings in each part of a corpus.
+type Term struct {
+	Postings [][]Posting
+}
+
+// Query is what is ranked by. The postings are those of one corpus.
+type Query struct {
+	Terms []Term
+	// Names are the actors that the query names: their steps, whatever they hold, get a
+	// constant.
+	Names []Term
+	// TimeWords are terms of which a step gets a small bonus for any; set if the query
+	// asks when something was.
+	TimeWords []Term
+	// Of narrows the steps that are returned to those of an actor; nil: nothing.
+	Of *Term
+	// Only narrows what is returned, by Corpus.Episodes; nil: nothing. What words weigh is
+	// that of all documents.
+	Only []bool
+}

@@ -1,0 +1,20 @@
+package rank
+
+// Fields of a document, which are weighed apart.
+const (
+	Head   = iota // of an episode: its task and what was concluded
+	Text          // of a step: what was done
+	Result        // of a step: what came of it
+	Date          // of a step, in words
+	Fields
+)
+
+// TF is how often a term occurs in a document: two bits for each field, the first field
+// lowest. 0 is not at all, 1 once, 2 two or three times, 3 more often.
+type TF uint8
+
+// Posting says that a document holds a term.
+type Posting struct {
+	Doc int32
+	TF  TF
+}
