@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/eval"
+)
+
+// evaluation fills memories with a dataset and asks its questions.
+type evaluation struct {
+	*app
+	data  *eval.Dataset
+	level eval.Level
+	tasks []eval.Task
+
+	keys     map[episodic.ID]eval.Key // of the documents in the memory that is asked
+	progress *progress
+	report   eval.Report
+
+	memories, documents, parts, asked int
+	loading                           time.Duration
+	fileBytes, dataBytes              int64
+}
+
+// run evaluates the dataset in memories of the folder keep, or in a temporary one if that is
+// empty.
+func (ev *evaluation) run(ctx context.Context, keep string, shared bool) (err error) {
+	dir, err := evalFolder(keep)
+	if err != nil {
+		return err
+	}
+	if keep == "" {
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	all := len(ev.data.Collections)
+	if shared {
+		return ev.memory(ctx, filepath.Join(dir, "memory.db"), 0, all)
+	}
+	for i := range all {
+		path := filepath.Join(dir, memoryName(i, ev.data.Collections[i].Name))
+		if err := ev.memory(ctx, path, i, i+1); err != nil {
+			return err
+		}
+		if keep == "" {
+			for _, file := range databaseFiles(path) {
+				os.Remove(file) // the folder is removed in any case; this saves space meanwhile
+			}
+		}
+	}
+	return nil
+}
+
+// evalFolder makes the folder for the memories. Files that are there already are nobody's
+// to overwrite.
+func evalFolder(keep string) (string, error) {
+	if keep == "" {
+		dir, err := os.MkdirTemp("", "episodic-eval-")
+		if err != nil {
+			return "", fmt.Errorf("make a folder for the memories: %w; choose one with --keep", err)
+		}
+		return dir, nil
+	}
+	if err := os.MkdirAll(keep, 0o700); err != nil {
+		return "", fmt.Errorf("make the folder of --keep: %w", err)
+	}
+	entries, err := os.ReadDir(keep)
+	if err == nil && len(entries) > 0 {
+		return "", invalid("--keep", "names the folder %s, which is not empty", keep)
+	}
+	return keep, err
+}
+
+// memoryName is the name of the file for the collection i.
+func memoryName(i int, collection string) string {
+	safe := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return -1
+	}, collection)
+	name := fmt.Sprintf("%03d", i+1)
+	if safe != "" {
+		name += "-" + safe[:min(len(safe), 60)]
+	}
+	return name + ".db"
+}
+
+// databaseFiles are the files that SQLite may make for a database.
+func databaseFiles(path string) []string { return []string{path, path + "-wal", path + "-shm"} }
+
+// memory makes a memory of the collections from first to before end and asks their
+// questions. It is opened anew in between, as by a program that finds it there.
+func (ev *evaluation) memory(ctx context.Context, path string, first, end int) error {
+	ev.memories++
+	ev.keys = make(map[episodic.ID]eval.Key)
+	err := withFile(ctx, path, &ev.loading, func(store *episodic.Store) error {
+		for c := first; c < end; c++ {
+			if err := ev.fill(ctx, store, c); err != nil {
+				return err
+			}
+		}
+		began := time.Now()
+		_, err := store.TrainDictionaries(ctx) // as import does
+		ev.loading += time.Since(began)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, file := range databaseFiles(path) {
+		info, err := os.Stat(file)
+		switch {
+		case err == nil:
+			ev.fileBytes += info.Size()
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	ev.progress = newProgress(ev.stderr, "questions", int64(len(ev.tasks)), false)
+	defer ev.progress.done()
+	return withFile(ctx, path, new(time.Duration), func(store *episodic.Store) error {
+		for i := range ev.tasks {
+			if c := ev.tasks[i].Collection; c < first || c >= end {
+				continue
+			}
+			if err := ev.answer(ctx, store, &ev.tasks[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// withFile opens a memory in a file, calls f and closes it. It adds to closing how long that
+// took. Nothing is cached: a question that is asked twice is two searches.
+func withFile(ctx context.Context, path string, closing *time.Duration, f func(*episodic.Store) error) error {
+	store, err := episodic.Open(ctx, path, &episodic.Options{Cache: episodic.Cache{Disabled: true}})
+	if err != nil {
+		return err
+	}
+	err = f(store)
+	began := time.Now()
+	closeErr := store.Close()
+	*closing += time.Since(began)
+	return errors.Join(err, closeErr)
+}
+
+// fill stores the documents of collection c.
+func (ev *evaluation) fill(ctx context.Context, store *episodic.Store, c int) error {
+	documents := ev.data.Collections[c].Documents
+	ev.progress = newProgress(ev.stderr, "documents", int64(len(documents)), false)
+	defer ev.progress.done()
+	for from := 0; from < len(documents); from += batchEpisodes {
+		batch := documents[from:min(from+batchEpisodes, len(documents))]
+		episodes := make([]*episodic.Episode, len(batch))
+		for i := range batch {
+			key := eval.Key{Collection: c, Document: from + i, Part: -1}
+			e := episodeOf(&batch[i], key)
+			raw, err := json.Marshal(e)
+			if err != nil {
+				return fmt.Errorf("document %q: %w", batch[i].ID, err)
+			}
+			episodes[i], ev.keys[e.ID] = e, key
+			ev.dataBytes += int64(len(raw))
+			ev.documents++
+			ev.parts += len(e.Steps)
+		}
+		began := time.Now()
+		_, err := store.AddEpisodes(ctx, episodes...)
+		ev.loading += time.Since(began)
+		if errors.Is(err, episodic.ErrInvalid) {
+			// %v: the file is to blame, not the command line.
+			return fmt.Errorf("documents %q to %q of %s: %v", batch[0].ID, batch[len(batch)-1].ID, ev.data.Sources[0].Name, err)
+		}
+		if err != nil {
+			return err
+		}
+		ev.progress.set(int64(from + len(batch)))
+	}
+	return nil
+}
+
+// episodeOf makes an episode of a document. Its ID is the same each time, and so is its time if
+// none is known: figures must not depend on when they are measured.
+func episodeOf(doc *eval.Document, key eval.Key) *episodic.Episode {
+	e := &episodic.Episode{
+		ID:          derivedID("eval", episodic.Scope{}, fmt.Appendf(nil, "[%d,%d]", key.Collection, key.Document)),
+		Description: doc.Title,
+		Context:     episodic.Context{Tags: doc.Tags},
+		Start:       doc.Time,
+	}
+	if e.Start.IsZero() {
+		e.Start = time.Unix(0, 0).UTC()
+	}
+	e.End = e.Start
+	for _, p := range doc.Parts {
+		step := episodic.Step{Time: e.Start, Tool: p.Actor, Action: p.Text, Parameters: episodic.JSON(p.Parameters)}
+		if p.Result != "" {
+			step.Result = &episodic.Result{Kind: episodic.ResultOutput, Text: p.Result}
+		}
+		e.Steps = append(e.Steps, step)
+	}
+	return e
+}
+
+// answer asks one question and reports how good the answer is.
+func (ev *evaluation) answer(ctx context.Context, store *episodic.Store, t *eval.Task) error {
+	began := time.Now()
+	found, err := ev.search(ctx, store, t.Question.Text, t.Want())
+	took := time.Since(began)
+	if err != nil {
+		return fmt.Errorf("question %q: %w", t.Question.ID, err)
+	}
+	ev.report.Add(t.Question.Type, t.Score(found), took)
+	ev.asked++
+	ev.progress.set(int64(ev.asked))
+	return nil
+}
+
+// search returns what the Store finds, the best first.
+func (ev *evaluation) search(ctx context.Context, store *episodic.Store, query string, limit int) ([]eval.Key, error) {
+	if ev.level == eval.Steps {
+		return nil, fmt.Errorf("a search finds no steps yet, only episodes; use --level %s", eval.Episodes)
+	}
+	const most = 1000 // that a search returns
+	hits, err := store.Search(ctx, query, &episodic.SearchOptions{Limit: min(limit, most)})
+	if err != nil {
+		return nil, err
+	}
+	found := make([]eval.Key, len(hits))
+	for i, hit := range hits {
+		found[i] = ev.keys[hit.Episode.ID]
+	}
+	return found, nil
+}
+
+func (ev *evaluation) result() *evalResult {
+	r := &evalResult{
+		Format: ev.data.Format, Sources: ev.data.Sources, Level: ev.level,
+		Memories: ev.memories, Documents: ev.documents, Parts: ev.parts,
+		LoadSeconds: ev.loading.Seconds(), FileBytes: ev.fileBytes, DataBytes: ev.dataBytes,
+	}
+	r.Types, r.All = ev.report.Rows()
+	r.LeftOut = ev.data.LeftOut - len(ev.tasks)
+	for _, c := range ev.data.Collections {
+		r.LeftOut += len(c.Questions)
+	}
+	for i := range ev.tasks {
+		r.Missing += ev.tasks[i].Missing
+	}
+	return r
+}
