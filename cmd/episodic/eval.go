@@ -83,10 +83,10 @@ func (a *app) printEvaluation(r *evalResult) {
 	a.printf("%-10s %s, %.2f of the %s that the documents take as JSON\n", "files", size(r.FileBytes), float64(r.FileBytes)/float64(r.DataBytes), size(r.DataBytes))
 	a.printf("%-10s %s", "questions", count(r.All.Questions, "question"))
 	if r.LeftOut > 0 {
-		a.printf("; %d left out, because they have no evidence at this level", r.LeftOut)
+		a.printf("; %d left out: no evidence at this level", r.LeftOut)
 	}
 	if r.Missing > 0 {
-		a.printf("; %s of evidence that do not exist count as not found", count(r.Missing, "piece"))
+		a.printf("; evidence that does not exist, %s, counts as not found", count(r.Missing, "piece"))
 	}
 	a.printf("\n%-10s %s\n\n", "level", r.Level)
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,12 +24,13 @@ type evaluation struct {
 	tasks []eval.Task
 
 	keys     map[episodic.ID]eval.Key // of the documents in the memory that is asked
-	progress *progress
 	report   eval.Report
+	progress *progress
+	done     int64 // documents stored and questions asked
 
-	memories, documents, parts, asked int
-	loading                           time.Duration
-	fileBytes, dataBytes              int64
+	memories, documents, parts int
+	loading                    time.Duration
+	fileBytes, dataBytes       int64
 }
 
 // run evaluates the dataset in memories of the folder keep, or in a temporary one if that is
@@ -41,6 +43,12 @@ func (ev *evaluation) run(ctx context.Context, keep string, shared bool) (err er
 	if keep == "" {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
+	todo := len(ev.tasks)
+	for _, c := range ev.data.Collections {
+		todo += len(c.Documents)
+	}
+	ev.progress = newProgress(ev.stderr, "documents and questions", int64(todo), false)
+	defer ev.progress.done()
 	all := len(ev.data.Collections)
 	if shared {
 		return ev.memory(ctx, filepath.Join(dir, "memory.db"), 0, all)
@@ -125,8 +133,6 @@ func (ev *evaluation) memory(ctx context.Context, path string, first, end int) e
 			return err
 		}
 	}
-	ev.progress = newProgress(ev.stderr, "questions", int64(len(ev.tasks)), false)
-	defer ev.progress.done()
 	return withFile(ctx, path, new(time.Duration), func(store *episodic.Store) error {
 		for i := range ev.tasks {
 			if c := ev.tasks[i].Collection; c < first || c >= end {
@@ -157,22 +163,13 @@ func withFile(ctx context.Context, path string, closing *time.Duration, f func(*
 // fill stores the documents of collection c.
 func (ev *evaluation) fill(ctx context.Context, store *episodic.Store, c int) error {
 	documents := ev.data.Collections[c].Documents
-	ev.progress = newProgress(ev.stderr, "documents", int64(len(documents)), false)
-	defer ev.progress.done()
 	for from := 0; from < len(documents); from += batchEpisodes {
 		batch := documents[from:min(from+batchEpisodes, len(documents))]
 		episodes := make([]*episodic.Episode, len(batch))
 		for i := range batch {
 			key := eval.Key{Collection: c, Document: from + i, Part: -1}
 			e := episodeOf(&batch[i], key)
-			raw, err := json.Marshal(e)
-			if err != nil {
-				return fmt.Errorf("document %q: %w", batch[i].ID, err)
-			}
 			episodes[i], ev.keys[e.ID] = e, key
-			ev.dataBytes += int64(len(raw))
-			ev.documents++
-			ev.parts += len(e.Steps)
 		}
 		began := time.Now()
 		_, err := store.AddEpisodes(ctx, episodes...)
@@ -184,7 +181,16 @@ func (ev *evaluation) fill(ctx context.Context, store *episodic.Store, c int) er
 		if err != nil {
 			return err
 		}
-		ev.progress.set(int64(from + len(batch)))
+		for _, e := range episodes {
+			n, err := documentSize(e)
+			if err != nil {
+				return err
+			}
+			ev.dataBytes += n
+			ev.parts += len(e.Steps)
+		}
+		ev.documents += len(batch)
+		ev.advance(len(batch))
 	}
 	return nil
 }
@@ -197,19 +203,30 @@ func episodeOf(doc *eval.Document, key eval.Key) *episodic.Episode {
 		Description: doc.Title,
 		Context:     episodic.Context{Tags: doc.Tags},
 		Start:       doc.Time,
+		StepCount:   len(doc.Parts),
 	}
 	if e.Start.IsZero() {
 		e.Start = time.Unix(0, 0).UTC()
 	}
 	e.End = e.Start
-	for _, p := range doc.Parts {
-		step := episodic.Step{Time: e.Start, Tool: p.Actor, Action: p.Text, Parameters: episodic.JSON(p.Parameters)}
+	for i, p := range doc.Parts {
+		step := episodic.Step{Number: i + 1, Time: e.Start, Tool: p.Actor, Action: p.Text, Parameters: episodic.JSON(p.Parameters)}
 		if p.Result != "" {
 			step.Result = &episodic.Result{Kind: episodic.ResultOutput, Text: p.Result}
 		}
 		e.Steps = append(e.Steps, step)
 	}
 	return e
+}
+
+// documentSize is the length of the JSON of an episode that has been stored, as show prints
+// it.
+func documentSize(e *episodic.Episode) (int64, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(e)
+	return int64(b.Len() - 1), err // without the line feed
 }
 
 // answer asks one question and reports how good the answer is.
@@ -221,9 +238,13 @@ func (ev *evaluation) answer(ctx context.Context, store *episodic.Store, t *eval
 		return fmt.Errorf("question %q: %w", t.Question.ID, err)
 	}
 	ev.report.Add(t.Question.Type, t.Score(found), took)
-	ev.asked++
-	ev.progress.set(int64(ev.asked))
+	ev.advance(1)
 	return nil
+}
+
+func (ev *evaluation) advance(n int) {
+	ev.done += int64(n)
+	ev.progress.set(ev.done)
 }
 
 // search returns what the Store finds, the best first.

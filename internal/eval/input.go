@@ -100,18 +100,16 @@ func (in *input) next(ctx context.Context) (element, error) {
 
 // broken is the error for what the decoder says.
 func (in *input) broken(err error) error {
-	at := in.dec.InputOffset()
-	syntax, isSyntax := errors.AsType[*json.SyntaxError](err)
-	if isSyntax {
+	at, problem := in.dec.InputOffset(), "cannot be read: "+err.Error()
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset := syntax.Offset - 1
 		if in.array {
 			offset += int64(1 + in.n) // the decoder does not count the bracket and the commas
 		}
-		at = max(at, offset)
+		at, problem = max(at, offset), "is not JSON: "+err.Error()
 	}
-	problem := "cannot be read: " + err.Error()
-	if isSyntax || err == io.EOF || err == io.ErrUnexpectedEOF {
-		problem = "is not JSON: " + err.Error()
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		at, problem = in.lines.read, "ends within a JSON document"
 	}
 	return &Error{File: in.name, Line: in.lines.lineAt(at), Problem: problem}
 }

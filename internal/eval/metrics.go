@@ -31,7 +31,8 @@ func ReciprocalRank(hits []bool) float64 {
 
 // NDCG returns the normalised discounted cumulative gain of the first k results, with a
 // gain of 1 for a relevant item (Järvelin and Kekäläinen, 2002): the sum of 1/log2(rank+1) over
-// the relevant results, divided by that of the best possible order.
+// the relevant results, divided by that of the best possible order. hits and relevant are
+// those of Recall.
 func NDCG(hits []bool, relevant, k int) float64 {
 	gain, best := 0.0, 0.0
 	for i := range k {
