@@ -77,18 +77,18 @@ type evalResult struct {
 
 func (a *app) printEvaluation(r *evalResult) {
 	for _, s := range r.Sources {
-		a.printf("%-10s %s, %s, SHA-256 %s\n", r.Format, plain(s.Name), size(s.Bytes), s.SHA256)
+		a.printf("%-11s %s, %s, SHA-256 %s\n", r.Format, plain(s.Name), size(s.Bytes), s.SHA256)
 	}
-	a.printf("%-10s %s with %s, in %s; loaded in %.1f s\n", "documents", count(r.Documents, "document"), count(r.Parts, "part"), memories(r.Memories), r.LoadSeconds)
-	a.printf("%-10s %s, %.2f of the %s that the documents take as JSON\n", "files", size(r.FileBytes), float64(r.FileBytes)/float64(r.DataBytes), size(r.DataBytes))
-	a.printf("%-10s %s", "questions", count(r.All.Questions, "question"))
+	a.printf("%-11s %s with %s, in %s; loaded in %.1f s\n", "documents", count(r.Documents, "document"), count(r.Parts, "part"), memories(r.Memories), r.LoadSeconds)
+	a.printf("%-11s %s, %.2f of the %s that the documents take as JSON\n", "files", size(r.FileBytes), float64(r.FileBytes)/float64(r.DataBytes), size(r.DataBytes))
+	a.printf("%-11s %s", "questions", count(r.All.Questions, "question"))
 	if r.LeftOut > 0 {
 		a.printf("; %d left out: no evidence at this level", r.LeftOut)
 	}
 	if r.Missing > 0 {
 		a.printf("; evidence that does not exist, %s, counts as not found", count(r.Missing, "piece"))
 	}
-	a.printf("\n%-10s %s\n\n", "level", r.Level)
+	a.printf("\n%-11s %s\n\n", "level", r.Level)
 
 	rows := append(append([]eval.Row{}, r.Types...), r.All)
 	rows[len(rows)-1].Type = "all"

@@ -77,11 +77,11 @@ func TestEvalMeasures(t *testing.T) {
 	}
 
 	table := c.ok("eval", "jsonl", file)
-	pattern := regexp.MustCompile(`^jsonl      my\.jsonl, 1 kB, SHA-256 ` + want.Sources[0].SHA256 + `
-documents  4 documents with 3 parts, in 2 memories; loaded in [0-9.]+ s
-files      [0-9]+ kB, [0-9.]+ of the 1 kB that the documents take as JSON
-questions  5 questions
-level      episode
+	pattern := regexp.MustCompile(`^jsonl       my\.jsonl, 1 kB, SHA-256 ` + want.Sources[0].SHA256 + `
+documents   4 documents with 3 parts, in 2 memories; loaded in [0-9.]+ s
+files       [0-9]+ kB, [0-9.]+ of the 1 kB that the documents take as JSON
+questions   5 questions
+level       episode
 
       questions    R@5   R@10   R@20    MRR  nDCG@10   p50 ms   p99 ms
 what          3  0\.833  0\.833  0\.833  1\.000    0\.871  +[0-9.]+  +[0-9.]+
@@ -161,7 +161,7 @@ func TestEvalReadsPublicFormats(t *testing.T) {
 		}
 	}
 	out := c.ok("eval", "locomo", filepath.Join(c.home, "locomo.0"), "--level", "episode")
-	if !strings.Contains(out, "\nquestions  1 question; 1 left out: no evidence at this level; evidence that does not exist, 1 piece, counts as not found\n") {
+	if !strings.Contains(out, "\nquestions   1 question; 1 left out: no evidence at this level; evidence that does not exist, 1 piece, counts as not found\n") {
 		t.Errorf("the table is\n%s", out)
 	}
 }
@@ -230,19 +230,19 @@ func TestEvalRefusesWrongCommandLinesAndFiles(t *testing.T) {
 	bad := c.file("bad.jsonl", evalDocuments+`{"question": {"text": 7}}`)
 	c.fails(exitFailure, bad+":5: question.text holds a JSON number, want a string", "eval", "jsonl", bad)
 	c.fails(exitFailure, "no such file", "eval", "jsonl", bad+".gz")
-	// A Store refuses more than the format does.
-	name := strings.Repeat("x", 1001)
-	refused := c.file("refused.jsonl", `{"document": {"id": "d", "title": "T", "tags": ["`+name+`"]}}`+"\n"+`{"question": {"text": "t", "relevant": ["d"]}}`)
-	c.fails(exitFailure, `documents "d" to "d" of refused.jsonl: `, "eval", "jsonl", refused)
 }
 
-func TestInterruptedEvalLeavesNothing(t *testing.T) {
+func TestEvalThatFailsLeavesNothing(t *testing.T) {
 	c := newCLI(t)
 	t.Setenv("TMPDIR", t.TempDir())
+	// A Store refuses more than the format does.
+	refused := c.file("refused.jsonl", `{"document": {"id": "d", "title": "T", "tags": ["`+strings.Repeat("x", 1001)+`"]}}
+{"question": {"text": "t", "relevant": ["d"]}}`)
+	c.fails(exitFailure, `documents "d" to "d" of refused.jsonl: `, "eval", "jsonl", refused)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got := c.runContext(ctx, "eval", "jsonl", c.file("my.jsonl", evalDocuments+evalQuestions)); got.code != exitFailure {
-		t.Errorf("exit code %d, stderr %q", got.code, got.stderr)
+	if got := c.runContext(ctx, "eval", "jsonl", refused); got.code != exitFailure || !strings.Contains(got.stderr, "canceled") {
+		t.Errorf("interrupted: exit code %d, stderr %q", got.code, got.stderr)
 	}
 	nothingLeft(t)
 }

@@ -193,6 +193,7 @@ func TestErrorsNameFileLineAndField(t *testing.T) {
 		{"longmemeval", longMemEval(`"content": "Noted"`, `"content": null, "role": 5`), "", "data:4: haystack_sessions.role holds a JSON number, want a string"},
 		{"longmemeval", longMemEval(`"role": "assistant"`, `"role": ""`), "", "data:2: haystack_sessions[1][1].role is missing or empty"},
 		{"longmemeval", longMemEval(`"content": "Hi"`, `"content": "Ho"`), "", `data:2: haystack_session_ids[2] is "s1", which names another document or part already`},
+		{"longmemeval", `{"question_id":"q","question":"?","answer_session_ids":["a"]}`, "", "data:1: haystack_sessions is missing or empty"},
 
 		{"swe", swe(`"Wrong sum"`, `""`), sampleSWEQueries, "data:2: task is missing or empty"},
 		{"swe", swe(`"lib-3"`, `"lib-2"`), sampleSWEQueries, `data:4: id is "lib-2", which names another document or part already`},
@@ -262,6 +263,25 @@ func TestLoadRefusesWhatIsNoDataset(t *testing.T) {
 	cancel()
 	if _, err := Load(ctx, "jsonl", good, ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("a load that was given up: %v", err)
+	}
+}
+
+func TestExampleOfTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/eval.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```json\n")
+	example, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("docs/eval.md has no example")
+	}
+	d, err := parse("jsonl", example, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := d.Collections[0]; len(d.Collections) != 1 || len(c.Documents) != 2 || len(c.Documents[0].Parts) != 2 || len(c.Questions) != 2 || len(d.Tasks(Steps)) != 1 {
+		t.Errorf("the example is %+v", d.Collections)
 	}
 }
 

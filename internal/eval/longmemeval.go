@@ -64,6 +64,8 @@ func (item *longMemEval) collection(e *element) (Collection, error) {
 		return Collection{}, e.fail("question_id", "is missing or empty")
 	case item.Question == "":
 		return Collection{}, e.fail("question", "is missing or empty")
+	case len(item.Sessions) == 0:
+		return Collection{}, e.fail("haystack_sessions", "is missing or empty")
 	case len(item.SessionIDs) != len(item.Sessions):
 		return Collection{}, e.fail("haystack_session_ids", "has %d ids for %d sessions", len(item.SessionIDs), len(item.Sessions))
 	case len(item.Dates) != len(item.Sessions):

@@ -23,6 +23,9 @@ func TestRealDatasets(t *testing.T) {
 			if _, err := os.Stat(file); err != nil {
 				t.Skipf("the dataset is not here: %v", err)
 			}
+			if raceEnabled && tt.format == "swe" {
+				t.Skip("the race detector makes 37 MB of JSON take half a minute, and nothing here is concurrent")
+			}
 			d, err := Load(t.Context(), tt.format, file, queries)
 			if err != nil {
 				t.Fatal(err)
