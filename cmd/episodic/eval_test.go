@@ -168,10 +168,9 @@ func TestEvalReadsPublicFormats(t *testing.T) {
 
 func TestEvalOfSteps(t *testing.T) {
 	c := newCLI(t)
-	file := c.file("parts.jsonl", evalDocuments+`{"question": {"collection": "clay", "text": "fuse", "relevant": ["kiln.1"]}}`)
-	for _, args := range [][]string{{}, {"--level", "step"}} {
-		c.fails(exitFailure, "finds no steps yet, only episodes; use --level episode", append([]string{"eval", "jsonl", file}, args...)...)
-	}
+	kiln, _, _ := strings.Cut(evalDocuments, "\n")
+	file := c.file("parts.jsonl", kiln+`{"question": {"collection": "clay", "text": "fuse", "relevant": ["kiln.1"]}}`)
+	c.fails(exitFailure, "finds no steps yet, only episodes; use --level episode", "eval", "jsonl", file)
 	if got := evalJSON(t, c.ok("eval", "jsonl", file, "--json", "--level", "episode")); got.Level != "episode" || got.All.MRR != 1 {
 		t.Errorf("the result is %+v", got)
 	}

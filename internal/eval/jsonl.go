@@ -95,7 +95,7 @@ func (l *jsonlLoader) collection(name string) int {
 func (l *jsonlLoader) document(e *element, from *jsonlDocument) error {
 	c := l.collection(from.Collection)
 	doc := Document{ID: from.ID, Title: from.Title, Tags: from.Tags}
-	if err := l.ids[c].take(doc.ID, e, "document.id"); err != nil {
+	if err := l.ids[c].take(doc.ID, doc.ID, e, "document.id"); err != nil {
 		return err
 	}
 	if doc.Title == "" {
@@ -110,7 +110,7 @@ func (l *jsonlLoader) document(e *element, from *jsonlDocument) error {
 	for i, p := range from.Parts {
 		path := fmt.Sprintf("document.parts[%d].", i)
 		if p.ID != "" {
-			if err := l.ids[c].take(p.ID, e, path+"id"); err != nil {
+			if err := l.ids[c].take(p.ID, doc.ID, e, path+"id"); err != nil {
 				return err
 			}
 		}

@@ -117,18 +117,18 @@ func (s *source) finish() (Source, error) {
 	return Source{Name: filepath.Base(s.file.Name()), SHA256: hex.EncodeToString(s.hash.Sum(nil)), Bytes: size}, err
 }
 
-// names are the ids of a collection.
-type names map[string]bool
+// names are the ids of a collection, each with the id of its document.
+type names map[string]string
 
-// take adds an id, which must not be there yet.
-func (n names) take(id string, e *element, field string) error {
+// take adds the id of a document or of a part of it, which must not be there yet.
+func (n names) take(id, document string, e *element, field string) error {
 	switch {
 	case id == "":
 		return e.fail(field, "is missing or empty")
-	case n[id]:
+	case n[id] != "":
 		return e.fail(field, "is %.60q, which names another document or part already", id)
 	}
-	n[id] = true
+	n[id] = document
 	return nil
 }
 
@@ -143,14 +143,14 @@ func (n names) checkQuestion(q *Question, e *element, path string) error {
 	for i, id := range q.Relevant {
 		at := fmt.Sprintf("%srelevant[%d]", path, i)
 		switch {
-		case !n[id]:
+		case n[id] == "":
 			return e.fail(at, "is %.60q, which names no document or part", id)
-		case slices.Contains(q.Exclude, id):
+		case slices.Contains(q.Exclude, id), slices.Contains(q.Exclude, n[id]):
 			return e.fail(at, "is %.60q, which is excluded as well", id)
 		}
 	}
 	for i, id := range q.Exclude {
-		if !n[id] {
+		if n[id] == "" {
 			return e.fail(fmt.Sprintf("%sexclude[%d]", path, i), "is %.60q, which names no document or part", id)
 		}
 	}

@@ -50,7 +50,8 @@ const (
 	sampleJSONL      = `{"question": {"collection": "two", "text": "Early?", "relevant": ["d"]}}
 {"document": {"id": "d", "time": "2026-01-31T10:30:00+01:00", "title": "Mend the pump", "tags": ["pump"], "parts": [{"id": "d.1", "actor": "sh", "text": "try", "parameters": {"n": [1, 2]}, "result": "ok"}, {"text": "think", "parameters": null}]}}
 {"document": {"collection": "two", "id": "d", "title": "Other"}}
-{"question": {"id": "first", "type": "how", "text": "Which pump?", "relevant": ["d.1"], "exclude": ["d"]}}
+{"question": {"id": "first", "type": "how", "text": "Which pump?", "relevant": ["d.1"], "exclude": ["e"]}}
+{"document": {"id": "e", "title": "Paint"}}
 `
 )
 
@@ -120,8 +121,8 @@ func TestLoadersGiveTheNeutralForm(t *testing.T) {
 			{
 				Documents: []Document{{ID: "d", Time: at(2026, 1, 31, 9, 30), Title: "Mend the pump", Tags: []string{"pump"}, Parts: []Part{
 					{ID: "d.1", Actor: "sh", Text: "try", Parameters: `{"n": [1, 2]}`, Result: "ok"}, {Text: "think"},
-				}}},
-				Questions: []Question{{ID: "first", Type: "how", Text: "Which pump?", Relevant: []string{"d.1"}, Exclude: []string{"d"}}},
+				}}, {ID: "e", Title: "Paint"}},
+				Questions: []Question{{ID: "first", Type: "how", Text: "Which pump?", Relevant: []string{"d.1"}, Exclude: []string{"e"}}},
 			},
 		}}},
 	} {
@@ -173,6 +174,7 @@ func TestErrorsNameFileLineAndField(t *testing.T) {
 		{"jsonl", `{"question":{"text":"?","relevant":["d","e"]}}` + "\n" + document, "", `data:1: question.relevant[1] is "e", which names no document or part`},
 		{"jsonl", document + `{"question":{"text":"?","relevant":["d"],"exclude":["f"]}}`, "", `data:2: question.exclude[0] is "f", which names no document or part`},
 		{"jsonl", document + `{"question":{"text":"?","relevant":["d"],"exclude":["d"]}}`, "", `data:2: question.relevant[0] is "d", which is excluded as well`},
+		{"jsonl", `{"document":{"id":"d","title":"T","parts":[{"id":"p","text":"x"}]}}` + `{"question":{"text":"?","relevant":["p"],"exclude":["d"]}}`, "", `data:1: question.relevant[0] is "p", which is excluded as well`},
 		{"jsonl", document + `{"question":{"collection":"c","text":"?","relevant":["d"]}}`, "", `data:2: question.relevant[0] is "d", which names no document or part`},
 
 		{"locomo", locomo(`"text": "Look!"`, `"text": 1`), "", "data:9: conversation.session_2.text holds a JSON number, want a string"},

@@ -109,7 +109,7 @@ func locomoSession(e *element, fields map[string]json.RawMessage, n int, ids nam
 	key := fmt.Sprintf("session_%d", n)
 	path := "conversation." + key
 	doc := Document{ID: key, Title: fmt.Sprintf("Session %d", n)}
-	if err := ids.take(doc.ID, e, path); err != nil {
+	if err := ids.take(doc.ID, doc.ID, e, path); err != nil {
 		return Document{}, err
 	}
 	if raw := fields[key+"_date_time"]; raw != nil {
@@ -128,7 +128,7 @@ func locomoSession(e *element, fields map[string]json.RawMessage, n int, ids nam
 	}
 	for i, turn := range turns {
 		at := fmt.Sprintf("%s[%d].", path, i)
-		if err := ids.take(turn.ID, e, at+"dia_id"); err != nil {
+		if err := ids.take(turn.ID, doc.ID, e, at+"dia_id"); err != nil {
 			return Document{}, err
 		}
 		if turn.Speaker == "" {

@@ -82,11 +82,11 @@ func (item *longMemEval) collection(e *element) (Collection, error) {
 		if before := slices.IndexFunc(c.Documents, func(d Document) bool { return d.ID == id }); before >= 0 && slices.Equal(c.Documents[before].Parts, doc.Parts) {
 			continue // the same session once more is no other document
 		}
-		if err := ids.take(id, e, fmt.Sprintf("haystack_session_ids[%d]", i)); err != nil {
+		if err := ids.take(id, id, e, fmt.Sprintf("haystack_session_ids[%d]", i)); err != nil {
 			return Collection{}, err
 		}
 		for j := range doc.Parts {
-			if err := ids.take(doc.Parts[j].ID, e, fmt.Sprintf("haystack_sessions[%d][%d]", i, j)); err != nil {
+			if err := ids.take(doc.Parts[j].ID, id, e, fmt.Sprintf("haystack_sessions[%d][%d]", i, j)); err != nil {
 				return Collection{}, err
 			}
 		}

@@ -46,13 +46,13 @@ func loadSWE(ctx context.Context, d *Dataset, in, queries *input) error {
 		if run.Task == "" {
 			return e.fail("task", "is missing or empty")
 		}
-		if err := ids.take(run.ID, &e, "id"); err != nil {
+		if err := ids.take(run.ID, run.ID, &e, "id"); err != nil {
 			return err
 		}
 		doc := Document{ID: run.ID, Title: run.Task}
 		for i, step := range run.Steps {
 			id := fmt.Sprintf("%s/%d", run.ID, i+1)
-			if err := ids.take(id, &e, "id"); err != nil {
+			if err := ids.take(id, run.ID, &e, "id"); err != nil {
 				return err
 			}
 			doc.Parts = append(doc.Parts, Part{ID: id, Actor: "bash", Text: step.Thought, Parameters: jsonString(step.Command), Result: step.Result})
@@ -72,7 +72,7 @@ func loadSWE(ctx context.Context, d *Dataset, in, queries *input) error {
 			return err
 		}
 		switch {
-		case !ids[query.ID]:
+		case ids[query.ID] == "":
 			return e.fail("id", "is %.60q, which is no run", query.ID)
 		case query.Title == "":
 			return e.fail("title", "is missing or empty")
