@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/episodic-memory/episodic/internal/eval"
 )
@@ -55,6 +57,44 @@ func (c *evalCmd) Run(ctx context.Context, a *app) error {
 	}
 	return nil
 }
+
+// evalFolder makes the folder for the memories. Files that are there already are nobody's
+// to overwrite.
+func evalFolder(keep string) (string, error) {
+	if keep == "" {
+		dir, err := os.MkdirTemp("", "episodic-eval-")
+		if err != nil {
+			return "", fmt.Errorf("make a folder for the memories: %w; choose one with --keep", err)
+		}
+		return dir, nil
+	}
+	if err := os.MkdirAll(keep, 0o700); err != nil {
+		return "", fmt.Errorf("make the folder of --keep: %w", err)
+	}
+	entries, err := os.ReadDir(keep)
+	if err == nil && len(entries) > 0 {
+		return "", invalid("--keep", "names the folder %s, which is not empty", keep)
+	}
+	return keep, err
+}
+
+// memoryName is the name of the file for the collection i.
+func memoryName(i int, collection string) string {
+	safe := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return -1
+	}, collection)
+	name := fmt.Sprintf("%03d", i+1)
+	if safe != "" {
+		name += "-" + safe[:min(len(safe), 60)]
+	}
+	return name + ".db"
+}
+
+// databaseFiles are the files that SQLite may make for a database.
+func databaseFiles(path string) []string { return []string{path, path + "-wal", path + "-shm"} }
 
 // evalResult is what eval prints as JSON.
 type evalResult struct {
