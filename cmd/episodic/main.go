@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, search,
-// list, names, show, delete, stats, compact, probe. Run it with --help, or begin with
+// list, names, show, delete, stats, compact, probe, eval. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -48,6 +48,7 @@ type commands struct {
 	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
 	Compact    compactCmd    `cmd:"" help:"Compress again, better, what is stored."`
 	Probe      probeCmd      `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
+	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }
 
