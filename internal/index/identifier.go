@@ -11,6 +11,9 @@ func (s *scanner) cut() bool {
 	case !c.isWord():
 		s.next++
 		return false
+	case lo < s.separate:
+		s.cutParts(lo, s.separate)
+		return true
 	}
 	if hi := s.uuid(lo); hi > lo {
 		s.found(hexadecimal, lo, hi)
@@ -75,7 +78,8 @@ func (s *scanner) identifier(lo int) int {
 // too long for a token has no whole, and its parts are words of their own.
 func (s *scanner) cutParts(lo, hi int) {
 	end := s.partEnd(lo, hi)
-	if end == hi || s.chars[hi].at-s.chars[lo].at > maxToken {
+	if end == hi || lo < s.separate || s.chars[hi].at-s.chars[lo].at > maxToken {
+		s.separate = hi
 		s.found(plain, lo, end)
 		s.piece(lo, end)
 	} else {

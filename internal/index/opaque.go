@@ -25,7 +25,7 @@ func (s *scanner) opaque(lo, hi int) int {
 
 // isHex tells whether lo to hi is a number such as 0x1f.
 func (s *scanner) isHex(lo, hi int) bool {
-	if hi-lo < 3 {
+	if first := s.chars[lo]; hi-lo < 3 || first.class != digit || s.folded[first.at] != '0' || s.folded[s.chars[lo+1].at] != 'x' {
 		return false
 	}
 	for i := lo; i < hi; i++ {
@@ -34,9 +34,6 @@ func (s *scanner) isHex(lo, hi int) bool {
 		}
 	}
 	word := s.folded[s.chars[lo].at:s.chars[hi].at]
-	if word[0] != '0' || word[1] != 'x' {
-		return false
-	}
 	return allHex(word[2:])
 }
 
@@ -69,6 +66,9 @@ func isHexDigit(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= '
 // uuid returns the end of the UUID that begins at lo, or of the first characters of
 // one if they are more than the first group and hold a letter; otherwise lo.
 func (s *scanner) uuid(lo int) int {
+	if lo+8 >= len(s.chars) || s.chars[lo+8].class != dash {
+		return lo
+	}
 	i, letters := lo, false
 	for n := 0; n < 36; n++ {
 		c := s.chars[i]

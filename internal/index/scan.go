@@ -15,10 +15,15 @@ type scanner struct {
 
 	// The chunk: its characters, and what they are folded to. The last character is a
 	// separator that stands for the chunk's end.
-	chars  []char
-	folded []byte
-	next   int    // the character to read next
-	normal []byte // of normalize
+	chars    []char
+	folded   []byte
+	next     int    // the character to read next
+	separate int    // up to here the parts of an identifier are words
+	normal   []byte // of normalize
+
+	runes [maxToken]rune // of stem
+
+	common *[0x2000]character
 
 	notBlob int // up to here text was looked at and is no blob
 
@@ -58,7 +63,8 @@ const (
 )
 
 func (s *scanner) reset(text string) {
-	*s = scanner{text: text, chars: s.chars[:0], folded: s.folded[:0], pieces: s.pieces[:0], normal: s.normal[:0]}
+	s.text, s.at, s.next, s.notBlob = text, 0, 0, 0
+	s.chars, s.folded, s.pieces = s.chars[:0], s.folded[:0], s.pieces[:0]
 }
 
 // scan finds the next word. It returns false at the end of the text.
@@ -132,9 +138,9 @@ func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
 
 // load reads a chunk.
 func (s *scanner) load() {
-	s.chars, s.folded, s.next = s.chars[:0], s.folded[:0], 0
+	s.chars, s.folded, s.next, s.separate = s.chars[:0], s.folded[:0], 0, 0
 	end, foreign := s.at, false
-	for end < len(s.text) {
+	for end < len(s.text) && end-s.at <= maxChunk {
 		c := s.text[end]
 		if c >= utf8.RuneSelf {
 			foreign = true
@@ -143,51 +149,54 @@ func (s *scanner) load() {
 		}
 		end++
 	}
-	chunk := s.text[s.at:end]
-	if len(chunk) > maxChunk {
-		chunk = chunk[:breakBefore(chunk, maxChunk)]
+	if end-s.at > maxChunk {
+		end = s.at + breakBefore(s.text[s.at:end])
 	}
-	switch {
-	case !foreign:
+	chunk := s.text[s.at:end]
+	if foreign {
+		s.normalize(chunk)
+	} else {
 		for i := range len(chunk) {
 			s.addASCII(chunk[i], s.at+i, s.at+i+1)
 		}
-	case norm.NFKC.IsNormalString(chunk):
-		for i := 0; i < len(chunk); {
-			r, n := utf8.DecodeRuneInString(chunk[i:])
-			s.add(r, s.at+i, s.at+i+n)
-			i += n
-		}
-	default:
-		s.normalize(chunk)
 	}
 	s.at += len(chunk)
 	s.chars = append(s.chars, char{separator, len(s.folded), s.at, s.at})
 }
 
-// breakBefore returns where to break chunk, at most max bytes in: after a
+// breakBefore returns where to break text, which is maxChunk long: behind a
 // character that stands between words, if there is one.
-func breakBefore(chunk string, max int) int {
-	for i := max; i > max/2; {
-		r, n := utf8.DecodeLastRuneInString(chunk[:i])
+func breakBefore(text string) int {
+	for i := maxChunk; i > maxChunk/2; {
+		r, n := utf8.DecodeLastRuneInString(text[:i])
 		if n > 1 && (unicode.IsPunct(r) || unicode.IsSpace(r)) {
 			return i
 		}
 		i -= n
 	}
-	if i := norm.NFKC.LastBoundary([]byte(chunk[:max])); i > max/2 {
+	if i := norm.NFKC.LastBoundary([]byte(text[:maxChunk])); i > maxChunk/2 {
 		return i
 	}
-	return max
+	return maxChunk
 }
 
 // normalize adds chunk in NFKC.
 func (s *scanner) normalize(chunk string) {
 	for i := 0; i < len(chunk); {
+		for end := i + norm.NFKC.QuickSpanString(chunk[i:]); i < end; {
+			r, n := utf8.DecodeRuneInString(chunk[i:])
+			s.add(r, s.at+i, s.at+i+n)
+			i += n
+		}
 		n := norm.NFKC.NextBoundaryInString(chunk[i:], true)
 		from, to := s.at+i, s.at+i+n
 		// A symbol that stands for letters or digits, as ™ or ½, is a word of its own.
 		symbol, _ := utf8.DecodeRuneInString(chunk[i:])
+		if '！' <= symbol && symbol <= '～' && n == len("！") { // ASCII in full width
+			s.addASCII(byte(symbol-'！'+'!'), from, to)
+			i += n
+			continue
+		}
 		apart := unicode.Is(unicode.So, symbol) || isFraction(symbol)
 		if apart {
 			s.add(' ', from, from)
@@ -225,8 +234,11 @@ func (s *scanner) add(r rune, from, to int) {
 		s.addASCII(byte(r), from, to)
 		return
 	}
-	if r < rune(len(common())) {
-		s.addFolded(common()[r], from, to)
+	if r < rune(len(s.common)) {
+		if s.common == nil {
+			s.common = common()
+		}
+		s.addFolded(s.common[r], from, to)
 		return
 	}
 	switch c := classOf(r); c {

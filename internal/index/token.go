@@ -53,7 +53,7 @@ func (s *scanner) appendToken(dst []byte, p piece) []byte {
 	if s.kind == hexadecimal {
 		return append(dst, word...)
 	}
-	return appendStem(dst, word)
+	return s.appendStem(dst, word)
 }
 
 var scanners = sync.Pool{New: func() any { return new(scanner) }}
