@@ -33,15 +33,15 @@ func realTexts(tb testing.TB, max int) []string {
 	for d := json.NewDecoder(bufio.NewReader(z)); max > 0 && d.More(); {
 		var run struct {
 			Task  string
-			Steps []struct{ Thought, Action, Output string }
+			Steps []struct{ Thought, Command, Result string }
 		}
 		if err := d.Decode(&run); err != nil {
 			tb.Fatal(err)
 		}
 		texts = append(texts, run.Task)
 		for _, s := range run.Steps {
-			texts = append(texts, s.Thought, s.Action, s.Output)
-			max -= len(s.Thought) + len(s.Action) + len(s.Output)
+			texts = append(texts, s.Thought, s.Command, s.Result)
+			max -= len(s.Thought) + len(s.Command) + len(s.Result)
 		}
 	}
 	return texts

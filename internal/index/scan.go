@@ -31,6 +31,12 @@ type scanner struct {
 	from, to int
 	kind     kind
 	pieces   []piece
+
+	// The word before it that a full stop or a slash follows: its whole, and its place.
+	before struct {
+		name     []byte
+		from, to int
+	}
 }
 
 // char is a character of a chunk, in NFKC.
@@ -63,7 +69,7 @@ const (
 )
 
 func (s *scanner) reset(text string) {
-	s.text, s.at, s.next, s.notBlob = text, 0, 0, 0
+	s.text, s.at, s.next, s.notBlob, s.before.to = text, 0, 0, 0, 0
 	s.chars, s.folded, s.pieces = s.chars[:0], s.folded[:0], s.pieces[:0]
 }
 
@@ -72,6 +78,7 @@ func (s *scanner) scan() bool {
 	for {
 		if s.next < len(s.chars) {
 			if s.cut() {
+				s.join()
 				return true
 			}
 			continue
@@ -83,6 +90,7 @@ func (s *scanner) scan() bool {
 			return false
 		}
 		if s.scanPlain() {
+			s.join()
 			return true
 		}
 		if end := s.blob(); end > s.at {

@@ -30,7 +30,7 @@ func TestTokens(t *testing.T) {
 		{"large snake case", "GET_USER_NAME", "getusernam get user name"},
 		{"lower case", "getusername", "getusernam"},
 		{"mixed", "my_GetUser-name", "mygetusernam my get user name"},
-		{"dunder", "__init__.py", "init py"},
+		{"dunder", "pkg/__init__.py self._name __x__.__y__", "pkg pkginit init initpi py self selfnam name x xy y"},
 		{"acronym", "XMLHttpRequest", "xmlhttprequest xml http request"},
 		{"acronym at the end", "parseJSON", "parsejson pars json"},
 		{"plural acronyms", "userIDs URLs APIsOnly", "userid user id url apisonli api onli"},
@@ -43,11 +43,14 @@ func TestTokens(t *testing.T) {
 		{"letters beyond ASCII", "größeÄndern", "grosseandern gross andern"},
 		{"Cyrillic camel case", "получитьИмя", "получитьимя получить имя"},
 
-		{"path", "/work/src/http_server/XMLParser.go:42", "work src httpserver http server xmlparser xml parser go 42"},
-		{"windows path", `C:\Users\me\notes.txt`, "c user me note txt"},
-		{"dotted name", "astropy.modeling.separable", "astropi model separ"},
-		{"URL", "https://example.com/a?q=1&r=x_y", "http exampl com a q 1 r xy"},
-		{"mail address", "jane.doe@example.com", "jane doe exampl com"},
+		{"path", "/work/src/http_server/XMLParser.go:42", "work worksrc src srchttpserver httpserver http server httpserverxmlpars xmlparser xml parser xmlparsergo go 42"},
+		{"prose", "and/or, e.g. this. That", "and andor or e eg g thi that"},
+		{"no path", "a//b c/ d 1/x x/1 é.ö", "a b c d 1 x x 1 e eo o"},
+		{"names too long for a pair", strings.Repeat("a", 40) + "/" + strings.Repeat("b", 40), strings.Repeat("a", 40) + " " + strings.Repeat("b", 40)},
+		{"windows path", `C:\Users\me\notes.txt`, "c user usersm me menot note notestxt txt"},
+		{"dotted name", "astropy.modeling.separable", "astropi astropymodel model modelingsepar separ"},
+		{"URL", "https://example.com/a?q=1&r=x_y", "http exampl examplecom com coma a q 1 r xy"},
+		{"mail address", "jane.doe@example.com", "jane janedo doe exampl examplecom com"},
 		{"generics", "map[string][]int Foo<Bar>::baz", "map string int foo bar baz"},
 		{"flags", "--no-verify -rf", "noverifi no verifi rf"},
 
@@ -135,7 +138,8 @@ func TestLongWords(t *testing.T) {
 		{"megabytes", strings.Repeat("7", 1<<20), strings.TrimSuffix(strings.Repeat(strings.Repeat("7", 64)+" ", 256), " ")},
 		{"parts without a whole", strings.Repeat("user_name_", 8) + "end", strings.Repeat("user name ", 8) + "end"},
 		{"base64", "head MIIEpAIBAAKCAQEA0Z3VS5JJcds3xfn/ygWyF8PbnGy0AHB7MhgHcTz6sE2I2yPBaFDrBz9vFqU4 tail", "head tail"},
-		{"a path is no base64", "/usr/local/lib/python/site-packages/astropy/modeling/core/fitting/tests", "usr local lib python sitepackag site packag astropi model core fit test"},
+		{"a path is no base64", "/usr/local/lib/python/site-packages/astropy/modeling/core/fitting/tests", "usr usrloc local locallib lib libpython python pythonsitepackag sitepackag site packag " +
+			"sitepackagesastropi astropi astropymodel model modelingcor core corefit fit fittingtest test"},
 	} {
 		if got := tokens(c.text); got != c.want {
 			t.Errorf("%s: got %s\nwant %s", c.name, got, c.want)
@@ -165,6 +169,7 @@ func generalTokens(text string) []byte {
 	for {
 		for s.next < len(s.chars) {
 			if s.cut() {
+				s.join()
 				for _, p := range s.pieces {
 					dst = append(s.appendToken(dst, p), ' ')
 				}
