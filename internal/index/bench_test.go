@@ -2,27 +2,24 @@ package index
 
 import (
 	"bufio"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// sweRuns is real text: what coding agents thought, ran and read.
-const sweRuns = "../../../../shared/data/swe-runs.jsonl.gz"
-
-// realTexts returns the tasks and steps of the runs, about max bytes of them.
+// realTexts returns what coding agents were asked for, thought, ran and read, about
+// max bytes of it. The data is no part of the repository.
 func realTexts(tb testing.TB, max int) []string {
-	file := sweRuns
-	if v := os.Getenv("EPISODIC_SWE_RUNS"); v != "" {
-		file = v
-	}
-	f, err := os.Open(file)
+	folder := cmp.Or(os.Getenv("EPISODIC_DATA"), "../../../shared/data")
+	f, err := os.Open(filepath.Join(folder, "swe-runs.jsonl.gz"))
 	if err != nil {
-		tb.Skipf("the coding runs are measured only where they are: %v", err)
+		tb.Skipf("real coding runs are measured only where EPISODIC_DATA has them: %v", err)
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)

@@ -2,7 +2,10 @@ package index
 
 import (
 	"testing"
+	"unicode"
 	"unicode/utf8"
+
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 func TestFold(t *testing.T) {
@@ -45,15 +48,19 @@ func FuzzFold(f *testing.F) {
 	})
 }
 
-// Every character is something, and is read without a panic where it may be misread.
-func TestEveryCharacter(t *testing.T) {
+// Every alphabet, and some of the rest: each character is something, and is read
+// without a panic where it may be misread.
+func TestCharacters(t *testing.T) {
+	step := rune(testkit.Effort(997, 97, 1))
 	var text []byte
-	for r := rune(0); r <= 0x10ffff; r++ {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if r > 0x0600 && !unicode.In(r, unicode.Latin, unicode.Greek, unicode.Cyrillic) {
+			r += step - 1
+		}
 		text = utf8.AppendRune(append(text[:0], 'a'), r)
 		text = append(text, 'b')
 		AppendTokens(nil, string(text))
-		c := describe(r)
-		if c.class.isWord() && c.folded == "" {
+		if c := describe(r); c.class.isWord() && c.folded == "" {
 			t.Fatalf("%U folds to nothing", r)
 		}
 	}

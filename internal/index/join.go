@@ -12,6 +12,8 @@ func isJoint(text string) bool {
 	return text == "." || text == "/" || text == `\`
 }
 
+func mayJoin(c byte) bool { return c == '.' || c == '/' || c == '_' || c == '\\' }
+
 // maxJoint is the longest joint, in bytes: that of __init__.__all__.
 const maxJoint = 5
 
@@ -19,17 +21,16 @@ const maxJoint = 5
 // name a piece of both, as of an identifier. Pairs serve better than the whole, of which
 // texts often hold only a part: absolute and relative paths, files and modules.
 func (s *scanner) join() {
-	whole := s.pieces[0]
-	if c := s.folded[whole.lo]; s.kind != plain || '0' <= c && c <= '9' {
+	name := s.folded[s.pieces[0].lo:s.pieces[0].hi]
+	if s.paired || isDigit(name[0]) || isHash(name) {
 		return
 	}
-	name := s.folded[whole.lo:whole.hi]
 	if between := s.from - s.before.to; s.before.to > 0 && between <= maxJoint && isJoint(s.text[s.before.to:s.from]) && len(s.before.name)+len(name) <= maxToken {
 		lo := len(s.folded)
 		s.folded = append(append(s.folded, s.before.name...), name...)
 		s.pieces = slices.Insert(s.pieces, 0, piece{lo, len(s.folded), s.before.from, s.to})
 	}
-	if s.to < len(s.text) && strings.IndexByte(`._/\`, s.text[s.to]) >= 0 {
+	if s.to < len(s.text) && mayJoin(s.text[s.to]) {
 		s.before.name = append(s.before.name[:0], name...)
 		s.before.from, s.before.to = s.from, s.to
 	}

@@ -29,8 +29,8 @@ type scanner struct {
 
 	// The word that scan found: its place in text, and its pieces.
 	from, to int
-	kind     kind
-	pieces   []piece
+	pieces   []piece // the word; its whole and then its parts; or pairs of letters
+	paired   bool    // pieces are pairs of letters, and then the last letter
 
 	// The word before it that a full stop or a slash follows: its whole, and its place.
 	before struct {
@@ -51,15 +51,6 @@ type piece struct {
 	lo, hi   int // in folded
 	from, to int // in text
 }
-
-// kind is how a word was cut into pieces.
-type kind uint8
-
-const (
-	plain       kind = iota // one piece; or the whole first, and then its parts
-	hexadecimal             // one piece: an identifier that may be asked for by its first digits
-	pairs                   // the pairs of neighbouring letters, then the last letter
-)
 
 const (
 	// maxChunk is the most of a text without separators that is read at once, in bytes.
@@ -102,31 +93,35 @@ func (s *scanner) scan() bool {
 }
 
 // scanPlain finds a word as most are: letters of ASCII in one case, or with the
-// first one large, between separators. It is what cut would find, only faster.
+// first one large, or a few digits, between separators. It is what cut would find,
+// only faster.
 func (s *scanner) scanPlain() bool {
 	text, i := s.text, s.at
 	for i < len(text) && isUpper(text[i]) {
 		i++
 	}
-	if uppers := i - s.at; uppers <= 1 {
+	if i-s.at <= 1 {
 		for i < len(text) && isLower(text[i]) {
 			i++
 		}
 	}
-	if i == s.at || i-s.at > maxToken {
+	number := i == s.at
+	for number && i < len(text) && isDigit(text[i]) {
+		i++
+	}
+	if n := i - s.at; n == 0 || n > maxToken || number && n >= minHash {
 		return false
 	}
 	if i < len(text) {
-		if text[i] >= utf8.RuneSelf {
+		c := text[i]
+		if number && c == '.' {
 			return false
 		}
-		switch ascii[text[i]] {
-		case lower, upper, digit:
+		if c >= utf8.RuneSelf || ascii[c].isWord() {
 			return false
-		case dash, underscore:
-			if i+1 < len(text) && (text[i+1] >= utf8.RuneSelf || ascii[text[i+1]].isWord()) {
-				return false
-			}
+		}
+		if (c == '-' || c == '_') && i+1 < len(text) && (text[i+1] >= utf8.RuneSelf || ascii[text[i+1]].isWord()) {
+			return false
 		}
 	}
 	s.folded = append(s.folded[:0], text[s.at:i]...)
@@ -135,7 +130,7 @@ func (s *scanner) scanPlain() bool {
 			s.folded[i] = c | 0x20
 		}
 	}
-	s.from, s.to, s.kind = s.at, i, plain
+	s.from, s.to, s.paired = s.at, i, false
 	s.pieces = append(s.pieces[:0], piece{0, len(s.folded), s.at, i})
 	s.at = i
 	return true
@@ -143,6 +138,7 @@ func (s *scanner) scanPlain() bool {
 
 func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // load reads a chunk.
 func (s *scanner) load() {

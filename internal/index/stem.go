@@ -18,7 +18,7 @@ import (
 var stems [1 << stemPlaces]atomic.Uint64
 
 const (
-	stemPlaces = 13
+	stemPlaces = 14
 	stemBits   = 60
 	stemRest   = stemBits - stemPlaces
 	stemFactor = 0x9e3779b97f4a7c15 // 2^64 by the golden ratio: similar words lie far apart

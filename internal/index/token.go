@@ -50,9 +50,6 @@ func (s *scanner) appendToken(dst []byte, p piece) []byte {
 			return append(dst, word...)
 		}
 	}
-	if s.kind == hexadecimal {
-		return append(dst, word...)
-	}
 	return s.appendStem(dst, word)
 }
 
