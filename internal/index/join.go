@@ -25,7 +25,8 @@ func (s *scanner) join() {
 	if s.paired || isDigit(name[0]) || isHash(name) {
 		return
 	}
-	if between := s.from - s.before.to; s.before.to > 0 && between <= maxJoint && isJoint(s.text[s.before.to:s.from]) && len(s.before.name)+len(name) <= maxToken {
+	joined := s.before.to > 0 && s.before.to < s.from && s.from-s.before.to <= maxJoint && isJoint(s.text[s.before.to:s.from])
+	if joined && len(s.before.name)+len(name) <= maxToken {
 		lo := len(s.folded)
 		s.folded = append(append(s.folded, s.before.name...), name...)
 		s.pieces = slices.Insert(s.pieces, 0, piece{lo, len(s.folded), s.before.from, s.to})

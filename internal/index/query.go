@@ -32,11 +32,11 @@ type Term struct {
 // 12, 16, 64, or the 32 rarest.
 const maxWords = 24
 
-// Parse turns any text into a query. Nothing in it is an operator or an error. Words
-// become terms, as [AppendTokens] cuts them, the first 24 of them; two letters of a script without
-// spaces count as a word. English stop words are left out if there are others. What
-// is between two quotation marks in one line, straight or typographic, is a phrase.
-// The time is linear in the length of text.
+// Parse turns any text into a query. Nothing in it is an operator or an error. Its
+// words become terms, as [AppendTokens] cuts them: the first 24, without repetitions;
+// two letters of a script without spaces count as a word. English stop words are left
+// out if there are others. What is between two quotation marks in one line, straight
+// or typographic, is a phrase. The time is linear in the length of text.
 func Parse(text string) Query {
 	p := parser{newTerms(), newTerms()}
 	q := quotes{text, make(map[rune]int)}

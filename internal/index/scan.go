@@ -1,11 +1,6 @@
 package index
 
-import (
-	"unicode"
-	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
-)
+import "unicode/utf8"
 
 // A scanner cuts a text into words, and each word into the pieces that become
 // tokens. It reads the text in chunks, which end at a separator.
@@ -17,15 +12,9 @@ type scanner struct {
 	// separator that stands for the chunk's end.
 	chars    []char
 	folded   []byte
-	next     int    // the character to read next
-	separate int    // up to here the parts of an identifier are words
-	normal   []byte // of normalize
-
-	runes [maxToken]rune // of stem
-
-	common *[0x2000]character
-
-	notBlob int // up to here text was looked at and is no blob
+	next     int // the character to read next
+	separate int // up to here the parts of an identifier are words
+	notBlob  int // up to here text was looked at and holds no encoded bytes
 
 	// The word that scan found: its place in text, and its pieces.
 	from, to int
@@ -37,6 +26,9 @@ type scanner struct {
 		name     []byte
 		from, to int
 	}
+
+	normal []byte         // scratch of normalize
+	runes  [maxToken]rune // scratch of stem
 }
 
 // char is a character of a chunk, in NFKC.
@@ -139,125 +131,3 @@ func (s *scanner) scanPlain() bool {
 func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
-// load reads a chunk.
-func (s *scanner) load() {
-	s.chars, s.folded, s.next, s.separate = s.chars[:0], s.folded[:0], 0, 0
-	end, foreign := s.at, false
-	for end < len(s.text) && end-s.at <= maxChunk {
-		c := s.text[end]
-		if c >= utf8.RuneSelf {
-			foreign = true
-		} else if ascii[c] == separator {
-			break
-		}
-		end++
-	}
-	if end-s.at > maxChunk {
-		end = s.at + breakBefore(s.text[s.at:end])
-	}
-	chunk := s.text[s.at:end]
-	if foreign {
-		s.normalize(chunk)
-	} else {
-		for i := range len(chunk) {
-			s.addASCII(chunk[i], s.at+i, s.at+i+1)
-		}
-	}
-	s.at += len(chunk)
-	s.chars = append(s.chars, char{separator, len(s.folded), s.at, s.at})
-}
-
-// breakBefore returns where to break text, which is maxChunk long: behind a
-// character that stands between words, if there is one.
-func breakBefore(text string) int {
-	for i := maxChunk; i > maxChunk/2; {
-		r, n := utf8.DecodeLastRuneInString(text[:i])
-		if n > 1 && (unicode.IsPunct(r) || unicode.IsSpace(r)) {
-			return i
-		}
-		i -= n
-	}
-	if i := norm.NFKC.LastBoundary([]byte(text[:maxChunk])); i > maxChunk/2 {
-		return i
-	}
-	return maxChunk
-}
-
-// normalize adds chunk in NFKC.
-func (s *scanner) normalize(chunk string) {
-	for i := 0; i < len(chunk); {
-		for end := i + norm.NFKC.QuickSpanString(chunk[i:]); i < end; {
-			r, n := utf8.DecodeRuneInString(chunk[i:])
-			s.add(r, s.at+i, s.at+i+n)
-			i += n
-		}
-		n := norm.NFKC.NextBoundaryInString(chunk[i:], true)
-		from, to := s.at+i, s.at+i+n
-		// A symbol that stands for letters or digits, as ™ or ½, is a word of its own.
-		symbol, _ := utf8.DecodeRuneInString(chunk[i:])
-		if '！' <= symbol && symbol <= '～' && n == len("！") { // ASCII in full width
-			s.addASCII(byte(symbol-'！'+'!'), from, to)
-			i += n
-			continue
-		}
-		apart := unicode.Is(unicode.So, symbol) || isFraction(symbol)
-		if apart {
-			s.add(' ', from, from)
-		}
-		s.normal = norm.NFKC.AppendString(s.normal[:0], chunk[i:i+n])
-		for segment := s.normal; len(segment) > 0; {
-			r, n := utf8.DecodeRune(segment)
-			s.add(r, from, to)
-			segment = segment[n:]
-		}
-		if apart {
-			s.add(' ', to, to)
-		}
-		i += n
-	}
-}
-
-func isFraction(r rune) bool {
-	return 0xbc <= r && r <= 0xbe || 0x2150 <= r && r <= 0x215f || r == 0x2189
-}
-
-func (s *scanner) addASCII(c byte, from, to int) {
-	k := ascii[c]
-	s.chars = append(s.chars, char{k, len(s.folded), from, to})
-	if k == upper {
-		c |= 0x20
-	}
-	if k.isWord() || k == dot {
-		s.folded = append(s.folded, c)
-	}
-}
-
-func (s *scanner) add(r rune, from, to int) {
-	if r < utf8.RuneSelf {
-		s.addASCII(byte(r), from, to)
-		return
-	}
-	if r < rune(len(s.common)) {
-		if s.common == nil {
-			s.common = common()
-		}
-		s.addFolded(s.common[r], from, to)
-		return
-	}
-	switch c := classOf(r); c {
-	case pairing, mark, digit:
-		s.chars = append(s.chars, char{c, len(s.folded), from, to})
-		s.folded = utf8.AppendRune(s.folded, r)
-	default:
-		s.addFolded(describe(r), from, to)
-	}
-}
-
-func (s *scanner) addFolded(c character, from, to int) {
-	if c.class == ignored {
-		return
-	}
-	s.chars = append(s.chars, char{c.class, len(s.folded), from, to})
-	s.folded = append(s.folded, c.folded...)
-}

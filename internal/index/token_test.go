@@ -118,6 +118,7 @@ func TestTokens(t *testing.T) {
 		{"emoji", "🚀launch 👩‍💻 done✅", "launch done"},
 		{"keycap", "1️⃣", "1"},
 		{"symbols of letters", "Foo™ 5½ №7 30℃", "foo tm 5 1 2 no 7 30 c"},
+		{"words of one symbol in a path", "a.ﷺ.b", "a aصلى صلى الله عليه وسلم وسلمb b"},
 		{"superscript", "x² H₂O", "x2 h2o"},
 		{"soft hyphen, joiners", "exam\u00adple na\u200dme \ufeffbom", "exampl name bom"},
 		{"zero-width space", "foo\u200bbar", "foo bar"},
@@ -200,7 +201,7 @@ func FuzzTokens(f *testing.F) {
 	for _, s := range []string{
 		"getUserName get_user_name XMLHttpRequest HTTPServer2 userIDs", "3.11.2 v1.2 2026-11-27T10:00:00Z 10-20 0x1f",
 		"3f2a9c1b-77aa-4bbb-8ccc-1234567890ab", "iPhone手机 サーバー ｻｰﾊﾞｰ カ\u3099 한글 ที่นี่", "cafe\u0301 и\u0306 ΚΌΣΜΟΣ ß İ ﬁ ™ ½",
-		"\xff\x00\u200b\u00ad", "a_é-b", "ﷺ", "가\u11a8", "\u0345α", "ᾳ", "v1.v2.3", "٣٫٥",
+		"\xff\x00\u200b\u00ad", "a_é-b", "ﷺ.a", "가\u11a8", "\u0345α", "ᾳ", "v1.v2.3", "٣٫٥",
 	} {
 		f.Add(s)
 	}
