@@ -1,7 +1,7 @@
 package index
 
 import (
-	"sync"
+	"sync/atomic"
 	"unicode"
 )
 
@@ -10,7 +10,7 @@ type class uint8
 
 const (
 	separator  class = iota
-	dash             // joins two words to an identifier: - and the like
+	dash             // joins two words to an identifier, but not two numbers
 	underscore       // joins two words to an identifier
 	dot              // joins numbers
 	lower            // a letter, small or of a script without case
@@ -43,29 +43,37 @@ var ascii = func() (t [128]class) {
 // character is what a character is in an index.
 type character struct {
 	class  class
-	folded string // without case and without diacritics
+	folded string // of letters: without case and diacritics
 }
 
-// common holds the characters up to U+2000 once one beyond ASCII was seen: all
-// alphabets in wide use, which are too slow to be looked up in Unicode's tables.
-var common = sync.OnceValue(func() *[0x2000]character {
-	t := new([0x2000]character)
-	for r := range t {
-		t[r] = describe(rune(r))
-	}
-	return t
-})
+// common holds the characters up to U+2000, all alphabets in wide use, which would be
+// slow to look up in Unicode's tables. A block of them is made when one is needed.
+var common [0x2000 / blockSize]atomic.Pointer[[blockSize]character]
 
-// describe returns what r is. The text that holds it must be in NFKC.
-func describe(r rune) character {
-	c := classOf(r)
-	switch c {
-	case lower, upper:
-		return character{c, foldLetter(r)}
-	case digit, mark, pairing:
-		return character{c, string(r)}
+const blockSize = 128
+
+// lookUp returns what r is. The text that holds it must be in NFKC.
+func lookUp(r rune) character {
+	if r >= blockSize*rune(len(common)) {
+		return describe(r)
 	}
-	return character{class: c}
+	block := common[r/blockSize].Load()
+	if block == nil {
+		block = new([blockSize]character)
+		for i := range block {
+			block[i] = describe(r/blockSize*blockSize + rune(i))
+		}
+		common[r/blockSize].Store(block) // another one at the same time makes the same
+	}
+	return block[r%blockSize]
+}
+
+func describe(r rune) character {
+	c := character{class: classOf(r)}
+	if c.class == lower || c.class == upper {
+		c.folded = foldLetter(r)
+	}
+	return c
 }
 
 func classOf(r rune) class {

@@ -11,10 +11,12 @@ func (s *scanner) cut() bool {
 	case !c.isWord():
 		s.next++
 		return false
+	case lo < s.separate:
+		s.cutParts(lo, s.separate)
+		return true
 	}
 	if hi := s.uuid(lo); hi > lo {
-		s.found(hexadecimal, lo, hi)
-		s.piece(lo, hi)
+		s.cutWhole(lo, hi)
 		return true
 	}
 	if hi := s.date(lo); hi > lo {
@@ -35,16 +37,23 @@ func (s *scanner) cut() bool {
 			return false
 		}
 	}
-	if s.isHex(lo, hi) { // 0x
-		lo += 2
+	if s.isHex(lo, hi) {
+		s.cutWhole(lo+len("0x"), hi)
+	} else {
+		s.cutParts(lo, hi)
 	}
-	s.cutParts(lo, hi)
 	return true
 }
 
+// cutWhole makes one piece of the characters lo to hi.
+func (s *scanner) cutWhole(lo, hi int) {
+	s.found(lo, hi)
+	s.piece(lo, hi)
+}
+
 // found notes the word of the characters lo to hi, which has no pieces yet.
-func (s *scanner) found(k kind, lo, hi int) {
-	s.kind, s.from, s.to = k, s.chars[lo].from, s.chars[hi-1].to
+func (s *scanner) found(lo, hi int) {
+	s.from, s.to, s.paired = s.chars[lo].from, s.chars[hi-1].to, false
 	s.pieces = s.pieces[:0]
 	s.next = hi
 }
@@ -55,14 +64,18 @@ func (s *scanner) piece(lo, hi int) {
 }
 
 // identifier returns where the word that begins at lo ends: letters and digits, also
-// joined by single underscores and dashes. A dash between two digits joins nothing.
+// joined by single underscores and dashes. A dash between two digits joins nothing,
+// and nothing joins a date or a UUID.
 func (s *scanner) identifier(lo int) int {
 	for i := lo + 1; ; i++ {
 		switch c := s.chars[i].class; c {
 		case lower, upper, digit, mark:
 		case dash, underscore:
 			before, after := s.chars[i-1].class, s.chars[i+1].class
-			if !after.isWord() || !(before.isWord() || before == mark) || c == dash && before == digit && after == digit || s.date(i+1) > i+1 {
+			switch {
+			case !after.isWord(), !before.isWord() && before != mark, c == dash && before == digit && after == digit:
+				return i
+			case s.date(i+1) > i+1, s.uuid(i+1) > i+1:
 				return i
 			}
 		default:
@@ -75,36 +88,33 @@ func (s *scanner) identifier(lo int) int {
 // too long for a token has no whole, and its parts are words of their own.
 func (s *scanner) cutParts(lo, hi int) {
 	end := s.partEnd(lo, hi)
-	if end == hi || s.chars[hi].at-s.chars[lo].at > maxToken {
-		s.found(plain, lo, end)
-		s.piece(lo, end)
-	} else {
-		s.found(plain, lo, hi)
-		s.piece(lo, hi)
-		for i := lo; i < hi; i = end {
-			if !s.chars[i].class.isWord() {
-				i++
-			}
-			end = s.partEnd(i, hi)
-			if s.isPart(i, end) {
-				s.piece(i, end)
-			}
-		}
+	if end == hi || lo < s.separate || s.chars[hi].at-s.chars[lo].at > maxToken {
+		s.separate = hi
+		s.cutWhole(lo, end)
+		return
 	}
-	if isHexName(s.folded[s.pieces[0].lo:s.pieces[0].hi]) {
-		s.kind = hexadecimal
+	s.cutWhole(lo, hi)
+	for i := lo; i < hi; i = end {
+		if !s.chars[i].class.isWord() {
+			i++
+		}
+		end = s.partEnd(i, hi)
+		if s.isPart(i, end) {
+			s.piece(i, end)
+		}
 	}
 }
 
-// isPart tells whether a part of an identifier is worth a token of its own.
-func (s *scanner) isPart(lo, hi int) bool {
-	return hi-lo >= 2
-}
+// isPart tells whether a part of an identifier is worth a token of its own: not one
+// letter or digit, which would find everything.
+func (s *scanner) isPart(lo, hi int) bool { return hi-lo >= 2 }
 
 // partEnd returns where the part of the identifier that begins at lo ends.
 func (s *scanner) partEnd(lo, hi int) int {
-	if end := s.opaque(lo, hi); end > lo {
-		return end
+	if lo == 0 || !s.chars[lo-1].class.isWord() {
+		if end := s.opaque(lo, hi); end > lo {
+			return end
+		}
 	}
 	for i := lo + 1; i < hi; i++ {
 		before, c, after := s.chars[i-1].class, s.chars[i].class, s.chars[i+1].class

@@ -16,11 +16,17 @@ func (s *scanner) number(lo, hi int) int {
 // beforeNumber returns where the word ends that begins at lo, before a number at hi:
 // without what joins it to the number, and without the v of a version.
 func (s *scanner) beforeNumber(lo, hi int) int {
+	hi = s.trimJoints(lo, hi)
+	if hi > lo && s.folded[s.chars[hi-1].at] == 'v' && (hi-1 == lo || !s.chars[hi-2].class.isWord()) {
+		hi = s.trimJoints(lo, hi-1)
+	}
+	return hi
+}
+
+// trimJoints returns the end of lo to hi without what joins it to the next part.
+func (s *scanner) trimJoints(lo, hi int) int {
 	for hi > lo && !s.chars[hi-1].class.isWord() {
 		hi--
-	}
-	if hi > lo && s.folded[s.chars[hi-1].at] == 'v' && (hi-1 == lo || !s.chars[hi-2].class.isWord()) {
-		return s.beforeNumber(lo, hi-1)
 	}
 	return hi
 }
@@ -70,8 +76,7 @@ func (s *scanner) shaped(lo int, shape string) bool {
 // cutNumber makes pieces of a number with full stops and of its beginnings: of
 // 3.11.2 also 3.11, and of 10.2 also 10. A date is such a number, and has no dashes.
 func (s *scanner) cutNumber(lo, hi int) {
-	s.found(plain, lo, hi)
-	s.piece(lo, hi)
+	s.cutWhole(lo, hi)
 	first := true
 	for i := lo; i < hi && len(s.pieces) < 8; i++ {
 		if s.chars[i].class == digit {

@@ -1,6 +1,9 @@
 package index
 
-import "unicode/utf8"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 // opaque returns the end of the letters and digits that begin at lo if they look as
 // if they were made at random, so that their parts say nothing; otherwise lo.
@@ -17,7 +20,7 @@ func (s *scanner) opaque(lo, hi int) int {
 		}
 	}
 	n := i - lo
-	if n >= 7 && hex == n && changes >= 2 || n >= 16 && changes*5 > n*2 {
+	if n >= minHash && hex == n && changes >= 2 || n >= 16 && changes*5 > n*2 {
 		return i
 	}
 	return lo
@@ -25,7 +28,7 @@ func (s *scanner) opaque(lo, hi int) int {
 
 // isHex tells whether lo to hi is a number such as 0x1f.
 func (s *scanner) isHex(lo, hi int) bool {
-	if hi-lo < 3 {
+	if first := s.chars[lo]; hi-lo < 3 || first.class != digit || s.folded[first.at] != '0' || s.folded[s.chars[lo+1].at] != 'x' {
 		return false
 	}
 	for i := lo; i < hi; i++ {
@@ -34,25 +37,16 @@ func (s *scanner) isHex(lo, hi int) bool {
 		}
 	}
 	word := s.folded[s.chars[lo].at:s.chars[hi].at]
-	if word[0] != '0' || word[1] != 'x' {
-		return false
-	}
 	return allHex(word[2:])
 }
 
-// isHexName tells identifiers that one asks for by their first digits, such as the
-// hash of a commit.
-func isHexName(word []byte) bool {
-	if len(word) < 7 || !allHex(word) {
-		return false
-	}
-	digits := 0
-	for _, c := range word {
-		if c <= '9' {
-			digits++
-		}
-	}
-	return len(word) >= 8 || 0 < digits && digits < len(word)
+// minHash is how many digits of a hash are enough to ask for it: git shows seven.
+const minHash = 7
+
+// isHash tells identifiers that may be asked for by their first digits, such as the
+// hash of a commit. There is a digit from 0 to 9 among them, and a number has eight.
+func isHash(word []byte) bool {
+	return len(word) >= minHash && allHex(word) && isDigit(slices.Min(word)) && (len(word) > minHash || !isDigit(slices.Max(word)))
 }
 
 func allHex(word []byte) bool {
@@ -64,11 +58,14 @@ func allHex(word []byte) bool {
 	return true
 }
 
-func isHexDigit(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' }
+func isHexDigit(c byte) bool { return isDigit(c) || 'a' <= c && c <= 'f' }
 
 // uuid returns the end of the UUID that begins at lo, or of the first characters of
 // one if they are more than the first group and hold a letter; otherwise lo.
 func (s *scanner) uuid(lo int) int {
+	if lo+8 >= len(s.chars) || s.chars[lo+8].class != dash {
+		return lo
+	}
 	i, letters := lo, false
 	for n := 0; n < 36; n++ {
 		c := s.chars[i]
@@ -102,8 +99,8 @@ func (s *scanner) hexAt(i int) bool {
 const blobLength = 64
 
 // blob returns the end of the encoded bytes at s.at, or s.at if there are none. They
-// are told from paths and the like by how often large letters, small letters and
-// digits change: in six of ten places.
+// are told from paths and the like by their large letters, and by how often large
+// letters, small letters and digits change: in base64 in about 60 of 100 places, in camel case in 30.
 func (s *scanner) blob() int {
 	if s.at < s.notBlob {
 		return s.at

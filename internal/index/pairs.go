@@ -8,7 +8,8 @@ func (s *scanner) cutPairs(lo int) {
 	for s.chars[hi].class == pairing || s.chars[hi].class == mark {
 		hi++
 	}
-	s.found(pairs, lo, hi)
+	s.found(lo, hi)
+	s.paired = true
 	for i := lo; i < hi; {
 		second := s.letterEnd(i)
 		if second < hi {

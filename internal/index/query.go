@@ -32,14 +32,13 @@ type Term struct {
 // 12, 16, 64, or the 32 rarest.
 const maxWords = 24
 
-// Parse turns any text into a query. Nothing in it is an operator or an error. Words
-// become terms, as [AppendTokens] cuts them, the first 24 of them; two letters of a script without
-// spaces count as a word. English stop words are left out if there are others. What
-// is between two quotation marks in one line, straight or typographic, is a phrase.
-// The time is linear in the length of text.
+// Parse turns any text into a query. Nothing in it is an operator or an error. Its
+// words become terms, as [AppendTokens] cuts them: the first 24, without repetitions;
+// two letters of a script without spaces count as a word. English stop words are left
+// out if there are others. What is between two quotation marks in one line, straight
+// or typographic, is a phrase. The time is linear in the length of text.
 func Parse(text string) Query {
-	seen := make(map[string]bool)
-	p := parser{terms{left: maxWords, seen: seen}, terms{left: maxWords, seen: seen}}
+	p := parser{newTerms(), newTerms()}
 	q := quotes{text, make(map[rune]int)}
 	for at := 0; at < len(text) && p.content.left > 0; {
 		words, phrase, end := q.next(at)
@@ -59,6 +58,8 @@ type terms struct {
 	left  int             // how many words more are searched for
 	seen  map[string]bool // what distinguishes the terms
 }
+
+func newTerms() terms { return terms{left: maxWords, seen: make(map[string]bool)} }
 
 func (t *terms) add(term Term, words int) {
 	key := strings.Join(term.Tokens, " ")
@@ -85,15 +86,12 @@ func (p *parser) words(text string) {
 		pieces := s.pieces
 		term := Term{Word: Fold(text[s.from:s.to])}
 		words := 1
-		switch s.kind {
-		case pairs:
-			term.Prefix = len(pieces) == 1
+		if s.paired {
 			pieces = pieces[:max(1, len(pieces)-1)]
 			pieces = pieces[:min(len(pieces), 2*p.content.left)]
 			words = (len(pieces) + 1) / 2
-		case hexadecimal:
-			term.Prefix = true
 		}
+		term.Prefix = s.findsMore()
 		content := false
 		for _, piece := range pieces {
 			content = content || !s.isStop(piece)
@@ -109,6 +107,12 @@ func (p *parser) words(text string) {
 			p.stops.add(term, words)
 		}
 	}
+}
+
+// findsMore tells whether the word is looked for as the beginning of tokens.
+func (s *scanner) findsMore() bool {
+	only := s.pieces[0]
+	return len(s.pieces) == 1 && (s.paired || isHash(s.folded[only.lo:only.hi]))
 }
 
 func (s *scanner) isStop(p piece) bool { return stopWords[string(s.folded[p.lo:p.hi])] }
@@ -131,14 +135,13 @@ func (p *parser) phrase(text string) {
 		}
 		to = s.to
 		pieces := s.pieces
-		term.Prefix = s.kind == hexadecimal
 		words++
-		if s.kind == pairs {
+		if s.paired {
 			pieces = pieces[:min(len(pieces), 2*p.content.left)]
 			words += len(pieces) / 2
-			// Behind a last letter may be another one in the text.
-			term.Prefix = true
 		}
+		// The last letter may be the first of a pair in the text.
+		term.Prefix = s.paired || s.findsMore()
 		for _, piece := range pieces {
 			term.Tokens = append(term.Tokens, s.token(piece))
 		}

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// closing holds the quotation marks that may end what another one begins.
-var closing = map[rune]string{
+// closingMarks holds the quotation marks that may end what another one begins.
+var closingMarks = map[rune]string{
 	'"': `"`, '＂': `＂`,
 	'“': "”“", '„': "“”", '”': "”", '‟': "”",
 	'«': "»", '»': "«",
@@ -17,15 +17,15 @@ var closing = map[rune]string{
 // quotes finds the phrases between quotation marks in a text.
 type quotes struct {
 	text string
-	none map[rune]int // up to where a mark is known to have no other
+	none map[rune]int // up to where nothing ends what a mark begins
 }
 
-// next cuts off the text before the next phrase, and the phrase. Without one it
-// returns all that is left.
+// next returns the first phrase from at on, the text before it, and where to go on.
+// Without a phrase all that is left is before it.
 func (q *quotes) next(at int) (before, phrase string, end int) {
 	last := ' '
 	for i, r := range q.text[at:] {
-		if marks, ok := closing[r]; ok && (r != '"' || !isWordRune(last)) {
+		if marks, ok := closingMarks[r]; ok && (r != '"' || !isWordRune(last)) {
 			from := at + i + utf8.RuneLen(r)
 			if to := q.closing(r, marks, from); to >= 0 {
 				_, n := utf8.DecodeRuneInString(q.text[to:])
@@ -61,4 +61,6 @@ func (q *quotes) closing(opening rune, marks string, from int) int {
 	return -1
 }
 
+// isWordRune tells letters and digits, next to which a straight mark stands for inches or
+// is within a word, and begins or ends no phrase.
 func isWordRune(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }

@@ -1,11 +1,6 @@
 package index
 
-import (
-	"unicode"
-	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
-)
+import "unicode/utf8"
 
 // A scanner cuts a text into words, and each word into the pieces that become
 // tokens. It reads the text in chunks, which end at a separator.
@@ -15,17 +10,25 @@ type scanner struct {
 
 	// The chunk: its characters, and what they are folded to. The last character is a
 	// separator that stands for the chunk's end.
-	chars  []char
-	folded []byte
-	next   int    // the character to read next
-	normal []byte // of normalize
-
-	notBlob int // up to here text was looked at and is no blob
+	chars    []char
+	folded   []byte
+	next     int // the character to read next
+	separate int // up to here the parts of an identifier are words
+	notBlob  int // up to here text was looked at and holds no encoded bytes
 
 	// The word that scan found: its place in text, and its pieces.
 	from, to int
-	kind     kind
-	pieces   []piece
+	pieces   []piece // the word; its whole and then its parts; or pairs of letters
+	paired   bool    // pieces are pairs of letters, and then the last letter
+
+	// The word before it that a full stop or a slash follows: its whole, and its place.
+	before struct {
+		name     []byte
+		from, to int
+	}
+
+	normal []byte         // scratch of normalize
+	runes  [maxToken]rune // scratch of stem
 }
 
 // char is a character of a chunk, in NFKC.
@@ -41,15 +44,6 @@ type piece struct {
 	from, to int // in text
 }
 
-// kind is how a word was cut into pieces.
-type kind uint8
-
-const (
-	plain       kind = iota // one piece; or the whole first, and then its parts
-	hexadecimal             // one piece: an identifier that may be asked for by its first digits
-	pairs                   // the pairs of neighbouring letters, then the last letter
-)
-
 const (
 	// maxChunk is the most of a text without separators that is read at once, in bytes.
 	maxChunk = 4096
@@ -58,7 +52,8 @@ const (
 )
 
 func (s *scanner) reset(text string) {
-	*s = scanner{text: text, chars: s.chars[:0], folded: s.folded[:0], pieces: s.pieces[:0], normal: s.normal[:0]}
+	s.text, s.at, s.next, s.notBlob, s.before.to = text, 0, 0, 0, 0
+	s.chars, s.folded, s.pieces = s.chars[:0], s.folded[:0], s.pieces[:0]
 }
 
 // scan finds the next word. It returns false at the end of the text.
@@ -66,6 +61,7 @@ func (s *scanner) scan() bool {
 	for {
 		if s.next < len(s.chars) {
 			if s.cut() {
+				s.join()
 				return true
 			}
 			continue
@@ -77,6 +73,7 @@ func (s *scanner) scan() bool {
 			return false
 		}
 		if s.scanPlain() {
+			s.join()
 			return true
 		}
 		if end := s.blob(); end > s.at {
@@ -88,31 +85,35 @@ func (s *scanner) scan() bool {
 }
 
 // scanPlain finds a word as most are: letters of ASCII in one case, or with the
-// first one large, between separators. It is what cut would find, only faster.
+// first one large, or a few digits, between separators. It is what cut would find,
+// only faster.
 func (s *scanner) scanPlain() bool {
 	text, i := s.text, s.at
 	for i < len(text) && isUpper(text[i]) {
 		i++
 	}
-	if uppers := i - s.at; uppers <= 1 {
+	if i-s.at <= 1 {
 		for i < len(text) && isLower(text[i]) {
 			i++
 		}
 	}
-	if i == s.at || i-s.at > maxToken {
+	number := i == s.at
+	for number && i < len(text) && isDigit(text[i]) {
+		i++
+	}
+	if n := i - s.at; n == 0 || n > maxToken || number && n >= minHash {
 		return false
 	}
 	if i < len(text) {
-		if text[i] >= utf8.RuneSelf {
+		c := text[i]
+		if number && c == '.' {
 			return false
 		}
-		switch ascii[text[i]] {
-		case lower, upper, digit:
+		if c >= utf8.RuneSelf || ascii[c].isWord() {
 			return false
-		case dash, underscore:
-			if i+1 < len(text) && (text[i+1] >= utf8.RuneSelf || ascii[text[i+1]].isWord()) {
-				return false
-			}
+		}
+		if (c == '-' || c == '_') && i+1 < len(text) && (text[i+1] >= utf8.RuneSelf || ascii[text[i+1]].isWord()) {
+			return false
 		}
 	}
 	s.folded = append(s.folded[:0], text[s.at:i]...)
@@ -121,7 +122,7 @@ func (s *scanner) scanPlain() bool {
 			s.folded[i] = c | 0x20
 		}
 	}
-	s.from, s.to, s.kind = s.at, i, plain
+	s.from, s.to, s.paired = s.at, i, false
 	s.pieces = append(s.pieces[:0], piece{0, len(s.folded), s.at, i})
 	s.at = i
 	return true
@@ -129,119 +130,4 @@ func (s *scanner) scanPlain() bool {
 
 func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
-
-// load reads a chunk.
-func (s *scanner) load() {
-	s.chars, s.folded, s.next = s.chars[:0], s.folded[:0], 0
-	end, foreign := s.at, false
-	for end < len(s.text) {
-		c := s.text[end]
-		if c >= utf8.RuneSelf {
-			foreign = true
-		} else if ascii[c] == separator {
-			break
-		}
-		end++
-	}
-	chunk := s.text[s.at:end]
-	if len(chunk) > maxChunk {
-		chunk = chunk[:breakBefore(chunk, maxChunk)]
-	}
-	switch {
-	case !foreign:
-		for i := range len(chunk) {
-			s.addASCII(chunk[i], s.at+i, s.at+i+1)
-		}
-	case norm.NFKC.IsNormalString(chunk):
-		for i := 0; i < len(chunk); {
-			r, n := utf8.DecodeRuneInString(chunk[i:])
-			s.add(r, s.at+i, s.at+i+n)
-			i += n
-		}
-	default:
-		s.normalize(chunk)
-	}
-	s.at += len(chunk)
-	s.chars = append(s.chars, char{separator, len(s.folded), s.at, s.at})
-}
-
-// breakBefore returns where to break chunk, at most max bytes in: after a
-// character that stands between words, if there is one.
-func breakBefore(chunk string, max int) int {
-	for i := max; i > max/2; {
-		r, n := utf8.DecodeLastRuneInString(chunk[:i])
-		if n > 1 && (unicode.IsPunct(r) || unicode.IsSpace(r)) {
-			return i
-		}
-		i -= n
-	}
-	if i := norm.NFKC.LastBoundary([]byte(chunk[:max])); i > max/2 {
-		return i
-	}
-	return max
-}
-
-// normalize adds chunk in NFKC.
-func (s *scanner) normalize(chunk string) {
-	for i := 0; i < len(chunk); {
-		n := norm.NFKC.NextBoundaryInString(chunk[i:], true)
-		from, to := s.at+i, s.at+i+n
-		// A symbol that stands for letters or digits, as ™ or ½, is a word of its own.
-		symbol, _ := utf8.DecodeRuneInString(chunk[i:])
-		apart := unicode.Is(unicode.So, symbol) || isFraction(symbol)
-		if apart {
-			s.add(' ', from, from)
-		}
-		s.normal = norm.NFKC.AppendString(s.normal[:0], chunk[i:i+n])
-		for segment := s.normal; len(segment) > 0; {
-			r, n := utf8.DecodeRune(segment)
-			s.add(r, from, to)
-			segment = segment[n:]
-		}
-		if apart {
-			s.add(' ', to, to)
-		}
-		i += n
-	}
-}
-
-func isFraction(r rune) bool {
-	return 0xbc <= r && r <= 0xbe || 0x2150 <= r && r <= 0x215f || r == 0x2189
-}
-
-func (s *scanner) addASCII(c byte, from, to int) {
-	k := ascii[c]
-	s.chars = append(s.chars, char{k, len(s.folded), from, to})
-	if k == upper {
-		c |= 0x20
-	}
-	if k.isWord() || k == dot {
-		s.folded = append(s.folded, c)
-	}
-}
-
-func (s *scanner) add(r rune, from, to int) {
-	if r < utf8.RuneSelf {
-		s.addASCII(byte(r), from, to)
-		return
-	}
-	if r < rune(len(common())) {
-		s.addFolded(common()[r], from, to)
-		return
-	}
-	switch c := classOf(r); c {
-	case pairing, mark, digit:
-		s.chars = append(s.chars, char{c, len(s.folded), from, to})
-		s.folded = utf8.AppendRune(s.folded, r)
-	default:
-		s.addFolded(describe(r), from, to)
-	}
-}
-
-func (s *scanner) addFolded(c character, from, to int) {
-	if c.class == ignored {
-		return
-	}
-	s.chars = append(s.chars, char{c.class, len(s.folded), from, to})
-	s.folded = append(s.folded, c.folded...)
-}
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
