@@ -53,7 +53,7 @@ func newIndexer(s *Store) *indexer {
 
 // kickEvery is after how many writes, on average, it is looked whether there is much to
 // merge. A program that writes once and ends is one of many.
-const kickEvery = 32
+const kickEvery = 8
 
 // written says that something was indexed.
 func (x *indexer) written() {

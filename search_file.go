@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	headsAtOnce = 100  // candidates whose heads are read together
+	headsAtOnce = 100  // the most candidates whose heads are read together
 	mostChosen  = 5000 // episodes that a filter may choose to be looked up beforehand
 	stepsOfHit  = 3
 	// phrasesIn is how many of the best candidates are looked through for phrases.
@@ -45,6 +45,7 @@ func (s *Store) searchFile(ctx context.Context, q querier, r *search) (*SearchRe
 	if f.matches, f.asked, f.words, err = s.indexer.file.Ask(ctx, q, &r.query, r.Tool, when); err != nil {
 		return nil, err
 	}
+	f.asked.Steps = r.Steps
 	f.scores = rank.Score(f.matches.Corpus, f.asked, &rank.Defaults)
 	found, err := f.hits(ctx)
 	if err != nil {
@@ -117,7 +118,7 @@ func (f *fileSearch) choose(ctx context.Context, list []rank.Candidate, need int
 	var found []*candidate
 	groups := make(map[string]*candidate)
 	for len(found) < need && len(list) > 0 {
-		window := list[:min(len(list), headsAtOnce)]
+		window := list[:min(len(list), headsAtOnce, 2*need)]
 		list = list[len(window):]
 		heads, err := f.heads(ctx, window)
 		if err != nil {
@@ -234,7 +235,7 @@ func (f *fileSearch) page(ctx context.Context, found []*candidate) (*SearchResul
 			if step.Result != nil {
 				h.Result = step.Result.Kind
 			}
-			h.Snippet = cmp.Or(snippet(&f.query, d.Texts[rank.Text]+"\n"+d.Texts[rank.Result]), oneLine(cutText(step.Action, snippetBytes)))
+			h.Snippet = cmp.Or(snippet(&f.query, d.Texts[rank.Text]), snippet(&f.query, d.Texts[rank.Result]), oneLine(cutText(step.Action, snippetBytes)))
 			hit.Steps = append(hit.Steps, h)
 		}
 		hit.Snippet = f.snippet(c, &hit)
@@ -313,16 +314,20 @@ func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int
 		if in.Err != nil {
 			return nil, fmt.Errorf("runs: %w: %w", ErrCorrupt, in.Err)
 		}
-		stored := storedSteps{hint: int(count)}
+		stored := chosenSteps{wanted: make(map[int]bool), steps: make(map[int]storedStep)}
+		from, _ := slices.BinarySearch(places, place)
+		for _, wanted := range places[from:] {
+			if wanted < place+count {
+				stored.wanted[int(wanted-place)] = true
+			}
+		}
 		if _, err := f.store.payloads.DecodeSized(ctx, row[2], &stored); err != nil {
 			return nil, fmt.Errorf("steps at %d: %w", place, err)
 		}
 		for i := range stored.steps {
-			if _, wanted := slices.BinarySearch(places, place+int64(i)); wanted {
-				st := Step(stored.steps[i])
-				st.Number = int((place + int64(i)) & (1<<rank.NumberBits - 1))
-				read[place+int64(i)] = &st
-			}
+			st := Step(stored.steps[i])
+			st.Number = int((place + int64(i)) & (1<<rank.NumberBits - 1))
+			read[place+int64(i)] = &st
 		}
 	}
 	return read, nil

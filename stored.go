@@ -96,6 +96,42 @@ func (p *storedSteps) ReadJSON(s *payload.Scanner) bool {
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *storedSteps) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &p.steps) }
 
+// chosenSteps are some of the steps of a run, by their places in it.
+type chosenSteps struct {
+	wanted map[int]bool
+	steps  map[int]storedStep
+}
+
+// ReadJSON implements payload.Reader.
+func (p *chosenSteps) ReadJSON(s *payload.Scanner) bool {
+	s.Must("[")
+	for i := 0; i == 0 || s.Is(","); i++ {
+		if !p.wanted[i] {
+			s.Skip()
+			continue
+		}
+		var step storedStep
+		step.read(s, &storedStep{})
+		p.steps[i] = step
+	}
+	s.Must("]")
+	return s.Done()
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *chosenSteps) UnmarshalJSON(b []byte) error {
+	var all []storedStep
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	for i := range all {
+		if p.wanted[i] {
+			p.steps[i] = all[i]
+		}
+	}
+	return nil
+}
+
 // readResultKind reads a kind without a copy of it.
 func readResultKind(s *payload.Scanner) ResultKind {
 	switch {

@@ -98,6 +98,7 @@ func (a *app) options(target string) *episodic.Options {
 			o.AuthToken = episodic.StaticToken(a.getenv("TURSO_AUTH_TOKEN"))
 		}
 	}
+	o.IndexSteps = a.getenv("EPISODIC_INDEX_STEPS") == "1"
 	if !carries.Has("namespace") {
 		o.Namespace = a.getenv("EPISODIC_NAMESPACE")
 	}

@@ -14,9 +14,7 @@ import (
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
-type searchOutput struct {
-	Hits []episodic.Hit `json:"hits"`
-}
+type searchOutput = episodic.SearchResults
 
 type listOutput struct {
 	Episodes []*episodic.Episode `json:"episodes"`
@@ -337,8 +335,8 @@ func TestQuickstart(t *testing.T) {
 			continue
 		}
 		commands++
-		if printed := c.ok(strings.Fields(command)...); printed == "" {
-			t.Errorf("%q prints nothing", line)
+		if got := c.run(strings.Fields(command)...); got.code != exitOK || got.stdout == "" {
+			t.Errorf("%q: %+v", line, got)
 		}
 	}
 	if commands < 6 {

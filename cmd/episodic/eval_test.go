@@ -169,7 +169,7 @@ func TestEvalReadsPublicFormats(t *testing.T) {
 func TestEvalOfSteps(t *testing.T) {
 	c := newCLI(t)
 	kiln, _, _ := strings.Cut(evalDocuments, "\n")
-	file := c.file("parts.jsonl", kiln+`{"question": {"collection": "clay", "text": "fuse", "relevant": ["kiln.1"]}}`)
+	file := c.file("parts.jsonl", kiln+`{"question": {"collection": "clay", "text": "burnt fuse", "relevant": ["kiln.1"]}}`)
 	if got := evalJSON(t, c.ok("eval", "jsonl", file, "--json")); got.Level != "step" || got.All.MRR != 1 {
 		t.Errorf("the result is %+v", got)
 	}

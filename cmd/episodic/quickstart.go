@@ -55,7 +55,7 @@ func (a *app) tour(ctx context.Context, store *episodic.Store) error {
 	}
 	for _, query := range quickstartQueries {
 		a.printf("\n$ %s search -n 2 %s\n", plain(self), query)
-		search := searchCmd{Query: []string{query}, N: 2}
+		search := searchCmd{Query: []string{query}, N: 2, quiet: true}
 		if err := search.search(ctx, a, store); err != nil {
 			return err
 		}

@@ -20,6 +20,8 @@ type searchCmd struct {
 	EachRun bool   `name:"each-run" help:"Print every run of a task, not the best with the others named."`
 	Explain bool   `help:"Say why each hit was found."`
 	JSON    bool   `name:"json" help:"Print JSON."`
+
+	quiet bool // part of another command
 }
 
 func (c *searchCmd) Run(ctx context.Context, a *app) error {
@@ -52,7 +54,7 @@ func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) e
 	for i := range found.Hits {
 		c.print(a, i+1, &found.Hits[i])
 	}
-	if found.Next != "" {
+	if found.Next != "" && !c.quiet {
 		a.complain("there are more: add --page %s", found.Next)
 	}
 	return nil

@@ -176,6 +176,7 @@ func mergedFrom(segments []segment, gone [][]any, last *merged) (*merged, error)
 			func(id int64, at int32) { m.episodes[id] = at },
 			func(id int64) bool { return m.dead[id] >= s.n })
 	}
+	m.corpus.Measure(&rank.Defaults)
 	return m, nil
 }
 
@@ -225,6 +226,7 @@ func (m *merged) with(rows [][]any) (*units, error) {
 			func(int64) bool { return false })
 		u.blocks = append(u.blocks, block)
 	}
+	u.corpus.Measure(&rank.Defaults)
 	return u, nil
 }
 

@@ -17,7 +17,7 @@ import (
 // segment for each term.
 const (
 	mostUnits     = 128
-	mostUnitBytes = 512 << 10
+	mostUnitBytes = 192 << 10
 	fanIn         = 8 // segments of a level that are merged into one of the next
 
 	blockTarget = 8 << 10   // bytes of a block, but for long lists of postings

@@ -199,6 +199,39 @@ func (s *Scanner) raw() (inside []byte, escaped bool) {
 // String reads a string.
 func (s *Scanner) String() string { return s.StringLike("") }
 
+// Skip passes an object without reading what is in it.
+func (s *Scanner) Skip() {
+	depth := 0
+	for i := 0; i < len(s.text); i++ {
+		switch s.text[i] {
+		case '"':
+			for i++; ; i++ {
+				n := bytes.IndexByte(s.text[i:], '"')
+				if n < 0 {
+					s.Fail()
+					return
+				}
+				i += n
+				escapes := 0
+				for s.text[i-1-escapes] == '\\' {
+					escapes++
+				}
+				if escapes%2 == 0 {
+					break
+				}
+			}
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth <= 0 {
+				s.text = s.text[i+1:]
+				return
+			}
+		}
+	}
+	s.Fail()
+}
+
 // StringLike is String, and returns like itself if the string is the same.
 func (s *Scanner) StringLike(like string) string {
 	inside, escaped := s.raw()

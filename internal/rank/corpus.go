@@ -6,6 +6,10 @@ type Part struct {
 	Places  []int64          // episode<<NumberBits + number, ascending; number 0 is a head
 	Lengths [][Fields]uint32 // tokens in each field
 	Episode []int32          // of each document, in Corpus.Episodes; -1: the document is gone
+
+	// norms are what the counts of each field of a step are multiplied by for its length;
+	// 0 for heads and for what is gone.
+	norms [][Fields]float32
 }
 
 // NumberBits are the lower bits of a place, which number the steps of an episode.
@@ -26,6 +30,42 @@ type Corpus struct {
 	Episodes []Episode
 	Steps    int            // documents that are steps
 	Tokens   [Fields]uint64 // in all documents
+
+	means means
+}
+
+// means are the mean lengths of fields, in tokens.
+type means struct {
+	step, episode [Fields]float64
+}
+
+// Measure takes the mean lengths, by which documents are judged long or short, from what
+// was added so far, unless it did so before. It must be called before Score.
+func (c *Corpus) Measure(p *Params) {
+	if c.means == (means{}) && c.Steps > 0 {
+		for f, n := range c.Tokens {
+			c.means.step[f] = max(float64(n)/float64(c.Steps), 1)
+			c.means.episode[f] = max(float64(n)/float64(max(len(c.Episodes), 1)), 1)
+		}
+	}
+	for _, part := range c.Parts {
+		if part.norms == nil {
+			part.norms = c.norms(part, p)
+		}
+	}
+}
+
+func (c *Corpus) norms(part *Part, p *Params) [][Fields]float32 {
+	norms := make([][Fields]float32, len(part.Places))
+	for i := range norms {
+		if part.Episode[i] < 0 || !IsStep(part.Places[i]) {
+			continue
+		}
+		for f, n := range part.Lengths[i] {
+			norms[i][f] = float32(1 / (1 - p.StepB + p.StepB*float64(n)/max(c.means.step[f], 1)))
+		}
+	}
+	return norms
 }
 
 // Episode is what ranking knows of an episode.
@@ -83,6 +123,9 @@ type Query struct {
 	// TimeWords are terms of which a step gets a small bonus for any; set if the query
 	// asks when something was.
 	TimeWords []Term
+	// Steps says that steps are asked for, and not episodes: then a step has what its
+	// neighbours give.
+	Steps bool
 	// Of narrows the steps that are returned to those of an actor; nil: nothing.
 	Of *Term
 	// Only narrows what is returned, by Corpus.Episodes; nil: nothing. What words weigh is

@@ -30,7 +30,7 @@ var Defaults = Params{
 }
 
 // tfs are the numbers of occurrences that a TF stands for.
-var tfs = [4]float64{0, 1, 2.4, 5}
+var tfs = [4]float32{0, 1, 2.4, 5}
 
 // idf is that of BM25 as Lucene has it, which is never negative.
 func idf(docs, with int) float64 {
@@ -54,82 +54,68 @@ type Scores struct {
 
 // scratch is what scoring a term of episodes needs.
 type scratch struct {
-	counts  [][Fields]float64 // of the term, in the episode
+	counts  [][Fields]float32 // of the term, in the episode
 	touched []int32
 }
 
-// Score ranks the documents of c.
+// counted is how often a term occurs in each field, by its TF.
+var counted = func() (all [256][Fields]float32) {
+	for tf := range all {
+		for f := range all[tf] {
+			all[tf][f] = tfs[tf>>(2*f)&3]
+		}
+	}
+	return all
+}()
+
+// Score ranks the documents of a corpus that was measured.
 func Score(c *Corpus, q *Query, p *Params) *Scores {
 	steps := make([][]float32, len(c.Parts))
 	for i, part := range c.Parts {
 		steps[i] = make([]float32, len(part.Places))
 	}
 	s := &Scores{Episodes: make([]float64, len(c.Episodes)), Best: make([]float64, len(c.Episodes))}
-	mean := c.means()
-	seen := scratch{counts: make([][Fields]float64, len(c.Episodes))}
+	seen := scratch{counts: make([][Fields]float32, len(c.Episodes))}
 	for i := range q.Terms {
-		c.scoreSteps(&q.Terms[i], steps, &mean, p)
-		c.scoreEpisodes(&q.Terms[i], s.Episodes, &mean, p, &seen)
+		c.scoreSteps(&q.Terms[i], steps, p)
+		c.scoreEpisodes(&q.Terms[i], s.Episodes, p, &seen)
 	}
 	c.bonus(q.Names, steps, p.Name, func(float32) bool { return true })
 	c.bonus(q.TimeWords, steps, p.Time, func(s float32) bool { return s > 0 })
 	if q.Of != nil {
 		c.only(q.Of, steps)
 	}
-	s.Steps = c.steps(steps, s.Best, q.Only, p)
+	s.Steps = c.steps(steps, s.Best, q, p)
 	for e := range s.Episodes {
-		if q.Of != nil && s.Best[e] == 0 {
-			s.Episodes[e] = 0
-		}
-	}
-	for e, in := range q.Only {
-		if !in {
+		if q.Only != nil && !q.Only[e] || q.Of != nil && s.Best[e] == 0 {
 			s.Episodes[e] = 0
 		}
 	}
 	return s
 }
 
-// means are the mean lengths of fields, in tokens.
-type means struct {
-	step, episode [Fields]float64
-}
-
-func (c *Corpus) means() (m means) {
-	for f, n := range c.Tokens {
-		m.step[f] = max(float64(n)/float64(max(c.Steps, 1)), 1)
-		m.episode[f] = max(float64(n)/float64(max(len(c.Episodes), 1)), 1)
-	}
-	return m
-}
-
-func (c *Corpus) scoreSteps(t *Term, scores [][]float32, m *means, p *Params) {
+func (c *Corpus) scoreSteps(t *Term, scores [][]float32, p *Params) {
 	with := 0
-	for i, part := range c.Parts {
-		for _, o := range t.Postings[i] {
-			if part.Episode[o.Doc] >= 0 && IsStep(part.Places[o.Doc]) {
-				with++
-			}
-		}
+	for _, list := range t.Postings {
+		with += len(list)
 	}
-	weight := idf(c.Steps, with) * (p.StepK1 + 1)
+	weight := float32(idf(c.Steps+len(c.Episodes), with) * (p.StepK1 + 1))
+	var weights [Fields]float32
+	for f, w := range p.StepWeights {
+		weights[f] = float32(w)
+	}
+	k1 := float32(p.StepK1)
 	for i, part := range c.Parts {
+		into := scores[i]
 		for _, o := range t.Postings[i] {
-			if part.Episode[o.Doc] < 0 || !IsStep(part.Places[o.Doc]) {
-				continue
-			}
-			tf := 0.0
-			for f := Text; f < Fields; f++ {
-				if n := o.TF >> (2 * f) & 3; n > 0 {
-					tf += p.StepWeights[f] * tfs[n] / (1 - p.StepB + p.StepB*float64(part.Lengths[o.Doc][f])/m.step[f])
-				}
-			}
-			scores[i][o.Doc] += float32(weight * tf / (tf + p.StepK1))
+			n, norm := &counted[o.TF], &part.norms[o.Doc]
+			tf := weights[Text]*n[Text]*norm[Text] + weights[Result]*n[Result]*norm[Result] + weights[Date]*n[Date]*norm[Date]
+			into[o.Doc] += weight * tf / (tf + k1)
 		}
 	}
 }
 
-func (c *Corpus) scoreEpisodes(t *Term, scores []float64, m *means, p *Params, seen *scratch) {
+func (c *Corpus) scoreEpisodes(t *Term, scores []float64, p *Params, seen *scratch) {
 	seen.touched = seen.touched[:0]
 	for i, part := range c.Parts {
 		for _, o := range t.Postings[i] {
@@ -138,11 +124,11 @@ func (c *Corpus) scoreEpisodes(t *Term, scores []float64, m *means, p *Params, s
 				continue
 			}
 			n := &seen.counts[e]
-			if *n == ([Fields]float64{}) {
+			if *n == ([Fields]float32{}) {
 				seen.touched = append(seen.touched, e)
 			}
-			for f := range n {
-				n[f] += tfs[o.TF>>(2*f)&3]
+			for f, more := range &counted[o.TF] {
+				n[f] += more
 			}
 		}
 	}
@@ -158,14 +144,14 @@ func (c *Corpus) scoreEpisodes(t *Term, scores []float64, m *means, p *Params, s
 		}
 		weight *= idf(len(c.Episodes), with) * (p.EpisodeK1 + 1)
 		for _, e := range seen.touched {
-			if n := seen.counts[e][f]; n > 0 {
-				tf := n / (1 - p.EpisodeB + p.EpisodeB*float64(c.Episodes[e].Tokens[f])/m.episode[f])
+			if n := float64(seen.counts[e][f]); n > 0 {
+				tf := n / (1 - p.EpisodeB + p.EpisodeB*float64(c.Episodes[e].Tokens[f])/max(c.means.episode[f], 1))
 				scores[e] += weight * tf / (tf + p.EpisodeK1)
 			}
 		}
 	}
 	for _, e := range seen.touched {
-		seen.counts[e] = [Fields]float64{}
+		seen.counts[e] = [Fields]float32{}
 	}
 }
 
@@ -206,21 +192,23 @@ type scored struct {
 
 // steps returns the best steps, with what those beside them give, and notes the best of
 // each episode.
-func (c *Corpus) steps(scores [][]float32, best []float64, only []bool, p *Params) []Step {
-	var all []scored
+func (c *Corpus) steps(scores [][]float32, best []float64, q *Query, p *Params) []Step {
+	giving := greatest{most: p.Nearest}
 	for i, part := range c.Parts {
 		for doc, score := range scores[i] {
-			e := part.Episode[doc]
-			if score <= 0 || only != nil && !only[e] {
+			if score <= 0 {
 				continue
 			}
-			all = append(all, scored{int32(i), int32(doc), score})
+			e := part.Episode[doc]
+			if q.Only != nil && !q.Only[e] {
+				continue
+			}
 			best[e] = max(best[e], float64(score))
+			giving.add(scored{int32(i), int32(doc), score})
 		}
 	}
-	giving := greatest(all, p.Nearest)
-	steps := make([]Step, 0, 3*len(giving))
-	at := make(map[int64]int, 3*len(giving))
+	steps := make([]Step, 0, 3*len(giving.kept))
+	at := make(map[int64]int, 3*len(giving.kept))
 	add := func(part, doc int32) int {
 		place := c.Parts[part].Places[doc]
 		i, ok := at[place]
@@ -232,10 +220,13 @@ func (c *Corpus) steps(scores [][]float32, best []float64, only []bool, p *Param
 		}
 		return i
 	}
-	for _, g := range giving {
+	for _, g := range giving.kept {
 		add(g.part, g.doc)
 	}
-	for _, g := range giving {
+	for _, g := range giving.kept {
+		if !q.Steps {
+			break
+		}
 		for k, share := range p.Neighbour {
 			for _, distance := range [...]int{-k - 1, k + 1} {
 				if part, doc, ok := c.beside(g, distance); ok {
@@ -248,22 +239,41 @@ func (c *Corpus) steps(scores [][]float32, best []float64, only []bool, p *Param
 	return steps
 }
 
-// greatest returns the n with the greatest scores, in order.
-func greatest(all []scored, n int) []scored {
-	order := func(a, b scored) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.part, b.part), cmp.Compare(a.doc, b.doc))
-	}
-	for len(all) > 4*n {
-		// The n greatest of each chunk hold the n greatest of all.
-		kept := all[:0]
-		for chunk := range slices.Chunk(all, 4*n) {
-			slices.SortFunc(chunk, order)
-			kept = append(kept, chunk[:min(n, len(chunk))]...)
+// greatest keeps those with the greatest scores: a heap whose first is the least of them.
+type greatest struct {
+	kept []scored
+	most int
+}
+
+func (g *greatest) add(s scored) {
+	switch {
+	case len(g.kept) < g.most:
+		g.kept = append(g.kept, s)
+		for i := len(g.kept) - 1; i > 0 && g.less(i, (i-1)/2); i = (i - 1) / 2 {
+			g.kept[i], g.kept[(i-1)/2] = g.kept[(i-1)/2], g.kept[i]
 		}
-		all = kept
+	case g.most > 0 && s.score > g.kept[0].score: // of equals the first stays
+		g.kept[0] = s
+		for i := 0; ; {
+			least := i
+			for child := 2*i + 1; child <= 2*i+2 && child < len(g.kept); child++ {
+				if g.less(child, least) {
+					least = child
+				}
+			}
+			if least == i {
+				return
+			}
+			g.kept[i], g.kept[least] = g.kept[least], g.kept[i]
+			i = least
+		}
 	}
-	slices.SortFunc(all, order)
-	return all[:min(n, len(all))]
+}
+
+// less orders by score; of equals the later one is less.
+func (g *greatest) less(i, j int) bool {
+	a, b := &g.kept[i], &g.kept[j]
+	return cmp.Or(cmp.Compare(a.score, b.score), cmp.Compare(b.part, a.part), cmp.Compare(b.doc, a.doc)) < 0
 }
 
 // beside finds the step so many steps behind one.
@@ -327,14 +337,13 @@ func (c *Corpus) Contribution(t *Term, p *Params, place int64, episode int32) (s
 	for i, part := range c.Parts {
 		scores[i] = make([]float32, len(part.Places))
 	}
-	mean := c.means()
-	c.scoreSteps(t, scores, &mean, p)
+	c.scoreSteps(t, scores, p)
 	for i, part := range c.Parts {
 		if j, found := slices.BinarySearch(part.Places, place); found && part.Episode[j] == episode {
 			step += float64(scores[i][j])
 		}
 	}
 	all := make([]float64, len(c.Episodes))
-	c.scoreEpisodes(t, all, &mean, p, &scratch{counts: make([][Fields]float64, len(c.Episodes))})
+	c.scoreEpisodes(t, all, p, &scratch{counts: make([][Fields]float32, len(c.Episodes))})
 	return step, all[episode]
 }
