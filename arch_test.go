@@ -38,6 +38,10 @@ var rooms = map[string]room{
 	"internal/testkit": {
 		why: "every test may use it, so it knows nothing",
 	},
+	"internal/embed": {
+		others: []string{"golang.org/x/text", "github.com/rivo/uniseg"},
+		why:    "texts become vectors without a database: what they are and where they are kept is for others to know",
+	},
 	"internal/engine": {
 		why: "the seam knows no engine, or engines could not be exchanged",
 	},
