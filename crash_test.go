@@ -101,7 +101,7 @@ func checkIndex(t testing.TB, s *Store) {
 		heads[row[0].(int64)] = true
 	}
 	if s.server == nil {
-		m, err := s.indexer.file.Lookup(t.Context(), s.engine, nil)
+		m, err := s.indexer.file.Lookup(t.Context(), s.engine, nil, nil)
 		ok(t, err)
 		places := make(map[int64]bool)
 		for _, p := range m.Corpus.Parts {

@@ -147,7 +147,7 @@ func (s *Store) keepIndex(ctx context.Context, all bool) error {
 	}
 	if s.indexer.file != nil {
 		if err := index.Merge(ctx, s.engine, all); err != nil {
-			return err
+			return indexFailed(err)
 		}
 	}
 	return errors.Join(failures...)
@@ -166,9 +166,7 @@ func (s *Store) takeIndex(ctx context.Context) error {
 	case in.Err != nil:
 		return in.Err
 	case s.server != nil && ofFile:
-		for _, table := range []string{"index_units", "index_segments", "index_blocks", "index_gone"} {
-			stmts = append(stmts, engine.Stmt{SQL: "DELETE FROM " + table})
-		}
+		stmts = append(stmts, dropIndex()...)
 	case s.server == nil && ofServer:
 		stmts = append(stmts, engine.Stmt{SQL: `INSERT INTO heads(heads) VALUES('delete-all')`})
 	default:
@@ -176,6 +174,41 @@ func (s *Store) takeIndex(ctx context.Context) error {
 	}
 	_, err = s.engine.Repeatable(ctx, stmts...)
 	return err
+}
+
+// indexFailed makes a damaged index ErrCorrupt, and says what to do.
+func indexFailed(err error) error {
+	if errors.Is(err, index.ErrDamaged) {
+		return fmt.Errorf("%w: %w; make it anew with Reindex, or episodic compact --reindex", ErrCorrupt, err)
+	}
+	return err
+}
+
+// Reindex makes the search index anew from what is stored: all of it is thrown away, and
+// until Reindex is done searches find what has been indexed so far, and say how much is
+// waiting. What it has not done when it fails is done in the background by any Store, or by
+// the next Compact. It concerns the whole database, whatever the Store's scope. Errors: those
+// of the database; ErrCorrupt for items that cannot be read, which are not indexed.
+func (s *Store) Reindex(ctx context.Context) (err error) {
+	ctx, end := s.trace(ctx, "Reindex")
+	defer func() { end(err) }()
+	if err := s.check(ctx, true, ""); err != nil {
+		return failed(err, "reindex")
+	}
+	stmts := []engine.Stmt{{SQL: sqlWaitForAll}, {SQL: `INSERT INTO heads(heads) VALUES('delete-all')`}}
+	if _, err := s.engine.Repeatable(ctx, append(stmts, dropIndex()...)...); err != nil {
+		return failed(err, "reindex")
+	}
+	s.indexer.incomplete.Store(true)
+	return failed(s.keepIndex(ctx, true), "reindex")
+}
+
+// dropIndex are the statements that empty the index of a file.
+func dropIndex() (stmts []engine.Stmt) {
+	for _, table := range []string{"index_units", "index_segments", "index_blocks", "index_gone"} {
+		stmts = append(stmts, engine.Stmt{SQL: "DELETE FROM " + table})
+	}
+	return stmts
 }
 
 // sqlGroup finds an episode that is waiting.

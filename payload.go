@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/episodic-memory/episodic/internal/index"
 	"github.com/episodic-memory/episodic/internal/payload"
 )
 
@@ -130,7 +131,9 @@ type Compaction struct {
 // Compact trains dictionaries, if there are 20 items or more, recompresses what was
 // stored without the dictionary in use or at LevelFast, and deletes all other dictionaries. After
 // deletions a dictionary may hold text of what was deleted: then it is replaced, or
-// given up for the built-in one, so that nothing of that text is left in one. Other Stores may read
+// given up for the built-in one, so that nothing of that text is left in one. It first indexes
+// what is waiting for it, and merges the search index, in which no word of what was deleted is
+// left; an index that is damaged is made anew. Other Stores may read
 // and write meanwhile; what they change is left as they made it. It can be
 // interrupted at any moment, and goes on where it was when it is called again.
 // It concerns the whole database, whatever the Store's scope.
@@ -143,7 +146,11 @@ func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ 
 	if err := s.check(ctx, true, ""); err != nil {
 		return Compaction{}, failed(err, "compact")
 	}
-	if err := s.keepIndex(ctx, true); err != nil {
+	err = s.keepIndex(ctx, true)
+	if errors.Is(err, index.ErrDamaged) {
+		err = s.Reindex(ctx)
+	}
+	if err != nil && !errors.Is(err, ErrCorrupt) { // damaged payloads are told below
 		return Compaction{}, failed(err, "compact the search index")
 	}
 	c, err := s.payloads.Compact(ctx, progress)

@@ -87,9 +87,10 @@ type Why struct {
 	Neighbours float64 `json:"neighbours,omitempty"`
 	// Episode is what the texts of the whole episode add.
 	Episode float64 `json:"episode"`
-	// Outcome and Recency are factors: 1 changes nothing.
+	// Outcome, Recency and Phrase are factors: 1 changes nothing.
 	Outcome float64 `json:"outcome_factor"`
 	Recency float64 `json:"recency_factor"`
+	Phrase  float64 `json:"phrase_factor"`
 }
 
 // WordHit is a word of a query that a hit holds.

@@ -43,11 +43,14 @@ func (s *Store) searchFile(ctx context.Context, q querier, r *search) (*SearchRe
 	}
 	when := index.AsksWhen(r.Query)
 	if f.matches, f.asked, f.words, err = s.indexer.file.Ask(ctx, q, &r.query, r.Tool, when); err != nil {
-		return nil, err
+		return nil, indexFailed(err)
 	}
 	f.asked.Steps = r.Steps
 	f.scores = rank.Score(f.matches.Corpus, f.asked, &rank.Defaults)
 	found, err := f.hits(ctx)
+	if err == nil && f.phrases() {
+		err = f.preferPhrases(ctx, found[:min(len(found), phrasesIn)])
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +64,16 @@ type candidate struct {
 	episode          *Episode
 	size             int
 	outcome, recency float64
+	phrase           float64 // 0: not looked for
 	alike            []Alike
 }
 
 // hits returns as many hits as the page needs, and one more if there is one.
 func (f *fileSearch) hits(ctx context.Context) ([]*candidate, error) {
 	need := f.skip + f.Limit + 1
+	if f.phrases() {
+		need = max(need, phrasesIn)
+	}
 	list := f.candidates()
 	found, err := f.choose(ctx, list[:min(len(list), 2*headsAtOnce)], need)
 	if err != nil || len(found) >= need || len(list) <= 2*headsAtOnce {
@@ -247,6 +254,39 @@ func (f *fileSearch) page(ctx context.Context, found []*candidate) (*SearchResul
 	return results, nil
 }
 
+func (f *fileSearch) phrases() bool {
+	return slices.ContainsFunc(f.query.Terms, func(t index.Term) bool { return t.Phrase })
+}
+
+// preferPhrases moves those candidates up in whose head or best steps the phrases of the query
+// stand. The index does not know where in a text a word is.
+func (f *fileSearch) preferPhrases(ctx context.Context, found []*candidate) error {
+	steps := f.stepsOf(found)
+	texts, err := f.readSteps(ctx, steps)
+	if err != nil {
+		return err
+	}
+	holds := func(text string) bool {
+		return slices.ContainsFunc(f.query.Matches(text), func(s index.Span) bool { return f.query.Terms[s.Term].Phrase })
+	}
+	for i, c := range found {
+		c.phrase = 1
+		in := !f.Steps && holds(headText(c.episode)+"\n"+conclusionText(c.episode))
+		for _, st := range steps[i] {
+			if step := texts[st.Place]; step != nil && !in {
+				d := wordsOfStep(0, step)
+				in = holds(d.Texts[rank.Text]) || holds(d.Texts[rank.Result])
+			}
+		}
+		if in {
+			c.phrase = rank.PhraseFactor
+			c.Score *= rank.PhraseFactor
+		}
+	}
+	slices.SortStableFunc(found, func(a, b *candidate) int { return cmp.Compare(b.Score, a.Score) })
+	return nil
+}
+
 func cutText(s string, most int) string {
 	if len(s) <= most {
 		return s
@@ -339,7 +379,7 @@ func (f *fileSearch) why(c *candidate, steps []rank.Step) *Why {
 	if !f.Steps && len(steps) > 0 {
 		step = slices.MaxFunc(steps, func(a, b rank.Step) int { return cmp.Compare(a.Own, b.Own) })
 	}
-	w := &Why{Own: step.Own, Episode: f.scores.Episodes[c.Episode], Outcome: c.outcome, Recency: c.recency}
+	w := &Why{Own: step.Own, Episode: f.scores.Episodes[c.Episode], Outcome: c.outcome, Recency: c.recency, Phrase: cmp.Or(c.phrase, 1)}
 	if f.Steps {
 		w.Neighbours = step.Score - step.Own
 	}

@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 )
@@ -28,7 +29,7 @@ func TestSearchFindsAndRanks(t *testing.T) {
 			{query: "cancel reservation insurance", want: []string{"Cancel", "Book"}},
 			{query: "cancelled reservations, insured?", want: []string{"Cancel", "Book"}},
 			{query: "cancel reservation", f: EpisodeFilter{Outcome: Failure}, want: []string{"Book"}},
-			{query: "cancel reservation", limit: 1, want: []string{"Cancel"}},
+			{query: "cancel reservation insurance", limit: 1, want: []string{"Cancel"}},
 			{query: "cancel reservation", f: EpisodeFilter{Domain: "code"}, want: nil},
 			{query: "mind", want: []string{"Book"}},
 			{query: "concurrency", want: []string{"Fix"}},
@@ -142,4 +143,148 @@ func TestWordsOfAppends(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is written in one form is found in another, in part, and in any script, before and
+// after what was written is merged.
+func TestSearchFindsFormsAndParts(t *testing.T) {
+	t.Parallel()
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		for _, text := range []string{
+			"한글 파일 이름", "ガイドブック", "йод", "ＡＰＩ ｋｅｙ", "ｻｰﾊﾞｰ", "κόσμος", "cafe\u0301", "富士山に登る", "สวัสดีชาวโลก",
+			"call getShippingMethodIdFromCheckout twice", "retry XMLHttpRequest through HTTPServer2", "refactor atomic_write_json",
+			"open src/store/lane_test.go", "go1.26.8 fails with E1042", "job 01a21e5a-a12e-770d-bf25-c48e84641650 died", "commit 3eb6f2c5d0a1",
+		} {
+			ok(t, s.PutEpisode(t.Context(), &Episode{Description: text}))
+		}
+		for range 2 {
+			for query, want := range map[string]string{
+				"한글": "한글", "ガイド": "ガイド", "ЙОД": "йод", "API": "ＡＰＩ", "サーバー": "ｻｰﾊﾞｰ", "ΚΟΣΜΟΣ": "κόσμος", "café": "cafe", "CAFE": "cafe",
+				"山": "富士山", "登": "富士山", "ชาวโลก": "สวัสดี",
+				"shipping method": "call", "checkout": "call", "get_shipping_method_id_from_checkout": "call", "request": "retry", "xml": "retry", "server": "retry",
+				"atomic": "refactor", "atomicWriteJSON": "refactor", "lane_test.go": "open", "lane": "open", "store/lane_test": "open",
+				"E1042": "go1", "1.26": "go1", "01a21e5a": "job", "3eb6f2c5": "commit", `"twice"`: "call",
+			} {
+				hits, err := s.searchHits(t.Context(), query, &SearchOptions{Limit: 1})
+				if err != nil || len(hits) == 0 || !strings.HasPrefix(hits[0].Episode.Description, want) {
+					t.Errorf("%q: %+v, %v; want %q", query, hits, err, want)
+				}
+			}
+			ok(t, s.keepIndex(t.Context(), true))
+		}
+	})
+}
+
+// A hit names the steps that fit, and what came of them.
+func TestHitsNameSteps(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "make the build green", Metadata: map[string]string{"ticket": "OPS-4711"}, Reflection: Reflection{Insights: []string{"the proxy strips gzip headers"}}, Steps: []Step{
+		{Tool: "read_file", Parameters: `{"path":"BUILD"}`},
+		{Tool: "run_build", Action: "build", Parameters: `{"target":"//pkg/ledger:all"}`, Result: &Result{Kind: ResultError, Text: "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"}},
+		{Action: "think"},
+	}}
+	ok(t, s.PutEpisode(t.Context(), e))
+	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "other", Steps: []Step{{Tool: "read_file", Action: "look at the ledger"}}}))
+	for query, step := range map[string]int{"JSONDecodeError": 2, "Expecting value": 2, "run_build": 2, "BUILD": 2, "gzip": 0, "OPS-4711": 0, "thinking": 3} {
+		found, err := s.Search(t.Context(), query, &SearchOptions{Explain: true})
+		ok(t, err)
+		h := found.Hits[0]
+		got := 0
+		if len(h.Steps) > 0 {
+			got = h.Steps[0].Number
+		}
+		if h.Episode.ID != e.ID || got != step || step == 2 && (h.Steps[0].Result != ResultError || h.Steps[0].Tool != "run_build") {
+			t.Errorf("%q: %+v", query, h)
+		}
+		// The parts of a score add up to it.
+		if w := h.Why; w == nil || len(w.Words) == 0 || math.Abs((w.Own+w.Episode)*w.Outcome*w.Recency-h.Score) > 1e-4 {
+			t.Errorf("%q: score %v, why %+v", query, h.Score, w)
+		}
+	}
+	found, err := s.Search(t.Context(), "ledger", &SearchOptions{Tool: "Read_File"})
+	if err != nil || len(found.Hits) != 1 || found.Hits[0].Episode.ID == e.ID {
+		t.Errorf("steps of a tool: %+v, %v", found, err)
+	}
+	found, err = s.Search(t.Context(), "ledger build", &SearchOptions{Steps: true, Explain: true})
+	ok(t, err)
+	for _, h := range found.Hits {
+		if len(h.Steps) != 1 {
+			t.Fatalf("a step: %+v", h)
+		}
+		if w := h.Why; math.Abs((w.Own+w.Neighbours+w.Episode)*w.Outcome*w.Recency*w.Phrase-h.Score) > 1e-4 {
+			t.Errorf("score %v, why %+v", h.Score, w)
+		}
+	}
+	if found.Hits[0].Episode.ID != e.ID || found.Hits[0].Steps[0].Number != 2 {
+		t.Errorf("the best step is %+v", found.Hits[0])
+	}
+}
+
+// Pages follow one another without a gap or a repetition.
+func TestSearchPages(t *testing.T) {
+	t.Parallel()
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		for i := range 25 {
+			ok(t, s.PutEpisode(t.Context(), &Episode{Description: fmt.Sprintf("zebra %d %s", i/2, strings.Repeat("x ", i))}))
+		}
+		for _, each := range []bool{true, false} {
+			all, err := s.Search(t.Context(), "zebra", &SearchOptions{Limit: 100, EachRun: each})
+			ok(t, err)
+			var paged []Hit
+			for o := (&SearchOptions{Limit: 4, EachRun: each}); ; {
+				page, err := s.Search(t.Context(), "zebra", o)
+				ok(t, err)
+				paged = append(paged, page.Hits...)
+				if o.Cursor = page.Next; o.Cursor == "" {
+					break
+				}
+			}
+			if len(all.Hits) != len(paged) || len(paged) != 25 {
+				t.Fatalf("%d hits, %d on pages", len(all.Hits), len(paged))
+			}
+			for i := range paged {
+				if paged[i].Episode.ID != all.Hits[i].Episode.ID {
+					t.Errorf("hit %d is another one on its page", i)
+				}
+			}
+		}
+		_, err := s.Search(t.Context(), "zebra", &SearchOptions{Cursor: "x"})
+		wants(t, err, ErrInvalid, "cursor")
+	})
+}
+
+// The runs of a task are one hit, which names the others.
+func TestRunsOfATaskAreOneHit(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		for i, kind := range []OutcomeKind{Failure, Success, Failure, Abstained} {
+			ok(t, s.PutEpisode(t.Context(), &Episode{Description: []string{"Feed the zebra", "feed  the ZEBRA"}[i%2], Outcome: Outcome{Kind: kind}, Reward: &Reward{Total: float64(i)}}))
+		}
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "wash the zebra, which takes longer"}))
+		found, err := s.Search(t.Context(), "feed zebra", nil)
+		ok(t, err)
+		if len(found.Hits) != 2 || len(found.Hits[0].Alike) != 3 || len(found.Hits[1].Alike) != 0 {
+			t.Fatalf("found %+v", found.Hits)
+		}
+		if s.server == nil && found.Hits[0].Episode.Outcome.Kind != Success {
+			t.Errorf("the best run is %+v", found.Hits[0].Episode)
+		}
+	})
+}
+
+// Words in quotes rank higher where they follow one another, in a head or a step.
+func TestPhrasesComeFirst(t *testing.T) {
+	s := onFile(t)
+	for _, text := range []string{"map writes, concurrent map", "fatal error: concurrent map writes in the cache of maps", "map map concurrent writes"} {
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: text}))
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "look " + text[:5], Steps: []Step{{Tool: "go", Parameters: JSON(`{"a":"x\n` + text + `"}`)}}}))
+	}
+	for _, query := range []string{`"concurrent map writes"`, `what is “concurrent map writes”?`} {
+		found, err := s.Search(t.Context(), query, &SearchOptions{Limit: 2, Explain: true})
+		ok(t, err)
+		for _, h := range found.Hits {
+			if !strings.Contains(h.Episode.Description, "fatal") && !strings.Contains(h.Episode.Description, "look fatal") || h.Why.Phrase != 2 {
+				t.Errorf("%s: %+v", query, h)
+			}
+		}
+	}
 }

@@ -1,7 +1,10 @@
 package episodic
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -131,7 +134,7 @@ func metadataText(m map[string]string) string {
 
 func wordsOfStep(n int, s *Step) index.Document {
 	d := index.Document{Number: n, Actor: s.Tool}
-	d.Texts[rank.Text] = strings.Join([]string{s.Tool, s.Action, string(s.Parameters), metadataText(s.Metadata)}, "\n")
+	d.Texts[rank.Text] = strings.Join([]string{s.Tool, s.Action, parametersText(s.Parameters), metadataText(s.Metadata)}, "\n")
 	if s.Result != nil {
 		text := s.Result.Text
 		if len(text) > maxResultWords {
@@ -143,6 +146,27 @@ func wordsOfStep(n int, s *Step) index.Document {
 		d.Texts[rank.Date] = dateWords(s.Time)
 	}
 	return d
+}
+
+// parametersText is what is written in parameters, without the escapes of JSON, which would
+// stick to words.
+func parametersText(p JSON) string {
+	if strings.IndexByte(string(p), '\\') < 0 {
+		return string(p)
+	}
+	var b strings.Builder
+	for d := json.NewDecoder(strings.NewReader(string(p))); ; {
+		token, err := d.Token()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				return string(p) // no JSON; it is kept byte for byte
+			}
+			return b.String()
+		}
+		if _, punctuation := token.(json.Delim); !punctuation {
+			fmt.Fprintln(&b, token)
+		}
+	}
 }
 
 func dateWords(t time.Time) string { return t.UTC().Format("Monday 2 January 2006") }

@@ -9,12 +9,13 @@ import (
 )
 
 type compactCmd struct {
-	JSON bool `name:"json" help:"Print JSON."`
+	Reindex bool `help:"Make the search index anew first."`
+	JSON    bool `name:"json" help:"Print JSON."`
 }
 
 // Help is shown by compact --help.
 func (*compactCmd) Help() string {
-	return `Trains dictionaries if it is time to, recompresses what was stored without the newest one, and deletes all others. After that no dictionary holds text of what was deleted before. Others may use the database meanwhile. It can be interrupted at any moment, and goes on when it is run again.
+	return `Indexes for search what is waiting, and merges the search index. Trains dictionaries if it is time to, recompresses what was stored without the newest one, and deletes all others. After that neither the search index nor a dictionary holds text of what was deleted before. Others may use the database meanwhile. It can be interrupted at any moment, and goes on when it is run again.
 
 A file does not get shorter: the freed space is used for what is stored next.`
 }
@@ -22,6 +23,11 @@ A file does not get shorter: the freed space is used for what is stored next.`
 func (c *compactCmd) Run(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
 		a.publish(store)
+		if c.Reindex {
+			if err := store.Reindex(ctx); err != nil {
+				return err
+			}
+		}
 		var bar *progress
 		done, err := store.Compact(ctx, func(n, all int64) {
 			if bar == nil {

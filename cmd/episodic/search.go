@@ -86,7 +86,7 @@ func (c *searchCmd) print(a *app, n int, hit *episodic.Hit) {
 		for _, word := range w.Words {
 			words = append(words, fmt.Sprintf("%s %.2f+%.2f", word.Word, word.Step, word.Episode))
 		}
-		line("why: step %.2f + neighbours %.2f + episode %.2f, x %.2f for the outcome, x %.2f for recency", w.Own, w.Neighbours, w.Episode, w.Outcome, w.Recency)
+		line("why: step %.2f + neighbours %.2f + episode %.2f, x %.2f for the outcome, x %.2f for recency, x %.2f for phrases", w.Own, w.Neighbours, w.Episode, w.Outcome, w.Recency, w.Phrase)
 		line("words, in the step + in the episode: %s", strings.Join(words, ", "))
 	}
 	a.printf("%s%v\n", margin, e.ID)

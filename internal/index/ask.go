@@ -15,9 +15,12 @@ const mostOfSteps = 0.6
 // that was asked for or the actor did nearly everything. words[i] is the word that term i
 // comes from. actor narrows the steps to those of one.
 func (x *Index) Ask(ctx context.Context, q Querier, query *Query, actor string, when bool) (m *Matches, asked *rank.Query, words []string, err error) {
-	var terms []string
+	var terms, prefixes []string
 	for _, t := range query.Terms {
 		terms = append(terms, t.Tokens...)
+		if t.Prefix {
+			prefixes = append(prefixes, t.Tokens[len(t.Tokens)-1])
+		}
 		if !t.Phrase {
 			terms = append(terms, ActorTerm(t.Word))
 		}
@@ -28,14 +31,17 @@ func (x *Index) Ask(ctx context.Context, q Querier, query *Query, actor string, 
 	if actor != "" {
 		terms = append(terms, ActorTerm(actor))
 	}
-	if m, err = x.Lookup(ctx, q, terms); err != nil {
+	if m, err = x.Lookup(ctx, q, terms, prefixes); err != nil {
 		return nil, nil, nil, err
 	}
 	asked = &rank.Query{}
 	seen := make(map[string]bool)
 	var names []Term
 	text := func(t Term) {
-		for _, token := range t.Tokens {
+		for i, token := range t.Tokens {
+			if t.Prefix && i == len(t.Tokens)-1 {
+				token += prefixMark
+			}
 			if !seen[token] {
 				seen[token] = true
 				asked.Terms = append(asked.Terms, m.Term(token))

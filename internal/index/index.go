@@ -1,10 +1,12 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -61,15 +63,22 @@ const (
 	sqlUnits    = `SELECT place, data FROM index_units ORDER BY place`
 	sqlBlocks   = `SELECT s.n, t.value, (SELECT data FROM index_blocks WHERE segment = s.key AND first <= t.value ORDER BY first DESC LIMIT 1)
  FROM index_segments s JOIN json_each(?) t ORDER BY s.n`
+	// The blocks that may hold terms with a prefix: the one that it lies in, and those that
+	// begin with one.
+	sqlPrefixed = `SELECT s.n, t.value, b.data FROM index_segments s JOIN json_each(?) t JOIN index_blocks b ON b.segment = s.key
+ AND b.first >= ifnull((SELECT first FROM index_blocks WHERE segment = s.key AND first <= t.value ORDER BY first DESC LIMIT 1), t.value)
+ AND b.first < t.value || char(1114111) ORDER BY s.n, b.first`
 	sqlWaiting = `SELECT iif(of_server, (SELECT count(*) FROM episodes), waiting) FROM index_state`
 )
 
-// Lookup returns the postings of terms. It reads one snapshot.
-func (x *Index) Lookup(ctx context.Context, q Querier, terms []string) (*Matches, error) {
-	terms = slices.Clone(terms)
-	slices.Sort(terms)
-	terms = slices.Compact(terms)
-	list, err := json.Marshal(terms)
+// Lookup returns the postings of terms, and those of all terms that begin with a prefix
+// as if they were one term. It reads one snapshot.
+func (x *Index) Lookup(ctx context.Context, q Querier, terms, prefixes []string) (*Matches, error) {
+	terms, list, err := listOf(terms)
+	if err != nil {
+		return nil, err
+	}
+	prefixes, prefixList, err := listOf(prefixes)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +96,7 @@ func (x *Index) Lookup(ctx context.Context, q Querier, terms []string) (*Matches
 		return nil, err
 	}
 	r, err := q.Query(ctx, engine.Stmt{SQL: sqlSegments, Args: []any{string(keys)}}, engine.Stmt{SQL: sqlGone}, engine.Stmt{SQL: sqlUnits},
-		engine.Stmt{SQL: sqlBlocks, Args: []any{string(list)}}, engine.Stmt{SQL: sqlWaiting})
+		engine.Stmt{SQL: sqlBlocks, Args: []any{list}}, engine.Stmt{SQL: sqlWaiting}, engine.Stmt{SQL: sqlPrefixed, Args: []any{prefixList}})
 	if err != nil {
 		return nil, err
 	}
@@ -108,15 +117,33 @@ func (x *Index) Lookup(ctx context.Context, q Querier, terms []string) (*Matches
 		return nil, err
 	}
 	m.Corpus = &units.corpus
-	if err := m.readBlocks(segments, r[3].Rows); err != nil {
+	if err := readBlocks(segments, r[3].Rows, m.readTerm); err != nil {
+		return nil, err
+	}
+	if err := readBlocks(segments, r[5].Rows, m.readPrefix); err != nil {
 		return nil, err
 	}
 	for i, block := range units.blocks {
-		if err := m.readUnit(len(segments)+i, block, terms); err != nil {
+		part := len(segments) + i
+		if err := m.readUnit(part, block, terms); err != nil {
 			return nil, err
+		}
+		for _, prefix := range prefixes {
+			if err := m.readPrefix(part, block, prefix); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return m, in.Err
+}
+
+// listOf returns terms in order, each once, and as JSON.
+func listOf(terms []string) ([]string, string, error) {
+	terms = slices.Clone(terms)
+	slices.Sort(terms)
+	terms = slices.Compact(terms)
+	list, err := json.Marshal(append([]string{}, terms...))
+	return terms, string(list), err
 }
 
 // segment is a row of index_segments.
@@ -136,7 +163,7 @@ func segmentsFrom(rows [][]any, known map[int64]*docTable) ([]segment, error) {
 			s.docs, in.Err = decodeDocs(data, in.Int(2))
 		}
 		if in.Err != nil || s.docs == nil {
-			return nil, fmt.Errorf("segment %v: %w", row[0], errDamaged)
+			return nil, fmt.Errorf("segment %v: %w", row[0], ErrDamaged)
 		}
 		list[i] = s
 	}
@@ -161,7 +188,7 @@ func mergedFrom(segments []segment, gone [][]any, last *merged) (*merged, error)
 		in := engine.Row{Values: row}
 		m.dead[in.Int(0)] = in.Int(1)
 		if in.Err != nil {
-			return nil, fmt.Errorf("%w", errDamaged)
+			return nil, fmt.Errorf("%w", ErrDamaged)
 		}
 	}
 	for _, s := range segments {
@@ -208,7 +235,7 @@ func (m *merged) with(rows [][]any) (*units, error) {
 		in := engine.Row{Values: row}
 		place, data := in.Int(0), in.Blob(1)
 		if in.Err != nil {
-			return nil, fmt.Errorf("unit %v: %w", row[0], errDamaged)
+			return nil, fmt.Errorf("unit %v: %w", row[0], ErrDamaged)
 		}
 		docs, block, err := decodeUnit(data, place)
 		if err != nil {
@@ -230,7 +257,9 @@ func (m *merged) with(rows [][]any) (*units, error) {
 	return u, nil
 }
 
-func (m *Matches) readBlocks(segments []segment, rows [][]any) error {
+// readBlocks hands rows of a segment's n, a term and a block to read, with the number of
+// the part.
+func readBlocks(segments []segment, rows [][]any, read func(part int, block []byte, term string) error) error {
 	at := 0
 	for _, row := range rows {
 		if row[2] == nil {
@@ -242,15 +271,49 @@ func (m *Matches) readBlocks(segments []segment, rows [][]any) error {
 			at++
 		}
 		if in.Err != nil || at == len(segments) || segments[at].n != n {
-			return fmt.Errorf("segment %v: %w", row[0], errDamaged)
+			return fmt.Errorf("segment %v: %w", row[0], ErrDamaged)
 		}
-		list, err := find(block, term, nil, len(segments[at].docs.places))
-		if err != nil {
+		if err := read(at, block, term); err != nil {
 			return fmt.Errorf("segment %d: %w", n, err)
 		}
-		m.add(term, at, list)
 	}
 	return nil
+}
+
+func (m *Matches) readTerm(part int, block []byte, term string) error {
+	list, err := find(block, term, nil, len(m.Corpus.Parts[part].Places))
+	m.add(term, part, list)
+	return err
+}
+
+// prefixMark ends the key of a prefix in Matches.terms. No term holds it.
+const prefixMark = "*"
+
+func (m *Matches) readPrefix(part int, block []byte, prefix string) error {
+	b := blockReader{r: reader{data: block}}
+	docs := len(m.Corpus.Parts[part].Places)
+	var all []rank.Posting
+	if parts := m.terms[prefix+prefixMark]; parts != nil {
+		all = parts[part]
+	}
+	for b.next() {
+		if strings.HasPrefix(string(b.term), prefix) {
+			all = b.postings(all, docs)
+		} else if string(b.term) > prefix {
+			break
+		}
+	}
+	slices.SortFunc(all, func(a, b rank.Posting) int { return cmp.Compare(a.Doc, b.Doc) })
+	kept := all[:0]
+	for _, o := range all {
+		if n := len(kept); n > 0 && kept[n-1].Doc == o.Doc {
+			kept[n-1].TF = kept[n-1].TF.Max(o.TF)
+			continue
+		}
+		kept = append(kept, o)
+	}
+	m.add(prefix+prefixMark, part, kept)
+	return b.r.err
 }
 
 // readUnit reads the terms, which are in order, out of a block.

@@ -141,7 +141,7 @@ func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error)
 	for _, row := range r[1].Rows {
 		level, ok := row[2].(int64)
 		if !ok {
-			return nil, fmt.Errorf("%w", errDamaged)
+			return nil, fmt.Errorf("%w", ErrDamaged)
 		}
 		if levels[level] = append(levels[level], row); len(levels[level]) == fanIn {
 			m.level = level + 1

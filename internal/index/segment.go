@@ -9,8 +9,8 @@ import (
 	"github.com/episodic-memory/episodic/internal/rank"
 )
 
-// errDamaged is what bytes give that Encode and Merge did not write.
-var errDamaged = errors.New("the search index is damaged; episodic compact --reindex makes it anew")
+// ErrDamaged is what bytes give that Encode and Merge did not write.
+var ErrDamaged = errors.New("the search index is damaged")
 
 // docTable names the documents of a unit or a segment, whose postings mean them by their
 // places in it.
@@ -55,7 +55,7 @@ func decodeDocs(data []byte, base int64) (*docTable, error) {
 	for place := base; len(r.data) > 0 && r.err == nil; {
 		step := r.uvarint()
 		if step > math.MaxInt64-uint64(max(place, 0)) || len(t.places) > 0 && step == 0 {
-			return nil, errDamaged
+			return nil, ErrDamaged
 		}
 		place += int64(step)
 		mask := r.byte()
@@ -75,7 +75,7 @@ func decodeUnit(data []byte, base int64) (*docTable, []byte, error) {
 	r := reader{data: data}
 	n := r.uvarint()
 	if r.err != nil || n > uint64(len(r.data)) {
-		return nil, nil, errDamaged
+		return nil, nil, ErrDamaged
 	}
 	t, err := decodeDocs(r.data[:n], base)
 	return t, r.data[n:], err
@@ -221,7 +221,7 @@ type reader struct {
 
 func (r *reader) fail() {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w", errDamaged)
+		r.err = fmt.Errorf("%w", ErrDamaged)
 	}
 	r.data = nil
 }

@@ -13,6 +13,14 @@ const (
 // lowest. 0 is not at all, 1 once, 2 two or three times, 3 more often.
 type TF uint8
 
+// Max returns the greater of the counts of each field.
+func (tf TF) Max(other TF) (greater TF) {
+	for f := range Fields {
+		greater |= max(tf>>(2*f)&3, other>>(2*f)&3) << (2 * f)
+	}
+	return greater
+}
+
 // Posting says that a document holds a term.
 type Posting struct {
 	Doc int32
