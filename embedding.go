@@ -38,20 +38,28 @@ func (e *Embedding) validate() error {
 	if e.Item.IsZero() {
 		c.fail("item", "is missing")
 	}
-	c.name("model", e.Model)
-	if e.Model == "" {
+	c.model(e.Model)
+	c.vector(e.Vector)
+	return c.err
+}
+
+func (c *check) model(name string) {
+	c.name("model", name)
+	if name == "" {
 		c.fail("model", "is empty; name the model that made the vector")
 	}
-	if n := len(e.Vector); n == 0 || n > vector.MaxDimension {
+}
+
+func (c *check) vector(v []float32) {
+	if n := len(v); n == 0 || n > vector.MaxDimension {
 		c.fail("vector", "has %d numbers; 1 to %d can be stored", n, vector.MaxDimension)
 	}
-	for i, f := range e.Vector {
-		if f != f || f-f != 0 {
+	for i, f := range v {
+		if f-f != 0 {
 			c.fail(fmt.Sprintf("vector[%d]", i), "is %v; only finite numbers can be stored", f)
 			break
 		}
 	}
-	return c.err
 }
 
 // PutEmbedding stores a vector: it creates it, or replaces the one of the same
@@ -93,11 +101,7 @@ func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model str
 	ctx, end := s.trace(ctx, "Embedding")
 	defer func() { end(err) }()
 	c := &check{}
-	c.name("model", model)
-	if model == "" {
-		c.fail("model", "is empty; name the model that made the vector")
-	}
-	if c.err != nil {
+	if c.model(model); c.err != nil {
 		return nil, failed(c.err, "get embedding")
 	}
 	page, err := s.listEmbeddings(ctx, kind, item, model, &Paging{Limit: 1})

@@ -90,16 +90,26 @@ func (x *Index) Bytes() int64 {
 	return bytes
 }
 
-// Vector returns the vector of an id, as it was put.
-func (x *Index) Vector(id ID) ([]float32, bool) {
+// EstimateBytes returns about how much memory n vectors of dim numbers take, each of so
+// many bytes as it is stored.
+func EstimateBytes(n int64, dim, stored int) int64 {
+	each := int64(stored + entryBytes + 16 + 4 + 8)
+	if dim >= minDimension && n >= minSketched {
+		each += int64(8 * sketchWords(dim))
+	}
+	return n * each
+}
+
+// Vector returns the vector and the label of an id.
+func (x *Index) Vector(id ID) (v []float32, label uint32, known bool) {
 	p, known := x.at[id]
 	if !known {
-		return nil, false
+		return nil, 0, false
 	}
-	v := make([]float32, x.dim)
+	v = make([]float32, x.dim)
 	b, i := x.find(p)
 	b.decode(v, i)
-	return v, true
+	return v, b.labels[i], true
 }
 
 // Put adds a vector, or replaces the one of the same id. stored is what Encode

@@ -116,8 +116,8 @@ func TestIndexFindsWhatBruteForceFinds(t *testing.T) {
 					t.Fatalf("%d vectors, want %d", x.Len(), len(model))
 				}
 				for id, e := range model {
-					if v, known := x.Vector(id); !known || !slices.Equal(v, e.vector) {
-						t.Fatalf("%v reads %v, %v, want %v", id, v, known, e.vector)
+					if v, label, known := x.Vector(id); !known || label != e.label || !slices.Equal(v, e.vector) {
+						t.Fatalf("%v reads %v, %v, %v, want %v", id, v, label, known, e)
 					}
 				}
 			},
@@ -271,6 +271,9 @@ func TestBytesAreThoseOfTheHeap(t *testing.T) {
 		got, want := x.Bytes(), heap()-before
 		if ratio := float64(got) / float64(want); ratio < 0.9 || ratio > 1.15 {
 			t.Errorf("%d vectors: %d bytes, the heap grew by %d", n, got, want)
+		}
+		if ratio := float64(EstimateBytes(int64(n), 64, len(b))) / float64(want); ratio < 0.8 || ratio > 1.2 {
+			t.Errorf("%d vectors: estimated %d bytes, the heap grew by %d", n, EstimateBytes(int64(n), 64, len(b)), want)
 		}
 		runtime.KeepAlive(x)
 	}

@@ -23,13 +23,17 @@ type sketcher struct {
 // newSketcher returns one for vectors around a centre.
 func newSketcher(centre []float32) *sketcher {
 	dim := len(centre)
-	s := &sketcher{dim: dim, centre: centre}
-	for n := 0; n < minBits; n += dim {
-		s.rotations = append(s.rotations, newRotation(dim, uint64(n)))
+	s := &sketcher{dim: dim, words: sketchWords(dim), centre: centre}
+	for i := range rotationsOf(dim) {
+		s.rotations = append(s.rotations, newRotation(dim, uint64(i)))
 	}
-	s.words = (dim*len(s.rotations) + 63) / 64
 	return s
 }
+
+func rotationsOf(dim int) int { return (minBits + dim - 1) / dim }
+
+// sketchWords returns the length of a sketch in words.
+func sketchWords(dim int) int { return (dim*rotationsOf(dim) + 63) / 64 }
 
 // sketchScratch is memory for making sketches, of one goroutine.
 type sketchScratch struct {
