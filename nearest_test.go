@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -402,6 +403,8 @@ func TestNearestWhileOthersWrite(t *testing.T) {
 // Models that do not fit together take turns, one that does not fit alone is not held, and
 // one that grows too large is no longer.
 func TestNearestKeepsItsBound(t *testing.T) {
+	_, err := Open(t.Context(), filepath.Join(t.TempDir(), "m.db"), &Options{Vectors: Vectors{MaxBytes: 65_535}})
+	wants(t, err, ErrInvalid, "Vectors.MaxBytes: is 65535")
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		w := putVectors(t, s, 300, 16, nil)
 		for _, model := range []string{"n", "large"} {

@@ -267,6 +267,9 @@ func (v *vectorSet) changedSince(ctx context.Context, q querier, version int64, 
 
 // apply makes changes up to one, unless another caller has made later ones.
 func (v *vectorSet) apply(rows [][]any, newest int64) error {
+	if seq, _ := v.position(); seq == newest && len(rows) == 0 {
+		return nil // most calls, which need not wait for searches under way
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.ready || newest < v.seq {

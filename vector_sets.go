@@ -253,12 +253,18 @@ func (s *vectorSets) refresh(ctx context.Context, set *vectorSet, r *nearestRequ
 	return filtered, err
 }
 
-// reserve makes room for a set that takes so many bytes; false if it cannot.
+// reserve makes room for a set that takes so many bytes; false if it cannot. The caller
+// is the one who loads.
 func (s *vectorSets) reserve(set *vectorSet, vectors, bytes int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if bytes > s.maxBytes || set.tooMany > 0 && vectors >= set.tooMany {
 		return false
+	}
+	for _, other := range s.sets {
+		if other != set && other.bytes == 0 {
+			other.forget() // of which a part was loaded by callers who gave up
+		}
 	}
 	s.makeRoom(set, bytes)
 	return true
