@@ -30,8 +30,7 @@ func must(t rapid.TB, err error) {
 
 // nearestWorld is a database with embeddings, and what is known of them.
 type nearestWorld struct {
-	writer *Store
-	items  map[ID]*nearestItem
+	items map[ID]*nearestItem
 }
 
 type nearestItem struct {

@@ -139,7 +139,7 @@ func (x *Index) Put(id ID, label uint32, stored []byte) error {
 	b.ids[i], b.labels[i], b.scales[i] = id, label, inverseLength(v)
 	copy(b.numbers[i*b.size:][:b.size], stored)
 	if x.sketcher != nil {
-		x.sketch(b, i, v, x.scratch)
+		x.sketch(&b, i, v, x.scratch)
 	}
 	return nil
 }
@@ -244,9 +244,9 @@ func (x *Index) blocks() []blockRef {
 }
 
 // find returns the block of the vector at a place, and its number there.
-func (x *Index) find(p place) (*blockRef, int) {
+func (x *Index) find(p place) (blockRef, int) {
 	s := &x.segments[p.format]
-	return &blockRef{s.blocks[int(p.n)/s.perBlock], s, p.format}, int(p.n) % s.perBlock
+	return blockRef{s.blocks[int(p.n)/s.perBlock], s, p.format}, int(p.n) % s.perBlock
 }
 
 // grow makes room for one more vector.

@@ -3,6 +3,7 @@ package vector
 import (
 	"bytes"
 	"cmp"
+	"runtime"
 	"slices"
 )
 
@@ -45,15 +46,18 @@ func (x *Index) Search(query []float32, limit int, f Filter) []Hit {
 
 // among computes the cosines of some vectors.
 func (x *Index) among(q *query, limit int, f *Filter) []Hit {
-	t := top{limit: limit}
-	for _, id := range f.IDs {
-		if p, known := x.at[id]; known {
-			if b, i := x.find(p); f.allows(b.labels[i]) {
-				t.add(Hit{id, q.cosine(b, i)})
+	const idsEach = 256
+	tops := newTops(limit, max(1, min(runtime.GOMAXPROCS(0), len(f.IDs)/idsEach)))
+	parallel(len(tops), func(w int) {
+		for n := w; n < len(f.IDs); n += len(tops) {
+			if p, known := x.at[f.IDs[n]]; known {
+				if b, i := x.find(p); f.allows(b.labels[i]) {
+					tops[w].add(Hit{f.IDs[n], q.cosine(&b, i)})
+				}
 			}
 		}
-	}
-	return t.best()
+	})
+	return merge(tops)
 }
 
 // all computes all cosines.
