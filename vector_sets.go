@@ -19,8 +19,8 @@ type Vectors struct {
 	// together, in bytes. A vector of 384 numbers as Float16 takes about 900. If
 	// there is no room for another kind and model, those that were used least recently make
 	// room. One that does not fit alone is not held: each call then reads it through in the
-	// database, for which Stats().Vectors.Fallbacks counts. On a local file that takes a second for
-	// 100,000 vectors. A server compares them itself, in about as long, and they stay there.
+	// database, which Stats().Vectors.Fallbacks counts. That takes one to three seconds for 100,000
+	// vectors, on a local file, which is read through, and on a server, which compares them.
 	// At least 65,536. Default 268,435,456 (256 MiB) for a local file, and for a server
 	// 67,108,864 (64 MiB), because all of it is fetched from there once.
 	MaxBytes int64
