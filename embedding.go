@@ -2,13 +2,11 @@ package episodic
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"iter"
-	"math"
-	"slices"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/vector"
 )
 
 // Embedding is a vector that a model made of an item. An item may have one
@@ -30,9 +28,6 @@ const (
 	ItemHeuristic ItemKind = "heuristic"
 )
 
-// maxDimension bounds a vector; a row of more would exceed what servers take.
-const maxDimension = 1_000_000
-
 func (c *check) itemKind(kind ItemKind) {
 	c.oneOf("kind", string(kind), ItemEpisode, ItemPattern, ItemHeuristic)
 }
@@ -43,20 +38,28 @@ func (e *Embedding) validate() error {
 	if e.Item.IsZero() {
 		c.fail("item", "is missing")
 	}
-	c.name("model", e.Model)
-	if e.Model == "" {
+	c.model(e.Model)
+	c.vector(e.Vector)
+	return c.err
+}
+
+func (c *check) model(name string) {
+	c.name("model", name)
+	if name == "" {
 		c.fail("model", "is empty; name the model that made the vector")
 	}
-	if n := len(e.Vector); n == 0 || n > maxDimension {
-		c.fail("vector", "has %d numbers; 1 to %d can be stored", n, maxDimension)
+}
+
+func (c *check) vector(v []float32) {
+	if n := len(v); n == 0 || n > vector.MaxDimension {
+		c.fail("vector", "has %d numbers; 1 to %d can be stored", n, vector.MaxDimension)
 	}
-	for i, f := range e.Vector {
-		if f != f || f-f != 0 {
+	for i, f := range v {
+		if f-f != 0 {
 			c.fail(fmt.Sprintf("vector[%d]", i), "is %v; only finite numbers can be stored", f)
 			break
 		}
 	}
-	return c.err
 }
 
 // PutEmbedding stores a vector: it creates it, or replaces the one of the same
@@ -98,11 +101,7 @@ func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model str
 	ctx, end := s.trace(ctx, "Embedding")
 	defer func() { end(err) }()
 	c := &check{}
-	c.name("model", model)
-	if model == "" {
-		c.fail("model", "is empty; name the model that made the vector")
-	}
-	if c.err != nil {
+	if c.model(model); c.err != nil {
 		return nil, failed(c.err, "get embedding")
 	}
 	page, err := s.listEmbeddings(ctx, kind, item, model, &Paging{Limit: 1})
@@ -151,7 +150,7 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 		dim, blob := in.Int(0), in.Blob(1)
 		e := &Embedding{Kind: kind, Item: item, Model: in.Text(2)}
 		if in.Err == nil {
-			e.Vector, in.Err = vectorFrom(blob, dim)
+			e.Vector, in.Err = vector.Decode(blob, dim)
 		}
 		if in.Err != nil {
 			return nil, 0, fmt.Errorf("embedding by %s: %w: %w", e.Model, ErrCorrupt, in.Err)
@@ -203,141 +202,7 @@ func (e *Embedding) stmts(f VectorFormat) []engine.Stmt {
 		{
 			SQL: `INSERT INTO embeddings(kind, item, model, dim, vector) SELECT ?, ?, ?, ?, ? WHERE ` + itemExists +
 				` AND coalesce(` + modelDim + `, ?) = ? ON CONFLICT(kind, item, model) DO UPDATE SET dim = excluded.dim, vector = excluded.vector`,
-			Args: []any{string(e.Kind), e.Item.bytes(), e.Model, dim, vectorBlob(e.Vector, f), e.Item.bytes(), e.Model, string(e.Kind), e.Item.bytes(), dim, dim},
+			Args: []any{string(e.Kind), e.Item.bytes(), e.Model, dim, vector.Encode(e.Vector, vector.Format(f)), e.Item.bytes(), e.Model, string(e.Kind), e.Item.bytes(), dim, dim},
 		},
 	}
-}
-
-// What libSQL puts at the end of a vector that is not of float32. The lengths of
-// those are odd and those of float32 are not, so that a vector tells its format.
-const (
-	endInt8    = 4
-	endFloat16 = 5
-)
-
-// vectorBlob returns a vector in a format, or in the next more precise one if the
-// quantization error exceeds the format's limit.
-func vectorBlob(v []float32, f VectorFormat) []byte {
-	if f == Int8 {
-		if b := int8Blob(v); quantizationError(v, b) <= 1./32 {
-			return b
-		}
-	}
-	if f != Float32 {
-		if b := float16Blob(v); quantizationError(v, b) <= 1./2048 {
-			return b
-		}
-	}
-	b := make([]byte, 0, 4*len(v))
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	return b
-}
-
-// quantizationError is the relative L2 error of reading v back from blob:
-// |v - read| / |v|.
-func quantizationError(v []float32, blob []byte) float64 {
-	read, err := vectorFrom(blob, int64(len(v)))
-	if err != nil {
-		return math.Inf(1) // a number too large for the format
-	}
-	var distance, length float64
-	for i, x := range v {
-		d := float64(x) - float64(read[i])
-		distance += d * d
-		length += float64(x) * float64(x)
-	}
-	if distance == 0 {
-		return 0
-	}
-	return math.Sqrt(distance / length)
-}
-
-// vectorFrom reads a vector of dim numbers in any format. A length or an end of
-// no format is an error, and so is a number that is not finite.
-func vectorFrom(b []byte, dim int64) ([]float32, error) {
-	if dim < 1 || dim > maxDimension {
-		return nil, fmt.Errorf("vector of %d numbers; 1 to %d can be stored", dim, maxDimension)
-	}
-	n := int(dim)
-	v := make([]float32, n)
-	codes := (n + 3) &^ 3 // int8 is padded
-	end := byte(0)
-	if len(b) > 0 {
-		end = b[len(b)-1]
-	}
-	switch {
-	case len(b) == 4*n:
-		for i := range v {
-			v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-		}
-	case len(b) == 2*n+1 && end == endFloat16:
-		for i := range v {
-			v[i] = fromHalf(binary.LittleEndian.Uint16(b[2*i:]))
-		}
-	case len(b) == codes+11 && end == endInt8:
-		step := math.Float32frombits(binary.LittleEndian.Uint32(b[codes:]))
-		least := math.Float32frombits(binary.LittleEndian.Uint32(b[codes+4:]))
-		for i := range v {
-			v[i] = float32(float64(least) + float64(step)*float64(b[i]))
-		}
-	default:
-		return nil, fmt.Errorf("vector of %d numbers has %d bytes and ends in %d, which is no format of ours", dim, len(b), end)
-	}
-	for i, x := range v {
-		if x-x != 0 {
-			return nil, fmt.Errorf("vector[%d] is %v", i, x)
-		}
-	}
-	return v, nil
-}
-
-// float16Blob is libSQL's vector16: IEEE halves, little-endian.
-func float16Blob(v []float32) []byte {
-	b := make([]byte, 0, 2*len(v)+1)
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint16(b, toHalf(x))
-	}
-	return append(b, endFloat16)
-}
-
-// toHalf rounds to the nearest, ties to even, and to infinity from 65,520 on.
-func toHalf(x float32) uint16 {
-	bits := math.Float32bits(x)
-	sign, bits := uint16(bits>>16&0x8000), bits&^(1<<31)
-	switch {
-	case bits >= 0x477ff000: // 65,520
-		return sign | 0x7c00
-	case bits < 0x38800000: // 2^-14; below it a half counts in 2^-24
-		return sign | uint16(math.RoundToEven(float64(math.Float32frombits(bits))*0x1p24))
-	}
-	bits += 0xfff + bits>>13&1
-	return sign | uint16((bits-(127-15)<<23)>>13)
-}
-
-func fromHalf(h uint16) float32 {
-	sign, rest := uint32(h&0x8000)<<16, uint32(h&0x7fff)
-	if rest >= 0x7c00 { // infinity or not a number
-		return math.Float32frombits(sign | 0xff<<23 | rest<<13)
-	}
-	return math.Float32frombits(sign|rest<<13) * 0x1p112 // moves the exponent, of subnormals too
-}
-
-// int8Blob is libSQL's vector8: a byte for each number, 0 to fill up to a
-// multiple of 4, the step and the least number as float32, a zero, how many bytes
-// were filled.
-func int8Blob(v []float32) []byte {
-	least := float64(slices.Min(v))
-	step := float32((float64(slices.Max(v)) - least) / 255)
-	b := make([]byte, (len(v)+3)&^3, (len(v)+3)&^3+11)
-	if step > 0 {
-		for i, x := range v {
-			b[i] = byte(min(255, math.Round((float64(x)-least)/float64(step))))
-		}
-	}
-	filled := byte(len(b) - len(v))
-	b = binary.LittleEndian.AppendUint32(b, math.Float32bits(step))
-	b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(least)))
-	return append(b, 0, filled, endInt8)
 }

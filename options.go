@@ -104,6 +104,9 @@ type Options struct {
 	// Cache says what is kept in memory of what was read.
 	Cache Cache
 
+	// Vectors says how much memory Nearest may use.
+	Vectors Vectors
+
 	// Scope narrows the Store, as Store.Scoped does. Default: everything.
 	Scope Scope
 

@@ -60,7 +60,7 @@ func (s *Store) Counts(ctx context.Context) (_ Counts, err error) {
 }
 
 // Stats is what a Store has done since it was opened. Every number only grows,
-// except those that describe the dictionary in use and what the cache holds.
+// except those that describe the dictionary in use, and what the cache and Nearest hold.
 type Stats struct {
 	// Reads and Writes are calls to the database that succeeded; Commits is how
 	// many transactions carried the writes, so Writes/Commits is how many
@@ -99,6 +99,8 @@ type Stats struct {
 	Compression CompressionStats `json:"compression"`
 	// Cache is what was kept in memory; nil if there is no cache.
 	Cache *CacheStats `json:"cache,omitempty"`
+	// Vectors is what was held and done for Nearest.
+	Vectors VectorStats `json:"vectors"`
 }
 
 // Turns counts the turns that a Store took to write. A turn is for one transaction.
@@ -153,6 +155,7 @@ func (s *Store) Stats() Stats {
 	if s.cache != nil {
 		stats.Cache = newCacheStats(s.cache.Stats())
 	}
+	stats.Vectors = s.sets.vectorStats()
 	p := s.payloads.Stats()
 	stats.Compression = CompressionStats{
 		Episodes: PayloadStats(p.Kinds[payload.Episodes]), Patterns: PayloadStats(p.Kinds[payload.Patterns]),

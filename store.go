@@ -30,6 +30,7 @@ type Store struct {
 	cache    *cache.Cache[cacheKey, any] // nil: none
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
+	sets     *vectorSets                 // of Nearest
 	tracer   Tracer                      // nil: none
 
 	publisher *publisher
@@ -67,7 +68,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	if err := cmp.Or(opts.Compression.validate(), opts.Cache.validate()); err != nil {
+	if err := cmp.Or(opts.Compression.validate(), opts.Cache.validate(), opts.Vectors.validate()); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	scope, err := opts.Scope.within(Scope{})
@@ -102,6 +103,7 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Folder = dictionaryDir
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
+	s.sets = newVectorSets(e, &o.Vectors)
 	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()
 	s.wording = wording{server: server != nil, steps: o.IndexSteps}

@@ -41,7 +41,7 @@ var scenarios = []scenario{
 	{"ttl", ttlClaim, false, ttl},
 	{"cache", cacheClaim, true, caching},
 	{"feed", feedClaim, true, changeFeed},
-	{"recall", recallClaim, false, recall},
+	{"vectors", vectorsClaim, true, vectorSearch},
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
 	{"rivals", rivalsClaim, true, rivals},
@@ -84,7 +84,7 @@ func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
-	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, payload, wire and rivals use; they are no part of this repository")
+	data := flag.String("data", "../../shared/data", "folder of the real texts that vectors, payload, wire and rivals use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file")
 	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says")
 	baseline := flag.String("baseline", "", "writers: a writer built from another commit, to be measured beside; see README.md")

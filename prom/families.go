@@ -19,6 +19,7 @@ func families(s episodic.Stats) []family {
 	}
 	all = append(all, payloadFamilies("compression_episodes_", "episodes and steps", &s.Compression.Episodes)...)
 	all = append(all, payloadFamilies("compression_patterns_", "patterns, heuristics and relations", &s.Compression.Patterns)...)
+	all = append(all, vectorFamilies(&s.Vectors)...)
 	if s.Cache != nil {
 		all = append(all, cacheFamilies(s.Cache)...)
 	}
@@ -75,6 +76,17 @@ func cacheFamilies(c *episodic.CacheStats) []family {
 		one("cache_invalidations_local_total", "Entries removed because of writes by this store.", c.InvalidationsLocal),
 		one("cache_invalidations_remote_total", "Entries removed because of changes in the feed.", c.InvalidationsRemote),
 		one("cache_mean_ttl_seconds", "Average time for which entries were kept or may be.", c.MeanTTL.Seconds()),
+	}
+}
+
+func vectorFamilies(v *episodic.VectorStats) []family {
+	return []family{
+		one("vectors_held", "Vectors held in memory.", v.Held),
+		one("vectors_bytes", "Memory that the vectors take.", v.Bytes),
+		one("vectors_searches_total", "Calls of Nearest that were answered.", v.Searches),
+		one("vectors_fallbacks_total", "Calls of Nearest for which the vectors did not fit into memory.", v.Fallbacks),
+		one("vectors_loads_total", "Times that the vectors of a kind and model were loaded.", v.Loads),
+		one("vectors_evictions_total", "Times that the vectors of a kind and model made room for others.", v.Evictions),
 	}
 }
 

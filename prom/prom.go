@@ -4,10 +4,10 @@
 //	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 //
 // All names begin with episodic_: episodic_pool_ for the connection pool,
-// episodic_compression_ for compression, episodic_cache_ for the cache. Each is a field of [episodic.Stats],
-// [episodic.ServerStats], [episodic.PoolStats], [episodic.CompressionStats] or
-// [episodic.CacheStats], where it is described; times are in seconds. A Store on a
-// local file has reads, writes, commits, retries, failures, compression and the cache.
+// episodic_compression_ for compression, episodic_cache_ for the cache, episodic_vectors_ for Nearest. Each is
+// a field of [episodic.Stats], [episodic.ServerStats], [episodic.PoolStats], [episodic.CompressionStats],
+// [episodic.CacheStats] or [episodic.VectorStats], where it is described; times are in seconds. A Store on a
+// local file has reads, writes, commits, retries, failures, compression, the cache and vectors.
 //
 // Events and LastFailure are not exported, nor are fields of PoolStats that Prometheus
 // can compute:

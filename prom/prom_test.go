@@ -166,6 +166,8 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 			if f != nil {
 				wanted(t, reflect.ValueOf(*f), "cache_", want)
 			}
+		case episodic.VectorStats:
+			wanted(t, reflect.ValueOf(f), "vectors_", want)
 		case episodic.PoolStats:
 			wanted(t, reflect.ValueOf(f), "pool_", want)
 		case []episodic.EndpointStats:

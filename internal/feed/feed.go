@@ -70,24 +70,15 @@ const (
 // Errors: ErrForgotten; those of the engine.
 func Since(ctx context.Context, q Querier, since int64, limit int, condition string, args ...any) (Page, error) {
 	all := append(append([]any{since}, args...), int64(limit))
-	r, err := q.Query(ctx, engine.Stmt{SQL: sqlState}, engine.Stmt{SQL: sqlSince + condition + " ORDER BY n LIMIT ?", Args: all})
+	r, err := q.Query(ctx, StateStmt(), engine.Stmt{SQL: sqlSince + condition + " ORDER BY n LIMIT ?", Args: all})
 	if err != nil {
 		return Page{}, err
 	}
-	if len(r[0].Rows) != 1 {
-		return Page{}, fmt.Errorf("feed: the table feed_state has %d rows, want 1", len(r[0].Rows))
+	newest, err := StateFrom(r[0].Rows, since)
+	if err != nil {
+		return Page{}, err
 	}
-	state := engine.Row{Values: r[0].Rows[0]}
-	forgotten, newest := state.Int(0), state.Int(1)
-	switch {
-	case state.Err != nil:
-		return Page{}, fmt.Errorf("feed: the table feed_state: %w", state.Err)
-	case since > 0 && since < forgotten:
-		return Page{}, fmt.Errorf("%w: change %d was asked for, deletions up to %d are forgotten", ErrForgotten, since, forgotten)
-	case since > max(newest, forgotten):
-		return Page{}, fmt.Errorf("%w: change %d was asked for, the newest is %d: an older copy of the database was restored", ErrForgotten, since, newest)
-	}
-	p := Page{Last: max(since, newest)}
+	p := Page{Last: newest}
 	for i, row := range r[1].Rows {
 		in := engine.Row{Values: row}
 		c, ok := item(&in)
@@ -104,4 +95,27 @@ func Since(ctx context.Context, q Querier, since int64, limit int, condition str
 		}
 	}
 	return p, nil
+}
+
+// StateStmt returns the statement whose rows StateFrom reads. It is for those who read
+// changes by a statement of their own, in the same snapshot.
+func StateStmt() engine.Stmt { return engine.Stmt{SQL: sqlState} }
+
+// StateFrom returns the number of the last change, one that is forgotten included, or
+// since if that is greater. Errors: ErrForgotten, as that of Since.
+func StateFrom(rows [][]any, since int64) (newest int64, err error) {
+	if len(rows) != 1 {
+		return 0, fmt.Errorf("feed: the table feed_state has %d rows, want 1", len(rows))
+	}
+	state := engine.Row{Values: rows[0]}
+	forgotten, newest := state.Int(0), state.Int(1)
+	switch {
+	case state.Err != nil:
+		return 0, fmt.Errorf("feed: the table feed_state: %w", state.Err)
+	case since > 0 && since < forgotten:
+		return 0, fmt.Errorf("%w: change %d was asked for, deletions up to %d are forgotten", ErrForgotten, since, forgotten)
+	case since > max(newest, forgotten):
+		return 0, fmt.Errorf("%w: change %d was asked for, the newest is %d: an older copy of the database was restored", ErrForgotten, since, newest)
+	}
+	return max(since, newest, forgotten), nil
 }

@@ -20,16 +20,12 @@ import (
 	"github.com/episodic-memory/episodic"
 )
 
-const recallClaim = "What `Compression.Embeddings` costs and saves. Vectors of 384 numbers are stored in a local file in each format, one for each episode, and read back; " +
-	"each query, itself float32, is compared with all of them by cosine. recall@10 is the part of its ten nearest by the stored float32 that is among its ten nearest " +
-	"by the format. Targets: float16 at least 0.999 in 0.51 of the bytes of float32, int8 at least 0.985 in 0.26."
-
 const (
-	recallDim     = 384
-	recallNearest = 10
-	recallQueries = 1000
-	recallBase    = 10_000
-	recallPutters = 32
+	vectorDim     = 384
+	vectorNearest = 10
+	formatQueries = 1000
+	formatBase    = 10_000
+	vectorPutters = 32
 )
 
 // vectors are some to be stored and some to ask for.
@@ -38,8 +34,9 @@ type vectors struct {
 	base, queries [][]float32
 }
 
-func recall(ctx context.Context, b *bench) error {
-	base, queries, rounds := recallBase, recallQueries, 8
+// vectorFormats measures what Compression.Embeddings costs and saves.
+func vectorFormats(ctx context.Context, b *bench) error {
+	base, queries, rounds := formatBase, formatQueries, 8
 	if b.short {
 		base, queries, rounds = 600, 50, 1
 	}
@@ -64,7 +61,7 @@ func recall(ctx context.Context, b *bench) error {
 	for i, set := range sets {
 		var exact *storedVectors
 		for _, f := range []episodic.VectorFormat{episodic.Float32, episodic.Float16, episodic.Int8} {
-			stored, err := storeVectors(ctx, filepath.Join(b.dir, fmt.Sprintf("recall-%d-%v.db", i, f)), f, set.base)
+			stored, err := storeVectors(ctx, filepath.Join(b.dir, fmt.Sprintf("formats-%d-%v.db", i, f)), f, set.base)
 			if err != nil {
 				return fmt.Errorf("%s as %v: %w", set.name, f, err)
 			}
@@ -101,7 +98,7 @@ func clusters(name string, base, queries int, decay float64) vectors {
 	const members = 50
 	r := rand.New(rand.NewPCG(5, 6))
 	random := func() []float64 {
-		v := make([]float64, recallDim)
+		v := make([]float64, vectorDim)
 		for i := range v {
 			v[i] = r.NormFloat64() * math.Pow(float64(i+1), -decay)
 		}
@@ -180,7 +177,7 @@ func storeVectors(ctx context.Context, path string, f episodic.VectorFormat, bas
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	size := map[episodic.VectorFormat]int{episodic.Float32: 4 * recallDim, episodic.Float16: 2*recallDim + 1, episodic.Int8: recallDim + 11}[f]
+	size := map[episodic.VectorFormat]int{episodic.Float32: 4 * vectorDim, episodic.Float16: 2*vectorDim + 1, episodic.Int8: vectorDim + 11}[f]
 	return s, db.QueryRowContext(ctx, `SELECT avg(length(vector)), sum(length(vector) <> ?) FROM embeddings`, size).Scan(&s.bytes, &s.exacter)
 }
 
@@ -199,16 +196,21 @@ func storeItems(ctx context.Context, path string, n int) (ids []episodic.ID, siz
 			}
 		}
 	}()
+	ids, err = addItems(ctx, store, n)
+	return ids, 0, err
+}
+
+func addItems(ctx context.Context, store *episodic.Store, n int) (ids []episodic.ID, err error) {
 	for part := range slices.Chunk(make([]*episodic.Episode, n), batchSize) {
 		for i := range part {
 			part[i] = &episodic.Episode{ID: episodic.NewID(), Description: "x"}
 			ids = append(ids, part[i].ID)
 		}
 		if _, err := store.AddEpisodes(ctx, part...); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
-	return ids, 0, nil
+	return ids, nil
 }
 
 func (s *storedVectors) putAndRead(ctx context.Context, path string, ids []episodic.ID, base [][]float32) (err error) {
@@ -217,18 +219,7 @@ func (s *storedVectors) putAndRead(ctx context.Context, path string, ids []episo
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	var wg sync.WaitGroup
-	errs := make([]error, recallPutters)
-	next := counter()
-	for i := range errs {
-		wg.Go(func() {
-			for n := next(); n < len(base) && errs[i] == nil; n = next() {
-				errs[i] = store.PutEmbedding(ctx, &episodic.Embedding{Kind: episodic.ItemEpisode, Item: ids[n], Model: "m", Vector: base[n]})
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := putVectors(ctx, store, ids, base); err != nil {
 		return err
 	}
 	for _, id := range ids {
@@ -239,6 +230,22 @@ func (s *storedVectors) putAndRead(ctx context.Context, path string, ids []episo
 		s.all = append(s.all, e.Vector)
 	}
 	return nil
+}
+
+// putVectors stores a vector for each episode, by many callers.
+func putVectors(ctx context.Context, store *episodic.Store, ids []episodic.ID, base [][]float32) error {
+	var wg sync.WaitGroup
+	errs := make([]error, vectorPutters)
+	next := counter()
+	for i := range errs {
+		wg.Go(func() {
+			for n := next(); n < len(base) && errs[i] == nil; n = next() {
+				errs[i] = store.PutEmbedding(ctx, &episodic.Embedding{Kind: episodic.ItemEpisode, Item: ids[n], Model: "m", Vector: base[n]})
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // rank finds the neighbours of each query, the nearest first.
@@ -255,7 +262,7 @@ func (s *storedVectors) rank(queries [][]float32) {
 		slices.SortFunc(all, func(a, b neighbour) int {
 			return cmp.Or(cmp.Compare(b.cosine, a.cosine), cmp.Compare(a.vector, b.vector))
 		})
-		s.nearest = append(s.nearest, slices.Clone(all[:recallNearest]))
+		s.nearest = append(s.nearest, slices.Clone(all[:vectorNearest]))
 	}
 }
 
@@ -273,7 +280,7 @@ func (s *storedVectors) against(exact *storedVectors) (a agreement) {
 		}
 		for _, w := range want {
 			if i := slices.IndexFunc(got, func(g neighbour) bool { return g.vector == w.vector }); i >= 0 {
-				a.recall += 1 / n / recallNearest
+				a.recall += 1 / n / vectorNearest
 				a.off = max(a.off, math.Abs(got[i].cosine-w.cosine))
 			}
 		}
@@ -294,10 +301,10 @@ func realVectors(dir string, base, queries, rounds int) (vectors, string, error)
 	queries = min(queries, len(texts)/8)
 
 	docs, words := tfidf(texts)
-	axes := singularVectors(docs, words, recallDim, rounds, r)
+	axes := singularVectors(docs, words, vectorDim, rounds, r)
 	set := vectors{name: "sentences, LSA"}
 	for i, d := range docs {
-		v := make([]float64, recallDim)
+		v := make([]float64, vectorDim)
 		for k, axis := range axes {
 			for _, t := range d {
 				v[k] += t.weight * axis[t.word]
