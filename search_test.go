@@ -282,7 +282,7 @@ func TestPhrasesComeFirst(t *testing.T) {
 		found, err := s.Search(t.Context(), query, &SearchOptions{Limit: 2, Explain: true})
 		ok(t, err)
 		for _, h := range found.Hits {
-			if !strings.Contains(h.Episode.Description, "fatal") && !strings.Contains(h.Episode.Description, "look fatal") || h.Why.Phrase != 2 {
+			if !strings.Contains(h.Episode.Description, "fatal") && !strings.Contains(h.Episode.Description, "look fatal") || h.Why.Phrase != 3 {
 				t.Errorf("%s: %+v", query, h)
 			}
 		}

@@ -58,11 +58,14 @@ func (m *Matches) Documents(term string) (n int) {
 }
 
 const (
-	sqlSegments = `SELECT n, key, base, iif(key IN (SELECT value FROM json_each(?)), NULL, places) FROM index_segments ORDER BY n`
+	sqlSegments = `SELECT n, key FROM index_segments ORDER BY n`
+	sqlPlaces   = `SELECT base, places FROM index_segments WHERE key = ?`
 	sqlGone     = `SELECT g, upto FROM index_gone ORDER BY g`
 	sqlUnits    = `SELECT place, data FROM index_units ORDER BY place`
-	sqlBlocks   = `SELECT s.n, t.value, (SELECT data FROM index_blocks WHERE segment = s.key AND first <= t.value ORDER BY first DESC LIMIT 1)
- FROM index_segments s JOIN json_each(?) t ORDER BY s.n`
+	// The blocks in which terms lie, if they are anywhere, each once.
+	sqlBlocks = `SELECT n, '', b.data FROM
+ (SELECT DISTINCT s.n AS n, (SELECT rowid FROM index_blocks WHERE segment = s.key AND first <= t.value ORDER BY first DESC LIMIT 1) AS r FROM index_segments s JOIN json_each(?) t)
+ JOIN index_blocks b ON b.rowid = r ORDER BY n, b.first`
 	// The blocks that may hold terms with a prefix: the one that it lies in, and those that
 	// begin with one.
 	sqlPrefixed = `SELECT s.n, t.value, b.data FROM index_segments s JOIN json_each(?) t JOIN index_blocks b ON b.segment = s.key
@@ -72,60 +75,75 @@ const (
 )
 
 // Lookup returns the postings of terms, and those of all terms that begin with a prefix
-// as if they were one term. It reads one snapshot.
+// as if they were one term. What it returns is one snapshot.
 func (x *Index) Lookup(ctx context.Context, q Querier, terms, prefixes []string) (*Matches, error) {
-	terms, list, err := listOf(terms)
-	if err != nil {
-		return nil, err
+	terms, prefixes = unique(terms), unique(prefixes)
+	for statements := 1; ; {
+		r, err := x.read(ctx, q, terms, prefixes, statements)
+		if engine.KindOf(err) == engine.KindTooLarge && statements < len(terms) {
+			statements *= 2 // an answer to each may be as large
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		segments, missing, err := x.segmentsFrom(r[0].Rows)
+		if err != nil {
+			return nil, err
+		}
+		if len(missing) > 0 {
+			if err := x.load(ctx, q, missing); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		return x.matches(segments, r, terms, prefixes)
 	}
-	prefixes, prefixList, err := listOf(prefixes)
-	if err != nil {
-		return nil, err
+}
+
+// read asks for what there is, for the blocks in which the terms lie, by so many
+// statements, and for those of prefixes.
+func (x *Index) read(ctx context.Context, q Querier, terms, prefixes []string, statements int) ([]engine.Result, error) {
+	stmts := []engine.Stmt{{SQL: sqlSegments}, {SQL: sqlGone}, {SQL: sqlUnits}, {SQL: sqlWaiting}, {SQL: sqlPrefixed, Args: []any{list(prefixes)}}}
+	for chunk := range slices.Chunk(terms, max(1, (len(terms)+statements-1)/statements)) {
+		stmts = append(stmts, engine.Stmt{SQL: sqlBlocks, Args: []any{list(chunk)}})
 	}
+	return q.Query(ctx, stmts...)
+}
+
+// blockResults is where the results of sqlBlocks begin among those of read.
+const blockResults = 5
+
+func (x *Index) matches(segments []segment, r []engine.Result, terms, prefixes []string) (*Matches, error) {
 	x.mu.Lock()
-	known := make([]int64, 0, len(x.segments))
-	tables := make(map[int64]*docTable, len(x.segments))
-	for key, t := range x.segments {
-		known = append(known, key)
-		tables[key] = t
-	}
 	last := x.corpus
 	x.mu.Unlock()
-	keys, err := json.Marshal(known)
-	if err != nil {
-		return nil, err
-	}
-	r, err := q.Query(ctx, engine.Stmt{SQL: sqlSegments, Args: []any{string(keys)}}, engine.Stmt{SQL: sqlGone}, engine.Stmt{SQL: sqlUnits},
-		engine.Stmt{SQL: sqlBlocks, Args: []any{list}}, engine.Stmt{SQL: sqlWaiting}, engine.Stmt{SQL: sqlPrefixed, Args: []any{prefixList}})
-	if err != nil {
-		return nil, err
-	}
-	segments, err := segmentsFrom(r[0].Rows, tables)
-	if err != nil {
-		return nil, err
-	}
 	base, err := mergedFrom(segments, r[1].Rows, last)
 	if err != nil {
 		return nil, err
 	}
 	x.keep(segments, base)
-	m := &Matches{terms: make(map[string][][]rank.Posting, len(terms))}
-	in := engine.Row{Values: r[4].Rows[0]}
-	m.Waiting = int(in.Int(0))
 	units, err := base.with(r[2].Rows)
 	if err != nil {
 		return nil, err
 	}
-	m.Corpus = &units.corpus
-	if err := readBlocks(segments, r[3].Rows, m.readTerm); err != nil {
+	in := engine.Row{Values: r[3].Rows[0]}
+	m := &Matches{Corpus: &units.corpus, terms: make(map[string][][]rank.Posting, len(terms)), Waiting: int(in.Int(0))}
+	if in.Err != nil {
+		return nil, in.Err
+	}
+	if err := readBlocks(segments, r[4].Rows, m.readPrefix); err != nil {
 		return nil, err
 	}
-	if err := readBlocks(segments, r[5].Rows, m.readPrefix); err != nil {
-		return nil, err
+	inBlock := func(part int, block []byte, _ string) error { return m.readTerms(part, block, terms) }
+	for _, result := range r[blockResults:] {
+		if err := readBlocks(segments, result.Rows, inBlock); err != nil {
+			return nil, err
+		}
 	}
 	for i, block := range units.blocks {
 		part := len(segments) + i
-		if err := m.readUnit(part, block, terms); err != nil {
+		if err := m.readTerms(part, block, terms); err != nil {
 			return nil, err
 		}
 		for _, prefix := range prefixes {
@@ -134,16 +152,22 @@ func (x *Index) Lookup(ctx context.Context, q Querier, terms, prefixes []string)
 			}
 		}
 	}
-	return m, in.Err
+	return m, nil
 }
 
-// listOf returns terms in order, each once, and as JSON.
-func listOf(terms []string) ([]string, string, error) {
+func unique(terms []string) []string {
 	terms = slices.Clone(terms)
 	slices.Sort(terms)
-	terms = slices.Compact(terms)
-	list, err := json.Marshal(append([]string{}, terms...))
-	return terms, string(list), err
+	return slices.Compact(terms)
+}
+
+// list is terms as JSON.
+func list(terms []string) string {
+	text, err := json.Marshal(append([]string{}, terms...))
+	if err != nil {
+		panic(err) // strings always have JSON
+	}
+	return string(text)
 }
 
 // segment is a row of index_segments.
@@ -152,22 +176,48 @@ type segment struct {
 	docs   *docTable
 }
 
-func segmentsFrom(rows [][]any, known map[int64]*docTable) ([]segment, error) {
-	list := make([]segment, len(rows))
-	for i, row := range rows {
+// segmentsFrom returns the segments with what they hold, and the keys of those of which that
+// is not known.
+func (x *Index) segmentsFrom(rows [][]any) (segments []segment, missing []int64, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, row := range rows {
 		in := engine.Row{Values: row}
 		s := segment{n: in.Int(0), key: in.Int(1)}
-		if row[3] == nil {
-			s.docs = known[s.key]
-		} else if data := in.Blob(3); in.Err == nil {
-			s.docs, in.Err = decodeDocs(data, in.Int(2))
+		if in.Err != nil {
+			return nil, nil, fmt.Errorf("segment %v: %w", row[0], ErrDamaged)
 		}
-		if in.Err != nil || s.docs == nil {
-			return nil, fmt.Errorf("segment %v: %w", row[0], ErrDamaged)
+		if s.docs = x.segments[s.key]; s.docs == nil {
+			missing = append(missing, s.key)
 		}
-		list[i] = s
+		segments = append(segments, s)
 	}
-	return list, nil
+	return segments, missing, nil
+}
+
+// load reads what some segments hold. One that is not there any more was merged meanwhile.
+func (x *Index) load(ctx context.Context, q Querier, keys []int64) error {
+	for _, key := range keys { // each may be as large as an answer
+		r, err := q.Query(ctx, engine.Stmt{SQL: sqlPlaces, Args: []any{key}})
+		if err != nil {
+			return err
+		}
+		if len(r[0].Rows) == 0 {
+			continue
+		}
+		in := engine.Row{Values: r[0].Rows[0]}
+		docs, err := decodeDocs(in.Blob(1), in.Int(0))
+		if in.Err != nil || err != nil {
+			return fmt.Errorf("segment with key %d: %w", key, ErrDamaged)
+		}
+		x.mu.Lock()
+		if x.segments == nil {
+			x.segments = make(map[int64]*docTable)
+		}
+		x.segments[key] = docs
+		x.mu.Unlock()
+	}
+	return nil
 }
 
 // keep remembers what segments hold, of those that there are.
@@ -280,12 +330,6 @@ func readBlocks(segments []segment, rows [][]any, read func(part int, block []by
 	return nil
 }
 
-func (m *Matches) readTerm(part int, block []byte, term string) error {
-	list, err := find(block, term, nil, len(m.Corpus.Parts[part].Places))
-	m.add(term, part, list)
-	return err
-}
-
 // prefixMark ends the key of a prefix in Matches.terms. No term holds it.
 const prefixMark = "*"
 
@@ -316,8 +360,8 @@ func (m *Matches) readPrefix(part int, block []byte, prefix string) error {
 	return b.r.err
 }
 
-// readUnit reads the terms, which are in order, out of a block.
-func (m *Matches) readUnit(part int, block []byte, terms []string) error {
+// readTerms reads the terms, which are in order, out of a block.
+func (m *Matches) readTerms(part int, block []byte, terms []string) error {
 	b := blockReader{r: reader{data: block}}
 	docs := len(m.Corpus.Parts[part].Places)
 	for i := 0; i < len(terms) && b.next(); {

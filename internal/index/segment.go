@@ -199,20 +199,6 @@ func (b *blockReader) postings(out []rank.Posting, docs int) []rank.Posting {
 	return out
 }
 
-// find reads the postings of a term out of a block.
-func find(block []byte, term string, out []rank.Posting, docs int) ([]rank.Posting, error) {
-	b := blockReader{r: reader{data: block}}
-	for b.next() {
-		if string(b.term) >= term {
-			if string(b.term) == term {
-				out = b.postings(out, docs)
-			}
-			break
-		}
-	}
-	return out, b.r.err
-}
-
 // reader reads numbers, and remembers that there was none.
 type reader struct {
 	data []byte

@@ -21,7 +21,7 @@ func OutcomeFactor(kind string) float64 {
 
 // PhraseFactor is what a score is multiplied by if a phrase of the query, in quotes, stands in
 // the hit as it was written.
-const PhraseFactor = 2
+const PhraseFactor = 3
 
 // recencyHalf is the age at which the bonus of a recent episode has halved.
 const recencyHalf = 30 * 24 * time.Hour
