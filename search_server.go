@@ -85,14 +85,14 @@ func matchExpression(q *index.Query) string {
 	var parts []string
 	for _, t := range q.Terms {
 		for i, token := range t.Tokens {
-			part := `"` + token + `"`
+			part := `"` + serverTokens(token) + `"`
 			if t.Prefix && i == len(t.Tokens)-1 {
 				part += "*"
 			}
 			parts = append(parts, part)
 		}
 		if t.Phrase {
-			parts = append(parts, `"`+strings.Join(t.Tokens, " ")+`"`)
+			parts = append(parts, `"`+serverTokens(strings.Join(t.Tokens, " "))+`"`)
 		}
 	}
 	return strings.Join(parts, " OR ")

@@ -99,13 +99,17 @@ func serverWords(texts ...string) string {
 	}
 	seen := make(map[string]int)
 	var kept []string
-	for _, token := range strings.Fields(string(index.AppendTokens(nil, text))) {
+	for _, token := range strings.Fields(serverTokens(string(index.AppendTokens(nil, text)))) {
 		if seen[token]++; seen[token]&(seen[token]-1) == 0 {
 			kept = append(kept, token)
 		}
 	}
 	return strings.Join(kept, " ")
 }
+
+// serverTokens are tokens as a server has them: a full stop within a number would end a word
+// there, and a setting that says otherwise is not restored from a dump.
+func serverTokens(tokens string) string { return strings.ReplaceAll(tokens, ".", "·") }
 
 // headText is what is known of an episode when it begins.
 func headText(e *Episode) string {

@@ -58,8 +58,8 @@ INSERT INTO index_waiting SELECT seq FROM episodes UNION ALL SELECT -2 * seq FRO
 
 CREATE VIRTUAL TABLE heads USING fts5(
   words,
-  content = '', contentless_delete = 1,
-  tokenize = "ascii tokenchars '.'"
+  content = "", contentless_delete = 1,
+  tokenize = ascii
 )
 
 -- A database that was moved from a file to a server, or back, has what the other one reads: then all items are
