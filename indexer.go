@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -15,15 +16,14 @@ import (
 // indexer keeps the full-text index in order, in the background: it merges what writes
 // have added, and indexes what is waiting for it.
 type indexer struct {
-	file   *index.Index // nil: on a server
-	wake   chan struct{}
-	ctx    context.Context
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	once   sync.Once
-	wrote  atomic.Bool
-	failed atomic.Uint64 // attempts that failed
-	run    func(context.Context) error
+	file *index.Index // nil: on a server
+	wake chan struct{}
+	ctx  context.Context
+	stop context.CancelFunc
+	done sync.WaitGroup
+	once sync.Once // the goroutine is started
+	run  func(context.Context) error
+	log  *slog.Logger
 	// incomplete says that something was waiting when it was last looked, and completed
 	// how often nothing was any more: results of before must not be served after.
 	incomplete atomic.Bool
@@ -41,8 +41,11 @@ func (x *indexer) saw(waiting int) {
 	}
 }
 
-func newIndexer(s *Store) *indexer {
-	x := &indexer{wake: make(chan struct{}, 1)}
+func newIndexer(s *Store, log *slog.Logger) *indexer {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	x := &indexer{wake: make(chan struct{}, 1), log: log}
 	if s.server == nil {
 		x.file = &index.Index{}
 	}
@@ -70,7 +73,7 @@ func (x *indexer) kick() {
 				select {
 				case <-x.wake:
 					if err := x.run(x.ctx); err != nil && x.ctx.Err() == nil {
-						x.failed.Add(1)
+						x.log.Warn("search index not put in order; it is tried again later", "error", failed(err, "index"))
 					}
 				case <-x.ctx.Done():
 					return

@@ -111,7 +111,8 @@ type Options struct {
 	Scope Scope
 
 	// Logger is told what no call reports. Warn: a server is considered down, so that
-	// calls fail at once; a dictionary cannot be trained or used. Info: the server is
+	// calls fail at once; a dictionary cannot be trained or used; the search index could not
+	// be put in order. Info: the server is
 	// back, or has moved to another address; a dictionary is adopted. Debug: a request is
 	// sent again; a stream on the server was lost; the server refuses to write, and
 	// connections are opened anew. No record holds a token, SQL, or anything stored, but the

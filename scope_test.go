@@ -219,6 +219,12 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 		_, err = s.Search(t.Context(), "words", &SearchOptions{Filter: EpisodeFilter{Scope: x.store.scope}})
 		wants(t, err, ErrInvalid, "scope.project")
 	},
+	"Nearest": func(t *testing.T, s *Store, x *populated) {
+		near, err := s.Nearest(t.Context(), NearestQuery{Kind: ItemEpisode, Model: "m", Vector: []float32{1, 2}})
+		nothing(t, "Nearest", near, err)
+		_, err = s.Nearest(t.Context(), NearestQuery{Kind: ItemEpisode, Model: "m", Item: x.ended.ID})
+		notFound(t, "Nearest", err)
+	},
 	"AddTags": func(t *testing.T, s *Store, x *populated) {
 		notFound(t, "AddTags", s.AddTags(t.Context(), x.running.ID, "new"))
 	},
@@ -355,7 +361,7 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 }
 
 // wholeDatabase are the methods that no scope narrows.
-var wholeDatabase = []string{"Close", "Compact", "PublishStats", "Scope", "Stats", "StorageStats", "TrainDictionaries", "Warm", "Probe"}
+var wholeDatabase = []string{"Close", "Compact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "TrainDictionaries", "Warm", "Probe"}
 
 // Two Stores of different scopes on one database see and change nothing of each
 // other, whatever the method.

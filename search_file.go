@@ -160,7 +160,7 @@ func (f *fileSearch) choose(ctx context.Context, list []rank.Candidate, need int
 }
 
 // taskKey is the same for the runs of one task.
-func taskKey(e *Episode) string { return oneLine(index.Fold(e.Description)) }
+func taskKey(e *Episode) string { return oneLine(strings.ToLower(e.Description)) }
 
 func alikeOf(e *Episode) Alike {
 	a := Alike{ID: e.ID, Outcome: e.Outcome.Kind, Start: e.Start}

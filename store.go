@@ -107,7 +107,7 @@ func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
 	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()
 	s.wording = wording{server: server != nil, steps: o.IndexSteps}
-	s.indexer = newIndexer(s)
+	s.indexer = newIndexer(s, o.Logger)
 	return s
 }
 

@@ -150,11 +150,15 @@ func TestDeletingTakesEverythingOfAnEpisode(t *testing.T) {
 		exec(t, e, "INSERT INTO runs VALUES(("+seq+" << 24) + 1, 1, NULL, x'')")
 		exec(t, e, "INSERT INTO tags VALUES('t', "+seq+", 0)")
 		exec(t, e, "INSERT INTO embeddings VALUES('episode', x'0"+seq+"', 'm', 1, x'00')")
-		exec(t, e, "INSERT INTO search(rowid, task) VALUES("+seq+", 'word'), (-("+seq+" << 24) - 1, 'step'), (-("+seq+" << 24) - 16777215, 'last')")
+		exec(t, e, "INSERT INTO heads(rowid, words) VALUES("+seq+", 'word'), (-("+seq+" << 24) - 1, 'step'), (-("+seq+" << 24) - 16777215, 'last')")
+		exec(t, e, "INSERT INTO index_units(place, data) VALUES("+seq+" << 24, x''), (("+seq+" << 24) + 1, x''), ((("+seq+" + 1) << 24) - 1, x'')")
+		exec(t, e, "INSERT INTO index_waiting VALUES("+seq+")")
 	}
 	exec(t, e, "INSERT INTO relations VALUES(1, 'follows', 2, 0, x'')")
+	exec(t, e, "INSERT INTO index_segments VALUES(7, 1, 0, 0, x'')")
 	exec(t, e, "DELETE FROM episodes WHERE seq = 1")
-	for table, want := range map[string]int64{"episodes": 1, "runs": 1, "tags": 1, "embeddings": 1, "relations": 0, "search": 3} {
+	for table, want := range map[string]int64{"episodes": 1, "runs": 1, "tags": 1, "embeddings": 1, "relations": 0,
+		"heads_docsize": 3, "index_units": 3, "index_waiting": 1, "index_gone": 1} {
 		r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM " + table})
 		if err != nil || r[0].Rows[0][0] != want {
 			t.Errorf("%s holds %v rows, want %d (%v)", table, r, want, err)
