@@ -120,8 +120,6 @@ func clonePointer[T any](p *T) *T {
 // Sizes are the memory that decoded values take, in bytes, with what the
 // allocator rounds up. TestSizes compares them with the heap.
 
-const interfaceSlice = 24 // a slice's header in an interface is allocated
-
 // allocated returns what the allocator takes for n bytes: its size classes lie 16
 // bytes apart, and from 256 bytes on about an eighth.
 func allocated(n int) int {

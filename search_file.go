@@ -31,7 +31,6 @@ type fileSearch struct {
 	words   []string // of asked.Terms
 	scores  *rank.Scores
 	filter  where
-	best    map[int64][]rank.Step // of episodes, the best first
 }
 
 // searchFile searches the index of a local file.
