@@ -1,0 +1,357 @@
+package episodic
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/episodic-memory/episodic/internal/index"
+)
+
+// BriefOptions narrow a Brief. Nil and the zero value are the defaults.
+type BriefOptions struct {
+	// Budget is the most tokens that Brief.Text may have, from 50 to 100,000; 0 means
+	// 400. Tokens are estimated without a tokenizer, from above for nearly all texts: a
+	// word of up to six Latin letters is one, as are three digits, two signs of
+	// punctuation, and a line break; other letters are one less than their bytes in UTF-8.
+	// English comes to about 4 bytes a token, JSON with identifiers to about 2.5.
+	Budget int
+	// Filter chooses the episodes. Patterns and heuristics are chosen by its Scope, and
+	// patterns by its Domain. An empty State means StateEnded, so that an agent is not told
+	// of what it is doing.
+	Filter EpisodeFilter
+}
+
+// Bounds of BriefOptions.Budget.
+const (
+	defaultBudget = 400
+	leastBudget   = 50
+	mostBudget    = 100_000
+)
+
+// Brief is what helps with a task. It is made of what fits into its budget, the most
+// useful first, and empty if nothing in the memory fits the task well enough.
+type Brief struct {
+	// Tasks are this task and those like it that were tried before, the likest first.
+	Tasks []BriefTask `json:"tasks,omitempty"`
+	// Lessons are what was learnt, the best first.
+	Lessons []Lesson `json:"lessons,omitempty"`
+	// Waiting is how many items are not indexed yet, as SearchResults.Waiting says.
+	Waiting int `json:"waiting,omitempty"`
+}
+
+// BriefTask is a task that was tried before, with what came of its runs.
+type BriefTask struct {
+	Description string `json:"description"` // on one line; long ones end with an ellipsis
+	// Fit is how much of the task that was asked about this one holds, from 0 to 1: the
+	// part of its words, weighed by how rare they are in the memory.
+	Fit float64 `json:"fit"`
+	// Runs are the runs of the task that were found, the likest first. Runs belong to one
+	// task if their descriptions have four fifths of their words in common.
+	Runs []Alike `json:"runs"`
+	// Worked are calls that all successful runs made and no failed one did, in the order of
+	// a run. Calls are the same if tool and arguments are; keys may be in another order.
+	// Of many runs the first eight of either outcome are compared, of tasks other than
+	// the first two.
+	Worked []Call `json:"worked,omitempty"`
+	// Failed are calls that failed runs made and no successful one did, those of most runs
+	// first. If no run succeeded, they are calls that ended in an error.
+	Failed []Call `json:"failed,omitempty"`
+	// Match is the step that holds most of the task's words, if it holds enough of them.
+	Match *StepMatch `json:"match,omitempty"`
+	// Result is what the first run came to: its verdict, or why it failed.
+	Result string `json:"result,omitempty"`
+}
+
+// Call is a call that was made in a run.
+type Call struct {
+	Tool string `json:"tool,omitempty"`
+	// Arguments are JSON with its keys in order or, of a step without any, what was done in
+	// words. What would take more than half of the budget ends with an ellipsis.
+	Arguments string     `json:"arguments,omitempty"`
+	Result    ResultKind `json:"result,omitempty"` // empty if none was recorded
+	Episode   ID         `json:"episode"`          // one of the runs
+	Start     time.Time  `json:"start"`            // of that run
+	Step      int        `json:"step"`             // in that run
+	Runs      int        `json:"runs"`             // how many of the compared runs of this outcome made it
+}
+
+// StepMatch is a step that holds the words of a task, such as an error that was met before.
+type StepMatch struct {
+	Episode ID        `json:"episode"`
+	Start   time.Time `json:"start"` // of the run
+	StepHit
+	// Next is the call after it, nil if it was the last.
+	Next *Call `json:"next,omitempty"`
+}
+
+// Lesson is something learnt.
+type Lesson struct {
+	Kind LessonKind `json:"kind"`
+	// ID is that of the heuristic or pattern, or of the episode that was reflected on.
+	ID   ID        `json:"id"`
+	Time time.Time `json:"time"` // when it was created, or the episode's start
+	Text string    `json:"text"` // on one line
+}
+
+// LessonKind is where a lesson comes from.
+type LessonKind string
+
+// The kinds of a Lesson. The last three are parts of a Reflection.
+const (
+	LessonHeuristic   LessonKind = "heuristic"
+	LessonPattern     LessonKind = "pattern"
+	LessonInsight     LessonKind = "insight"
+	LessonImprovement LessonKind = "improvement"
+	LessonSuccess     LessonKind = "success"
+)
+
+// Bounds of what is looked at for a Brief.
+const (
+	briefHits    = 10 // tasks that Search finds
+	briefTasks   = 4  // tasks of a Brief
+	briefRuns    = 8  // runs of either outcome that are compared, of the first task
+	briefRunsOf  = 2  // the same of others
+	briefLessons = 8
+)
+
+// Brief returns what helps with a task, in at most so many tokens: the same task and
+// those like it that were tried before, what worked beside what failed and where they
+// parted, the step or error that holds the task's words, and lessons. The task is any
+// text: a task in words, what a user said, an error message. Only its first 24 content
+// words count, as in Search.
+//
+// A task that was tried before is good enough if its head, or a step of it, holds a
+// quarter of the words that were asked for, weighed by how rare they are in the memory;
+// lessons also if half of their condition stands in the task. If nothing is, the Brief
+// is empty and its Text "".
+//
+// On a server a task is found by what stands in the heads of episodes, and a step only
+// in episodes that were found, unless Options.IndexSteps is set. Errors: ErrInvalid.
+func (s *Store) Brief(ctx context.Context, task string, opts *BriefOptions) (_ *Brief, err error) {
+	ctx, end := s.trace(ctx, "Brief")
+	defer func() { end(err) }()
+	b, err := s.brief(ctx, task, orZero(opts))
+	return b, failed(err, "brief")
+}
+
+func (s *Store) brief(ctx context.Context, task string, opts *BriefOptions) (*Brief, error) {
+	budget := cmp.Or(opts.Budget, defaultBudget)
+	if budget < leastBudget || budget > mostBudget {
+		return nil, invalid("budget", "is %d; it must lie between %d and %d tokens, or be 0 for %d", opts.Budget, leastBudget, mostBudget, defaultBudget)
+	}
+	filter := opts.Filter
+	filter.State = cmp.Or(filter.State, StateEnded)
+	r, err := s.newSearch(ctx, task, &SearchOptions{Filter: filter, Limit: briefHits})
+	if err != nil {
+		return nil, err
+	}
+	if len(r.query.Terms) == 0 {
+		return &Brief{}, nil
+	}
+	found, err := s.search(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	asked, lessons, err := s.weigh(ctx, &r.query, &filter)
+	if err != nil {
+		return nil, err
+	}
+	f := &briefing{store: s, asked: asked, all: Brief{Waiting: found.Waiting}}
+	if err := f.tasks(ctx, found.Hits); err != nil {
+		return nil, err
+	}
+	f.lessons(lessons)
+	return f.all.within(budget), nil
+}
+
+// briefing collects what a Brief may be made of.
+type briefing struct {
+	store   *Store
+	asked   *askedWords
+	all     Brief
+	reflect []*Episode // of the tasks, whose reflections are lessons
+}
+
+// tasks finds the tasks that fit, and compares their runs.
+func (f *briefing) tasks(ctx context.Context, hits []Hit) error {
+	groups, err := f.groups(ctx, hits)
+	if err != nil {
+		return err
+	}
+	for i, g := range groups {
+		each := briefRuns
+		if i > 0 {
+			each = briefRunsOf
+		}
+		runs, err := f.load(ctx, g.compared(each))
+		if err != nil {
+			return err
+		}
+		t := BriefTask{Description: oneLine(g.first.Description), Fit: g.fit, Runs: g.runs, Result: resultOf(g.first)}
+		t.Worked, t.Failed = compareRuns(runs)
+		if g.step != nil {
+			if t.Match, err = f.match(ctx, g, runs); err != nil {
+				return err
+			}
+		}
+		f.all.Tasks = append(f.all.Tasks, t)
+		f.reflect = append(f.reflect, g.first)
+		for _, e := range runs {
+			if e.ID != g.first.ID {
+				f.reflect = append(f.reflect, e)
+			}
+		}
+	}
+	return nil
+}
+
+// taskRuns are the runs of one task.
+type taskRuns struct {
+	first *Episode // the run that fits best
+	words map[string]bool
+	fit   float64
+	runs  []Alike
+	step  *StepHit // of first
+}
+
+// sameTask is the part of the words of two descriptions that they have in common if
+// they are of one task.
+const sameTask = 0.8
+
+// groups returns the tasks that fit, the best first.
+func (f *briefing) groups(ctx context.Context, hits []Hit) ([]*taskRuns, error) {
+	var groups []*taskRuns
+	for i := range hits {
+		h := &hits[i]
+		g := &taskRuns{first: h.Episode, words: wordSet(h.Episode.Description), runs: append([]Alike{alikeOf(h.Episode)}, h.Alike...)}
+		at := slices.IndexFunc(groups, func(o *taskRuns) bool { return overlap(o.words, g.words) >= sameTask })
+		if at >= 0 {
+			groups[at].runs = append(groups[at].runs, g.runs...)
+			continue
+		}
+		var err error
+		if g.step, err = f.bestStep(ctx, h); err != nil {
+			return nil, err
+		}
+		g.fit = f.asked.fit(headText(h.Episode) + "\n" + conclusionText(h.Episode))
+		if g.step != nil {
+			g.fit = max(g.fit, g.step.Score)
+			if g.step.Score < stepFit {
+				g.step = nil
+			}
+		}
+		groups = append(groups, g)
+	}
+	slices.SortStableFunc(groups, func(a, b *taskRuns) int { return cmp.Compare(b.fit, a.fit) })
+	if len(groups) > 0 {
+		least := max(taskFit, groups[0].fit*likeFit)
+		groups = slices.DeleteFunc(groups, func(g *taskRuns) bool { return g.fit < least })
+	}
+	return groups[:min(len(groups), briefTasks)], nil
+}
+
+// bestStep returns the step of a hit that holds most of what was asked, with that part
+// as its score; nil if there is none.
+func (f *briefing) bestStep(ctx context.Context, h *Hit) (best *StepHit, err error) {
+	steps := h.Steps
+	if f.store.server != nil {
+		// Search found no steps.
+		e, err := f.store.episode(ctx, h.Episode.ID)
+		if errors.Is(err, ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		steps = f.asked.steps(e)
+	}
+	for _, st := range steps {
+		st.Score = f.asked.fit(st.Tool + "\n" + st.Snippet)
+		if best == nil || st.Score > best.Score {
+			best = &st
+		}
+	}
+	return best, nil
+}
+
+// compared are the runs whose calls are compared: so many of either outcome.
+func (g *taskRuns) compared(each int) (ids []ID) {
+	var good, bad int
+	for _, r := range g.runs {
+		n := &bad
+		switch r.Outcome {
+		case Success:
+			n = &good
+		case Failure, Abstained:
+		default:
+			continue
+		}
+		if *n++; *n <= each {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
+// load reads episodes at once, those that are still there.
+func (f *briefing) load(ctx context.Context, ids []ID) ([]*Episode, error) {
+	read, errs := make([]*Episode, len(ids)), make([]error, len(ids))
+	var wait sync.WaitGroup
+	for i, id := range ids {
+		wait.Go(func() { read[i], errs[i] = f.store.episode(ctx, id) })
+	}
+	wait.Wait()
+	for i, err := range errs {
+		if errors.Is(err, ErrNotFound) {
+			read[i], errs[i] = nil, nil
+		}
+	}
+	return slices.DeleteFunc(read, func(e *Episode) bool { return e == nil }), errors.Join(errs...)
+}
+
+// match tells about the step that fits best, and what was done next.
+func (f *briefing) match(ctx context.Context, g *taskRuns, runs []*Episode) (*StepMatch, error) {
+	m := &StepMatch{Episode: g.first.ID, Start: g.first.Start, StepHit: *g.step}
+	at := slices.IndexFunc(runs, func(e *Episode) bool { return e.ID == g.first.ID })
+	if at < 0 {
+		more, err := f.load(ctx, []ID{g.first.ID})
+		if err != nil || len(more) == 0 {
+			return nil, err
+		}
+		runs, at = more, 0
+	}
+	if e := runs[at]; m.Number < len(e.Steps) {
+		next := callOf(e, &e.Steps[m.Number])
+		m.Next = &next
+	}
+	return m, nil
+}
+
+// resultOf is what an episode came to, in words.
+func resultOf(e *Episode) string {
+	return oneLine(cmp.Or(e.Outcome.Verdict, e.Outcome.Reason, e.Outcome.Details))
+}
+
+// wordSet are the tokens of a text.
+func wordSet(text string) map[string]bool {
+	set := make(map[string]bool)
+	for _, t := range splitTokens(index.AppendTokens(nil, text)) {
+		set[t] = true
+	}
+	return set
+}
+
+// overlap is the part of the members of two sets that both have.
+func overlap(a, b map[string]bool) float64 {
+	both := 0
+	for t := range a {
+		if b[t] {
+			both++
+		}
+	}
+	return float64(both) / float64(max(1, len(a)+len(b)-both))
+}
