@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // BriefOptions narrow a Brief. Nil and the zero value are the defaults.
 type BriefOptions struct {
-	// Budget is the most tokens that Brief.Text may have, from 50 to 100,000; 0 means
+	// Budget is the most tokens that Brief.Text may have, from 100 to 100,000; 0 means
 	// 400. Tokens are estimated without a tokenizer, from above for nearly all texts: a
 	// word of up to six Latin letters is one, as are three digits, two signs of
 	// punctuation, and a line break; other letters are one less than their bytes in UTF-8.
@@ -28,7 +29,7 @@ type BriefOptions struct {
 // Bounds of BriefOptions.Budget.
 const (
 	defaultBudget = 400
-	leastBudget   = 50
+	leastBudget   = 100
 	mostBudget    = 100_000
 )
 
@@ -49,21 +50,33 @@ type BriefTask struct {
 	// Fit is how much of the task that was asked about this one holds, from 0 to 1: the
 	// part of its words, weighed by how rare they are in the memory.
 	Fit float64 `json:"fit"`
-	// Runs are the runs of the task that were found, the likest first. Runs belong to one
-	// task if their descriptions have four fifths of their words in common.
+	// Total is how many runs of the task were found, of which so many succeeded, and so
+	// many failed or were abstained from. Runs belong to one task if their descriptions
+	// have four fifths of their words in common.
+	Total     int `json:"total"`
+	Successes int `json:"successes"`
+	Failures  int `json:"failures"`
+	// Runs are up to four of the runs: the likest, and of each outcome one.
 	Runs []Alike `json:"runs"`
-	// Worked are calls that all successful runs made and no failed one did, in the order of
-	// a run. Calls are the same if tool and arguments are; keys may be in another order.
-	// Of many runs the first eight of either outcome are compared, of tasks other than
-	// the first two.
+	// Worked are calls that all successful runs made and no failed one did, in the order
+	// of a run. Calls are the same if tool and arguments are, whatever the order of keys.
+	// Of either outcome the first eight runs are compared, or two of tasks but the first.
 	Worked []Call `json:"worked,omitempty"`
 	// Failed are calls that failed runs made and no successful one did, those of most runs
 	// first. If no run succeeded, they are calls that ended in an error.
 	Failed []Call `json:"failed,omitempty"`
 	// Match is the step that holds most of the task's words, if it holds enough of them.
 	Match *StepMatch `json:"match,omitempty"`
-	// Result is what the first run came to: its verdict, or why it failed.
-	Result string `json:"result,omitempty"`
+	// Result is what the first successful run came to, or the first one if none succeeded.
+	Result *RunResult `json:"result,omitempty"`
+}
+
+// RunResult is what a run came to, in the words of its agent.
+type RunResult struct {
+	Episode ID          `json:"episode"`
+	Start   time.Time   `json:"start"`
+	Outcome OutcomeKind `json:"outcome,omitempty"`
+	Text    string      `json:"text"` // the verdict or the reason, on one line
 }
 
 // Call is a call that was made in a run.
@@ -115,7 +128,9 @@ const (
 	briefTasks   = 4  // tasks of a Brief
 	briefRuns    = 8  // runs of either outcome that are compared, of the first task
 	briefRunsOf  = 2  // the same of others
+	briefNamed   = 4  // runs of a task that are named
 	briefLessons = 8
+	maxCalls     = 8 // of a task, of either outcome
 )
 
 // Brief returns what helps with a task, in at most so many tokens: the same task and
@@ -124,10 +139,10 @@ const (
 // text: a task in words, what a user said, an error message. Only its first 24 content
 // words count, as in Search.
 //
-// A task that was tried before is good enough if its head, or a step of it, holds a
-// quarter of the words that were asked for, weighed by how rare they are in the memory;
-// lessons also if half of their condition stands in the task. If nothing is, the Brief
-// is empty and its Text "".
+// A task that was tried before is good enough if what is known of it without its steps
+// holds 0.35 of the words that were asked for, weighed by how rare they are in the memory,
+// or a step of it 0.45; a pattern or heuristic at 0.35 too, or if half of its condition
+// stands in the task. If nothing is good enough, the Brief is empty and its Text "".
 //
 // On a server a task is found by what stands in the heads of episodes, and a step only
 // in episodes that were found, unless Options.IndexSteps is set. Errors: ErrInvalid.
@@ -160,7 +175,7 @@ func (s *Store) brief(ctx context.Context, task string, opts *BriefOptions) (*Br
 	if err != nil {
 		return nil, err
 	}
-	f := &briefing{store: s, asked: asked, all: Brief{Waiting: found.Waiting}}
+	f := &briefing{store: s, asked: asked, words: wordSet(task), all: Brief{Waiting: found.Waiting}}
 	if err := f.tasks(ctx, found.Hits); err != nil {
 		return nil, err
 	}
@@ -172,6 +187,7 @@ func (s *Store) brief(ctx context.Context, task string, opts *BriefOptions) (*Br
 type briefing struct {
 	store   *Store
 	asked   *askedWords
+	words   map[string]bool // all tokens of the task
 	all     Brief
 	reflect []*Episode // of the tasks, whose reflections are lessons
 }
@@ -191,8 +207,7 @@ func (f *briefing) tasks(ctx context.Context, hits []Hit) error {
 		if err != nil {
 			return err
 		}
-		t := BriefTask{Description: oneLine(g.first.Description), Fit: g.fit, Runs: g.runs, Result: resultOf(g.first)}
-		t.Worked, t.Failed = compareRuns(runs)
+		t := g.task(runs)
 		if g.step != nil {
 			if t.Match, err = f.match(ctx, g, runs); err != nil {
 				return err
@@ -240,9 +255,6 @@ func (f *briefing) groups(ctx context.Context, hits []Hit) ([]*taskRuns, error) 
 		g.fit = f.asked.fit(headText(h.Episode) + "\n" + conclusionText(h.Episode))
 		if g.step != nil {
 			g.fit = max(g.fit, g.step.Score)
-			if g.step.Score < stepFit {
-				g.step = nil
-			}
 		}
 		groups = append(groups, g)
 	}
@@ -255,7 +267,7 @@ func (f *briefing) groups(ctx context.Context, hits []Hit) ([]*taskRuns, error) 
 }
 
 // bestStep returns the step of a hit that holds most of what was asked, with that part
-// as its score; nil if there is none.
+// as its score; nil if none holds enough.
 func (f *briefing) bestStep(ctx context.Context, h *Hit) (best *StepHit, err error) {
 	steps := h.Steps
 	if f.store.server != nil {
@@ -271,7 +283,7 @@ func (f *briefing) bestStep(ctx context.Context, h *Hit) (best *StepHit, err err
 	}
 	for _, st := range steps {
 		st.Score = f.asked.fit(st.Tool + "\n" + st.Snippet)
-		if best == nil || st.Score > best.Score {
+		if st.Score >= stepFit && (best == nil || st.Score > best.Score) {
 			best = &st
 		}
 	}
@@ -283,11 +295,10 @@ func (g *taskRuns) compared(each int) (ids []ID) {
 	var good, bad int
 	for _, r := range g.runs {
 		n := &bad
-		switch r.Outcome {
-		case Success:
+		switch {
+		case r.Outcome == Success:
 			n = &good
-		case Failure, Abstained:
-		default:
+		case !failedRun(r.Outcome):
 			continue
 		}
 		if *n++; *n <= each {
@@ -331,15 +342,54 @@ func (f *briefing) match(ctx context.Context, g *taskRuns, runs []*Episode) (*St
 	return m, nil
 }
 
-// resultOf is what an episode came to, in words.
-func resultOf(e *Episode) string {
-	return oneLine(cmp.Or(e.Outcome.Verdict, e.Outcome.Reason, e.Outcome.Details))
+// task is what is known of a task, some runs of which have been loaded.
+func (g *taskRuns) task(runs []*Episode) BriefTask {
+	t := BriefTask{Description: oneLine(g.first.Description), Fit: g.fit, Total: len(g.runs), Runs: shownRuns(g.runs)}
+	for _, r := range g.runs {
+		switch {
+		case r.Outcome == Success:
+			t.Successes++
+		case failedRun(r.Outcome):
+			t.Failures++
+		}
+	}
+	told := g.first
+	if i := slices.IndexFunc(runs, func(e *Episode) bool { return e.Outcome.Kind == Success }); i >= 0 && told.Outcome.Kind != Success {
+		told = runs[i]
+	}
+	if text := oneLine(cmp.Or(told.Outcome.Verdict, told.Outcome.Reason, told.Outcome.Details)); text != "" {
+		t.Result = &RunResult{Episode: told.ID, Start: told.Start, Outcome: told.Outcome.Kind, Text: text}
+	}
+	t.Worked, t.Failed = compareRuns(runs)
+	return t
+}
+
+func failedRun(o OutcomeKind) bool { return o == Failure || o == Abstained }
+
+// shownRuns are the first runs, but of each outcome one if there is any.
+func shownRuns(runs []Alike) []Alike {
+	type numbered struct {
+		Alike
+		n int // among those of the same outcome
+	}
+	seen := make(map[OutcomeKind]int)
+	var list []numbered
+	for _, r := range runs {
+		list = append(list, numbered{r, seen[r.Outcome]})
+		seen[r.Outcome]++
+	}
+	slices.SortStableFunc(list, func(a, b numbered) int { return cmp.Compare(min(a.n, 1), min(b.n, 1)) })
+	var shown []Alike
+	for _, r := range list[:min(len(list), briefNamed)] {
+		shown = append(shown, r.Alike)
+	}
+	return shown
 }
 
 // wordSet are the tokens of a text.
 func wordSet(text string) map[string]bool {
 	set := make(map[string]bool)
-	for _, t := range splitTokens(index.AppendTokens(nil, text)) {
+	for _, t := range strings.Fields(string(index.AppendTokens(nil, text))) {
 		set[t] = true
 	}
 	return set

@@ -16,10 +16,10 @@ func compareRuns(runs []*Episode) (worked, failed []Call) {
 	var succeeded, others []*Episode
 	for _, e := range runs {
 		made := good
-		switch e.Outcome.Kind {
-		case Success:
+		switch {
+		case e.Outcome.Kind == Success:
 			succeeded = append(succeeded, e)
-		case Failure, Abstained:
+		case failedRun(e.Outcome.Kind):
 			others = append(others, e)
 			made = bad
 		default:
@@ -53,7 +53,7 @@ func compareRuns(runs []*Episode) (worked, failed []Call) {
 		return cmp.Or(orderBools(a.wentWrong(), b.wentWrong()), cmp.Compare(b.Step, a.Step))
 	})
 	slices.SortStableFunc(failed, func(a, b Call) int { return cmp.Or(cmp.Compare(b.Runs, a.Runs), cmp.Compare(b.Step, a.Step)) })
-	return worked, failed
+	return worked[:min(len(worked), maxCalls)], failed[:min(len(failed), maxCalls)]
 }
 
 // orderBools puts false first.

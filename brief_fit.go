@@ -15,9 +15,9 @@ import (
 
 // What is good enough for a Brief, as parts of the weight of what was asked.
 const (
-	taskFit   = 0.25 // a task
+	taskFit   = 0.35 // a task, by its head; a pattern or heuristic
 	likeFit   = 0.5  // of the fit of the best task: others
-	stepFit   = 0.25 // a step that is shown
+	stepFit   = 0.45 // a step: there are many, and some of them hold common words by chance
 	lessonFit = 0.5  // of the words of a lesson's condition, if two of them or more stand in the task
 )
 
@@ -275,22 +275,19 @@ func patternLesson(p *Pattern) (condition, text string) {
 	return condition, oneLine(text)
 }
 
-// lessonScore says how well a pattern or heuristic fits, and whether it is good enough.
-func (a *askedWords) lessonScore(c *candidateLesson) (score float64, fits bool) {
-	score = a.fit(c.text)
+// fitsLesson reports whether a pattern or heuristic is good enough, and how much it holds of
+// what was asked.
+func (f *briefing) fitsLesson(c *candidateLesson) (fit float64, ok bool) {
+	fit = f.asked.fit(c.text)
 	condition := index.Parse(c.condition)
-	words := singleTokens(&condition)
-	asked := make(map[string]bool, len(a.query.Terms))
-	for _, t := range a.query.Terms {
-		asked[t.Tokens[0]] = true
-	}
+	words := singleTokens(&condition).Terms
 	both := 0
-	for _, t := range words.Terms {
-		if asked[t.Tokens[0]] {
+	for _, t := range words {
+		if f.words[t.Tokens[0]] {
 			both++
 		}
 	}
-	return score, score >= taskFit || both >= 2 && float64(both) >= lessonFit*float64(len(words.Terms))
+	return fit, fit >= taskFit || both >= 2 && float64(both) >= lessonFit*float64(len(words))
 }
 
 // lessons chooses those of patterns, heuristics and reflections that fit.
@@ -301,8 +298,8 @@ func (f *briefing) lessons(candidates []candidateLesson) {
 	}
 	var list []scored
 	for i := range candidates {
-		if score, fits := f.asked.lessonScore(&candidates[i]); fits {
-			list = append(list, scored{candidates[i].Lesson, score})
+		if fit, ok := f.fitsLesson(&candidates[i]); ok {
+			list = append(list, scored{candidates[i].Lesson, fit})
 		}
 	}
 	for _, e := range f.reflect {
@@ -326,5 +323,3 @@ func (f *briefing) lessons(candidates []candidateLesson) {
 		}
 	}
 }
-
-func splitTokens(tokens []byte) []string { return strings.Fields(string(tokens)) }
