@@ -128,6 +128,7 @@ const (
 	briefTasks   = 4  // tasks of a Brief
 	briefRuns    = 8  // runs of either outcome that are compared, of the first task
 	briefRunsOf  = 2  // the same of others
+	briefReaders = 4  // episodes that are read at once: each may be large
 	briefNamed   = 4  // runs of a task that are named
 	briefLessons = 8
 	maxCalls     = 8 // of a task, of either outcome
@@ -167,11 +168,12 @@ func (s *Store) brief(ctx context.Context, task string, opts *BriefOptions) (*Br
 	if len(r.query.Terms) == 0 {
 		return &Brief{}, nil
 	}
+	ctx = context.WithValue(ctx, readInfoKey{}, (*ReadInfo)(nil)) // that is of one read
 	found, err := s.search(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	asked, lessons, err := s.weigh(ctx, &r.query, &filter)
+	asked, lessons, err := s.weigh(ctx, &r.query, &r.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -208,16 +210,14 @@ func (f *briefing) tasks(ctx context.Context, hits []Hit) error {
 			return err
 		}
 		t := g.task(runs)
-		if g.step != nil {
-			if t.Match, err = f.match(ctx, g, runs); err != nil {
-				return err
-			}
+		if t.Match, err = f.match(ctx, g); err != nil {
+			return err
 		}
 		f.all.Tasks = append(f.all.Tasks, t)
 		f.reflect = append(f.reflect, g.first)
-		for _, e := range runs {
-			if e.ID != g.first.ID {
-				f.reflect = append(f.reflect, e)
+		for _, r := range runs {
+			if r.episode.ID != g.first.ID {
+				f.reflect = append(f.reflect, r.episode)
 			}
 		}
 	}
@@ -239,6 +239,10 @@ const sameTask = 0.8
 
 // groups returns the tasks that fit, the best first.
 func (f *briefing) groups(ctx context.Context, hits []Hit) ([]*taskRuns, error) {
+	steps, err := f.stepsOf(ctx, hits)
+	if err != nil {
+		return nil, err
+	}
 	var groups []*taskRuns
 	for i := range hits {
 		h := &hits[i]
@@ -248,11 +252,13 @@ func (f *briefing) groups(ctx context.Context, hits []Hit) ([]*taskRuns, error) 
 			groups[at].runs = append(groups[at].runs, g.runs...)
 			continue
 		}
-		var err error
-		if g.step, err = f.bestStep(ctx, h); err != nil {
-			return nil, err
-		}
 		g.fit = f.asked.fit(headText(h.Episode) + "\n" + conclusionText(h.Episode))
+		for _, st := range steps[i] {
+			st.Score = f.asked.fit(st.Tool + "\n" + st.Snippet)
+			if st.Score >= stepFit && (g.step == nil || st.Score > g.step.Score) {
+				g.step = &st
+			}
+		}
 		if g.step != nil {
 			g.fit = max(g.fit, g.step.Score)
 		}
@@ -266,28 +272,18 @@ func (f *briefing) groups(ctx context.Context, hits []Hit) ([]*taskRuns, error) 
 	return groups[:min(len(groups), briefTasks)], nil
 }
 
-// bestStep returns the step of a hit that holds most of what was asked, with that part
-// as its score; nil if none holds enough.
-func (f *briefing) bestStep(ctx context.Context, h *Hit) (best *StepHit, err error) {
-	steps := h.Steps
-	if f.store.server != nil {
-		// Search found no steps.
-		e, err := f.store.episode(ctx, h.Episode.ID)
-		if errors.Is(err, ErrNotFound) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		steps = f.asked.steps(e)
+// stepsOf returns the steps of each hit that hold what was asked. On a server, where Search
+// finds none, they are looked for in the best hits.
+func (f *briefing) stepsOf(ctx context.Context, hits []Hit) ([][]StepHit, error) {
+	steps := make([][]StepHit, len(hits))
+	for i := range hits {
+		steps[i] = hits[i].Steps
 	}
-	for _, st := range steps {
-		st.Score = f.asked.fit(st.Tool + "\n" + st.Snippet)
-		if st.Score >= stepFit && (best == nil || st.Score > best.Score) {
-			best = &st
-		}
+	if f.store.server == nil {
+		return steps, nil
 	}
-	return best, nil
+	hits = hits[:min(len(hits), briefTasks)]
+	return steps, f.each(ctx, len(hits), func(i int) ID { return hits[i].Episode.ID }, func(i int, e *Episode) { steps[i] = f.asked.steps(e) })
 }
 
 // compared are the runs whose calls are compared: so many of either outcome.
@@ -308,34 +304,58 @@ func (g *taskRuns) compared(each int) (ids []ID) {
 	return ids
 }
 
-// load reads episodes at once, those that are still there.
-func (f *briefing) load(ctx context.Context, ids []ID) ([]*Episode, error) {
-	read, errs := make([]*Episode, len(ids)), make([]error, len(ids))
-	var wait sync.WaitGroup
-	for i, id := range ids {
-		wait.Go(func() { read[i], errs[i] = f.store.episode(ctx, id) })
-	}
-	wait.Wait()
-	for i, err := range errs {
-		if errors.Is(err, ErrNotFound) {
-			read[i], errs[i] = nil, nil
-		}
-	}
-	return slices.DeleteFunc(read, func(e *Episode) bool { return e == nil }), errors.Join(errs...)
+// ranRun is a run that has been read: its calls, and the episode without its steps.
+type ranRun struct {
+	episode *Episode
+	calls   []Call
 }
 
-// match tells about the step that fits best, and what was done next.
-func (f *briefing) match(ctx context.Context, g *taskRuns, runs []*Episode) (*StepMatch, error) {
-	m := &StepMatch{Episode: g.first.ID, Start: g.first.Start, StepHit: *g.step}
-	at := slices.IndexFunc(runs, func(e *Episode) bool { return e.ID == g.first.ID })
-	if at < 0 {
-		more, err := f.load(ctx, []ID{g.first.ID})
-		if err != nil || len(more) == 0 {
-			return nil, err
-		}
-		runs, at = more, 0
+// load reads the runs that are still there.
+func (f *briefing) load(ctx context.Context, ids []ID) ([]ranRun, error) {
+	runs := make([]ranRun, len(ids))
+	err := f.each(ctx, len(ids), func(i int) ID { return ids[i] }, func(i int, e *Episode) {
+		runs[i] = ranRun{e, callsOf(e)}
+		e.Steps = nil
+	})
+	return slices.DeleteFunc(runs, func(r ranRun) bool { return r.episode == nil }), err
+}
+
+// each reads n episodes, a few at a time, and calls use for those that are still there.
+func (f *briefing) each(ctx context.Context, n int, id func(int) ID, use func(int, *Episode)) error {
+	errs := make([]error, n)
+	turns := make(chan struct{}, briefReaders)
+	var wait sync.WaitGroup
+	for i := range n {
+		turns <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-turns }()
+			e, err := f.store.episode(ctx, id(i))
+			switch {
+			case err == nil:
+				use(i, e)
+			case !errors.Is(err, ErrNotFound):
+				errs[i] = err
+			}
+		})
 	}
-	if e := runs[at]; m.Number < len(e.Steps) {
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// match tells about the step that fits best, and what was done next; nil if none fits.
+func (f *briefing) match(ctx context.Context, g *taskRuns) (*StepMatch, error) {
+	if g.step == nil {
+		return nil, nil
+	}
+	e, err := f.store.episode(ctx, g.first.ID)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &StepMatch{Episode: e.ID, Start: e.Start, StepHit: *g.step}
+	if m.Number < len(e.Steps) {
 		next := callOf(e, &e.Steps[m.Number])
 		m.Next = &next
 	}
@@ -343,7 +363,7 @@ func (f *briefing) match(ctx context.Context, g *taskRuns, runs []*Episode) (*St
 }
 
 // task is what is known of a task, some runs of which have been loaded.
-func (g *taskRuns) task(runs []*Episode) BriefTask {
+func (g *taskRuns) task(runs []ranRun) BriefTask {
 	t := BriefTask{Description: oneLine(g.first.Description), Fit: g.fit, Total: len(g.runs), Runs: shownRuns(g.runs)}
 	for _, r := range g.runs {
 		switch {
@@ -354,8 +374,8 @@ func (g *taskRuns) task(runs []*Episode) BriefTask {
 		}
 	}
 	told := g.first
-	if i := slices.IndexFunc(runs, func(e *Episode) bool { return e.Outcome.Kind == Success }); i >= 0 && told.Outcome.Kind != Success {
-		told = runs[i]
+	if i := slices.IndexFunc(runs, func(r ranRun) bool { return r.episode.Outcome.Kind == Success }); i >= 0 && told.Outcome.Kind != Success {
+		told = runs[i].episode
 	}
 	if text := oneLine(cmp.Or(told.Outcome.Verdict, told.Outcome.Reason, told.Outcome.Details)); text != "" {
 		t.Result = &RunResult{Episode: told.ID, Start: told.Start, Outcome: told.Outcome.Kind, Text: text}

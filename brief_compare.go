@@ -11,26 +11,26 @@ import (
 // compareRuns returns the calls that all successful runs made and no failed one did, the
 // last of a run first, and those that failed runs made and no successful one did, those of
 // most runs first. Calls that ended in an error are the last of worked.
-func compareRuns(runs []*Episode) (worked, failed []Call) {
+func compareRuns(runs []ranRun) (worked, failed []Call) {
 	good, bad := make(map[string]int), make(map[string]int) // how many runs made a call
-	var succeeded, others []*Episode
-	for _, e := range runs {
+	var succeeded, others []ranRun
+	for _, r := range runs {
 		made := good
 		switch {
-		case e.Outcome.Kind == Success:
-			succeeded = append(succeeded, e)
-		case failedRun(e.Outcome.Kind):
-			others = append(others, e)
+		case r.episode.Outcome.Kind == Success:
+			succeeded = append(succeeded, r)
+		case failedRun(r.episode.Outcome.Kind):
+			others = append(others, r)
 			made = bad
 		default:
 			continue
 		}
-		for _, c := range callsOf(e) {
+		for _, c := range r.calls {
 			made[c.key()]++
 		}
 	}
 	if len(succeeded) > 0 {
-		for _, c := range callsOf(succeeded[0]) {
+		for _, c := range succeeded[0].calls {
 			if key := c.key(); good[key] == len(succeeded) && bad[key] == 0 {
 				c.Runs = len(succeeded)
 				worked = append(worked, c)
@@ -38,8 +38,8 @@ func compareRuns(runs []*Episode) (worked, failed []Call) {
 		}
 	}
 	seen := make(map[string]bool)
-	for _, e := range others {
-		for _, c := range callsOf(e) {
+	for _, r := range others {
+		for _, c := range r.calls {
 			key := c.key()
 			if seen[key] || good[key] > 0 || len(succeeded) == 0 && !c.wentWrong() {
 				continue

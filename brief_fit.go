@@ -101,7 +101,7 @@ type candidateLesson struct {
 const maxCandidates = 20 // of patterns, and of heuristics
 
 // weigh returns the words of a query with their weights, and the patterns and heuristics
-// that hold most of them.
+// that hold most of them. The filter is within the Store's scope.
 func (s *Store) weigh(ctx context.Context, q *index.Query, filter *EpisodeFilter) (*askedWords, []candidateLesson, error) {
 	type answer struct {
 		asked *askedWords
@@ -216,16 +216,12 @@ func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *Episode
 
 // lessonsFrom reads patterns and heuristics by statements that leave room for conditions.
 func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, patterns, heuristics engine.Stmt) (found []candidateLesson, err error) {
-	scope, err := filter.Scope.within(s.scope)
-	if err != nil {
-		return nil, err
-	}
-	w, err := (&PatternFilter{Domain: filter.Domain, Scope: scope}).where()
+	w, err := (&PatternFilter{Domain: filter.Domain, Scope: filter.Scope}).where()
 	if err != nil {
 		return nil, err
 	}
 	patterns.SQL, patterns.Args = fmt.Sprintf(patterns.SQL, w.sql), append(patterns.Args, w.args...)
-	if w, err = (&HeuristicFilter{Scope: scope}).where(); err != nil {
+	if w, err = (&HeuristicFilter{Scope: filter.Scope}).where(); err != nil {
 		return nil, err
 	}
 	heuristics.SQL, heuristics.Args = fmt.Sprintf(heuristics.SQL, w.sql), append(heuristics.Args, w.args...)
