@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -56,18 +57,18 @@ type BriefTask struct {
 	Total     int `json:"total"`
 	Successes int `json:"successes"`
 	Failures  int `json:"failures"`
-	// Runs are up to four of the runs: the likest, and of each outcome one.
+	// Runs are up to four of the runs, the newest of each outcome first.
 	Runs []Alike `json:"runs"`
 	// Worked are calls that all successful runs made and no failed one did, in the order
 	// of a run. Calls are the same if tool and arguments are, whatever the order of keys.
-	// Of either outcome the first eight runs are compared, or two of tasks but the first.
+	// Of either outcome the newest eight runs are compared, or two of tasks but the first.
 	Worked []Call `json:"worked,omitempty"`
 	// Failed are calls that failed runs made and no successful one did, those of most runs
 	// first. If no run succeeded, they are calls that ended in an error.
 	Failed []Call `json:"failed,omitempty"`
 	// Match is the step that holds most of the task's words, if it holds enough of them.
 	Match *StepMatch `json:"match,omitempty"`
-	// Result is what the first successful run came to, or the first one if none succeeded.
+	// Result is what the newest successful run came to, or the likest one if none succeeded.
 	Result *RunResult `json:"result,omitempty"`
 }
 
@@ -165,8 +166,8 @@ func (s *Store) brief(ctx context.Context, task string, opts *BriefOptions) (*Br
 	if err != nil {
 		return nil, err
 	}
-	if len(r.query.Terms) == 0 {
-		return &Brief{}, nil
+	if len(r.query.Terms) == 0 || r.query.OnlyStops {
+		return &Brief{}, nil // stop words stand everywhere
 	}
 	ctx = context.WithValue(ctx, readInfoKey{}, (*ReadInfo)(nil)) // that is of one read
 	found, err := s.search(ctx, r)
@@ -210,8 +211,10 @@ func (f *briefing) tasks(ctx context.Context, hits []Hit) error {
 			return err
 		}
 		t := g.task(runs)
-		if t.Match, err = f.match(ctx, g); err != nil {
-			return err
+		if t.Match = g.step; t.Match != nil {
+			if err := f.goOn(ctx, t.Match); err != nil {
+				return err
+			}
 		}
 		f.all.Tasks = append(f.all.Tasks, t)
 		f.reflect = append(f.reflect, g.first)
@@ -229,8 +232,8 @@ type taskRuns struct {
 	first *Episode // the run that fits best
 	words map[string]bool
 	fit   float64
-	runs  []Alike
-	step  *StepHit // of first
+	runs  []Alike // the newest first
+	step  *StepMatch
 }
 
 // sameTask is the part of the words of two descriptions that they have in common if
@@ -245,24 +248,29 @@ func (f *briefing) groups(ctx context.Context, hits []Hit) ([]*taskRuns, error) 
 	}
 	var groups []*taskRuns
 	for i := range hits {
-		h := &hits[i]
-		g := &taskRuns{first: h.Episode, words: wordSet(h.Episode.Description), runs: append([]Alike{alikeOf(h.Episode)}, h.Alike...)}
-		at := slices.IndexFunc(groups, func(o *taskRuns) bool { return overlap(o.words, g.words) >= sameTask })
-		if at >= 0 {
-			groups[at].runs = append(groups[at].runs, g.runs...)
-			continue
+		e := hits[i].Episode
+		words := wordSet(e.Description)
+		at := slices.IndexFunc(groups, func(g *taskRuns) bool { return overlap(g.words, words) >= sameTask })
+		if at < 0 {
+			at = len(groups)
+			groups = append(groups, &taskRuns{first: e, words: words})
 		}
-		g.fit = f.asked.fit(headText(h.Episode) + "\n" + conclusionText(h.Episode))
+		g := groups[at]
+		g.runs = append(append(g.runs, alikeOf(e)), hits[i].Alike...)
+		if fit := f.asked.fit(headText(e) + "\n" + conclusionText(e)); fit > g.fit {
+			g.fit, g.first = fit, e
+		}
 		for _, st := range steps[i] {
-			st.Score = f.asked.fit(st.Tool + "\n" + st.Snippet)
-			if st.Score >= stepFit && (g.step == nil || st.Score > g.step.Score) {
-				g.step = &st
+			if st.Score = f.asked.fit(st.Tool + "\n" + st.Snippet); st.Score >= stepFit && (g.step == nil || st.Score > g.step.Score) {
+				g.step = &StepMatch{Episode: e.ID, Start: e.Start, StepHit: st}
 			}
 		}
+	}
+	for _, g := range groups {
 		if g.step != nil {
 			g.fit = max(g.fit, g.step.Score)
 		}
-		groups = append(groups, g)
+		slices.SortFunc(g.runs, func(a, b Alike) int { return cmp.Or(b.Start.Compare(a.Start), bytes.Compare(b.ID[:], a.ID[:])) })
 	}
 	slices.SortStableFunc(groups, func(a, b *taskRuns) int { return cmp.Compare(b.fit, a.fit) })
 	if len(groups) > 0 {
@@ -342,24 +350,17 @@ func (f *briefing) each(ctx context.Context, n int, id func(int) ID, use func(in
 	return errors.Join(errs...)
 }
 
-// match tells about the step that fits best, and what was done next; nil if none fits.
-func (f *briefing) match(ctx context.Context, g *taskRuns) (*StepMatch, error) {
-	if g.step == nil {
-		return nil, nil
-	}
-	e, err := f.store.episode(ctx, g.first.ID)
+// goOn finds what was done after a step.
+func (f *briefing) goOn(ctx context.Context, m *StepMatch) error {
+	e, err := f.store.episode(ctx, m.Episode)
 	if errors.Is(err, ErrNotFound) {
-		return nil, nil
+		return nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	m := &StepMatch{Episode: e.ID, Start: e.Start, StepHit: *g.step}
-	if m.Number < len(e.Steps) {
+	if err == nil && m.Number < len(e.Steps) {
 		next := callOf(e, &e.Steps[m.Number])
 		m.Next = &next
 	}
-	return m, nil
+	return err
 }
 
 // task is what is known of a task, some runs of which have been loaded.
@@ -374,7 +375,7 @@ func (g *taskRuns) task(runs []ranRun) BriefTask {
 		}
 	}
 	told := g.first
-	if i := slices.IndexFunc(runs, func(r ranRun) bool { return r.episode.Outcome.Kind == Success }); i >= 0 && told.Outcome.Kind != Success {
+	if i := slices.IndexFunc(runs, func(r ranRun) bool { return r.episode.Outcome.Kind == Success }); i >= 0 {
 		told = runs[i].episode
 	}
 	if text := oneLine(cmp.Or(told.Outcome.Verdict, told.Outcome.Reason, told.Outcome.Details)); text != "" {
@@ -386,7 +387,7 @@ func (g *taskRuns) task(runs []ranRun) BriefTask {
 
 func failedRun(o OutcomeKind) bool { return o == Failure || o == Abstained }
 
-// shownRuns are the first runs, but of each outcome one if there is any.
+// shownRuns are some runs, the first of each outcome before others.
 func shownRuns(runs []Alike) []Alike {
 	type numbered struct {
 		Alike
