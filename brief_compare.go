@@ -53,7 +53,7 @@ func compareRuns(runs []ranRun) (worked, failed []Call) {
 		return cmp.Or(orderBools(a.wentWrong(), b.wentWrong()), cmp.Compare(b.Step, a.Step))
 	})
 	slices.SortStableFunc(failed, func(a, b Call) int { return cmp.Or(cmp.Compare(b.Runs, a.Runs), cmp.Compare(b.Step, a.Step)) })
-	return worked[:min(len(worked), maxCalls)], failed[:min(len(failed), maxCalls)]
+	return worked, failed
 }
 
 // orderBools puts false first.
