@@ -60,7 +60,8 @@ type BriefTask struct {
 	// Failed are calls that failed runs made and no successful one did, those of most runs
 	// first. If no run succeeded, they are calls that ended in an error.
 	Failed []Call `json:"failed,omitempty"`
-	// Match is the step that holds most of the task's words, if it holds enough of them.
+	// Match is the step that holds most of the words that were asked for, if it holds enough
+	// of them and is not among the calls above.
 	Match *StepMatch `json:"match,omitempty"`
 	// Result is what the newest successful run came to, or the likest one if none succeeded.
 	Result *RunResult `json:"result,omitempty"`
@@ -88,6 +89,7 @@ type Call struct {
 }
 
 // StepMatch is a step that holds the words of a task, such as an error that was met before.
+// Its Score is how much of the task it holds, as BriefTask.Fit.
 type StepMatch struct {
 	Episode ID        `json:"episode"`
 	Start   time.Time `json:"start"` // of the run

@@ -101,6 +101,9 @@ func (c *Call) wentWrong() bool { return c.Result == ResultError || c.Result == 
 // normalJSON is JSON without white space and with the keys of objects in order; numbers
 // stay as they are written. What is no JSON stays as it is.
 func normalJSON(text string) string {
+	if !json.Valid([]byte(text)) {
+		return text
+	}
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
 	var v any

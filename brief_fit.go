@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/index"
+	"github.com/episodic-memory/episodic/internal/rank"
 )
 
 // What is good enough for a Brief, as parts of the weight of what was asked. They were
@@ -81,7 +81,7 @@ func (a *askedWords) steps(e *Episode) (hits []StepHit) {
 	for i := range e.Steps {
 		st := &e.Steps[i]
 		d := wordsOfStep(0, st)
-		cut := snippet(&a.query, strings.Join(d.Texts[1:3], "\n"))
+		cut := snippet(&a.query, d.Texts[rank.Text]+"\n"+d.Texts[rank.Result])
 		if cut == "" {
 			continue
 		}
@@ -94,7 +94,11 @@ func (a *askedWords) steps(e *Episode) (hits []StepHit) {
 	return hits
 }
 
-const maxCandidates = 20 // of patterns, and of heuristics
+// Bounds of the patterns, and of the heuristics, that are looked at.
+const (
+	mostNumbers   = 1000 // whose scope is asked for
+	maxCandidates = 20   // that are read
+)
 
 // weigh returns the words of a query with their weights, and the patterns and heuristics
 // that hold most of them. The filter is within the Store's scope.
@@ -150,7 +154,7 @@ func (s *Store) weighFile(ctx context.Context, q *index.Query, filter *EpisodeFi
 	slices.SortFunc(best, func(a, b int64) int { return cmp.Or(cmp.Compare(groups[b], groups[a]), cmp.Compare(b, a)) })
 	seqs := [2][]int64{{}, {}} // of patterns, and of heuristics
 	for _, g := range best {
-		if kind := -g & 1; len(seqs[kind]) < maxCandidates {
+		if kind := -g & 1; len(seqs[kind]) < mostNumbers {
 			seqs[kind] = append(seqs[kind], -g/2)
 		}
 	}
@@ -166,15 +170,22 @@ func (s *Store) weighFile(ctx context.Context, q *index.Query, filter *EpisodeFi
 		lists[i] = string(text)
 	}
 	found, err := s.lessonsFrom(ctx, filter,
-		engine.Stmt{SQL: "SELECT " + patternColumns + " FROM patterns WHERE seq IN (SELECT value FROM json_each(?))%s", Args: []any{lists[0]}},
-		engine.Stmt{SQL: "SELECT " + heuristicColumns + " FROM heuristics WHERE seq IN (SELECT value FROM json_each(?))%s", Args: []any{lists[1]}})
+		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, patternColumns, "patterns", maxCandidates), Args: []any{lists[0]}},
+		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, heuristicColumns, "heuristics", maxCandidates), Args: []any{lists[1]}})
 	return asked, found, err
 }
+
+// Statements that read patterns or heuristics, and leave room for conditions. The rows of
+// heads are numbered as words.go says.
+const (
+	sqlNumbered = `SELECT %s FROM (SELECT key AS place, value AS n FROM json_each(?)) JOIN %s ON seq = n WHERE 1%%s ORDER BY place LIMIT %d`
+	sqlMatching = `SELECT %s FROM heads JOIN %s ON seq = -heads.rowid / 2
+ WHERE heads MATCH ? AND heads.rowid < 0 AND -heads.rowid %%%% 2 = %d%%s ORDER BY bm25(heads), seq LIMIT %d`
+)
 
 const (
 	sqlCountTokens = `SELECT value, (SELECT count(*) FROM heads WHERE heads MATCH '"' || value || '"') FROM json_each(?)`
 	sqlCountHeads  = `SELECT count(*) FROM heads_docsize`
-	sqlMatching    = `SELECT %s FROM heads JOIN %s ON heads.rowid = -2 * seq - %d WHERE heads MATCH ?%%s ORDER BY bm25(heads), seq LIMIT %d`
 )
 
 func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *EpisodeFilter) (*askedWords, []candidateLesson, error) {

@@ -50,10 +50,11 @@ func (f *briefing) tasks(ctx context.Context, hits []Hit) error {
 			return err
 		}
 		t := f.task(g, runs)
-		if t.Match = g.step; t.Match != nil {
-			if err := f.goOn(ctx, t.Match); err != nil {
+		if g.step != nil && !t.tells(g.step) {
+			if err := f.goOn(ctx, g.step); err != nil {
 				return err
 			}
+			t.Match = g.step
 		}
 		f.all.Tasks = append(f.all.Tasks, t)
 		f.reflect = append(f.reflect, g.first)
@@ -186,7 +187,12 @@ func (f *briefing) each(ctx context.Context, n int, id func(int) ID, use func(in
 		})
 	}
 	wait.Wait()
-	return errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // goOn finds what was done after a step.
@@ -200,6 +206,13 @@ func (f *briefing) goOn(ctx context.Context, m *StepMatch) error {
 		m.Next = &next
 	}
 	return err
+}
+
+// tells reports whether a step is among the calls of a task already, and has no error that
+// would be worth telling.
+func (t *BriefTask) tells(m *StepMatch) bool {
+	return m.StepHit.Result != ResultError && m.StepHit.Result != ResultTimeout &&
+		slices.ContainsFunc(slices.Concat(t.Worked, t.Failed), func(c Call) bool { return c.Episode == m.Episode && c.Step == m.Number })
 }
 
 // task is what is known of a task, some runs of which have been loaded.

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 func TestNormalJSON(t *testing.T) {
@@ -313,9 +315,44 @@ func TestBriefKeepsToItsScope(t *testing.T) {
 				t.Errorf("%+v in %+v: %d tasks and %d lessons, want %d and %d", c.filter, c.in.Scope(), len(b.Tasks), len(b.Lessons), c.tasks, c.lessons)
 			}
 		}
+		for range 2 * maxCandidates {
+			ok(t, other.PutHeuristic(t.Context(), &Heuristic{Condition: "rotate the signing keys", Action: "ask first"}))
+		}
+		b, err := one.Brief(t.Context(), "rotate the signing keys", nil)
+		ok(t, err)
+		if len(b.Lessons) != 2 {
+			t.Errorf("beside many heuristics of another project %d lessons are found", len(b.Lessons))
+		}
 		_, err = one.Brief(t.Context(), "rotate", &BriefOptions{Filter: EpisodeFilter{Scope: Scope{Project: "other"}}})
 		wants(t, err, ErrInvalid, "narrowed")
 	})
+}
+
+// A server that has no words of steps finds tasks by their heads, and then compares their steps.
+func TestBriefOfAServerWithoutStepsInItsIndex(t *testing.T) {
+	s := open(t, hranatest.Start(t).URL(), nil)
+	for _, e := range deployments() {
+		ok(t, s.PutEpisode(t.Context(), e))
+	}
+	b, err := s.Brief(t.Context(), "deploy billing", nil)
+	ok(t, err)
+	if len(b.Tasks) == 0 || len(b.Tasks[0].Worked) != 1 || b.Tasks[0].Worked[0].Tool != "migrate" {
+		t.Errorf("there is\n%s", b.Text())
+	}
+}
+
+// Calls fill the ReadInfo of a context that belongs to one read; a Brief reads much at a time.
+func TestBriefLeavesReadInfoAlone(t *testing.T) {
+	s := onFile(t)
+	for _, e := range deployments() {
+		ok(t, s.PutEpisode(t.Context(), e))
+	}
+	info := ReadInfo{Age: -1}
+	_, err := s.Brief(WithReadInfo(t.Context(), &info), "deploy billing", nil)
+	ok(t, err)
+	if info.Age != -1 {
+		t.Errorf("it became %+v", info)
+	}
 }
 
 func TestBriefRefusesNonsense(t *testing.T) {
