@@ -79,7 +79,8 @@ type RunResult struct {
 type Call struct {
 	Tool string `json:"tool,omitempty"`
 	// Arguments are JSON with its keys in order or, of a step without any, what was done in
-	// words. What would take more than half of the budget ends with an ellipsis.
+	// words. What would take more than half of the budget ends with an ellipsis, and an eighth
+	// of a task that never failed.
 	Arguments string     `json:"arguments,omitempty"`
 	Result    ResultKind `json:"result,omitempty"` // empty if none was recorded
 	Episode   ID         `json:"episode"`          // one of the runs

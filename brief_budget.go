@@ -39,7 +39,8 @@ type partKind int
 const (
 	lessonPart partKind = iota
 	taskPart
-	workedPart // this and what follows belong to a task that is told of
+	workedPart  // this and what follows belong to a task that is told of
+	examplePart // a call of a task that never failed
 	failedPart
 	matchPart
 	resultPart
@@ -75,9 +76,12 @@ func (b *Brief) parts() (parts []briefPart) {
 		}
 	}
 	calls := func(task, from, to int) {
-		t := &b.Tasks[task]
+		t, worked := &b.Tasks[task], workedPart
+		if t.Failures == 0 {
+			worked = examplePart
+		}
 		for i := from; i < to; i++ {
-			add(workedPart, task, i, min(i+1, len(t.Worked)))
+			add(worked, task, i, min(i+1, len(t.Worked)))
 			add(failedPart, task, i, min(i+1, len(t.Failed)))
 		}
 	}
@@ -129,7 +133,7 @@ func (b *Brief) assemble(parts []briefPart) *Brief {
 		}
 		of, t := &b.Tasks[p.task], &made.Tasks[at[p.task]]
 		switch p.kind {
-		case workedPart:
+		case workedPart, examplePart:
 			t.Worked = append(t.Worked, of.Worked[p.item].cut(p.form.bytes))
 		case failedPart:
 			t.Failed = append(t.Failed, of.Failed[p.item].cut(p.form.bytes))
