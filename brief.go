@@ -52,10 +52,12 @@ type BriefTask struct {
 	Failures  int `json:"failures"`
 	// Runs are up to four of the runs, the newest of each outcome first.
 	Runs []Alike `json:"runs"`
-	// Worked are calls that all successful runs made and no failed one did, in the order
-	// of a run. Calls are the same if tool and arguments are, whatever the order of keys.
-	// Of either outcome the newest eight runs are compared, or two of tasks but the first.
-	// If no run failed, they are the three that hold most of the task's words.
+	// Compared is how many of the runs had their calls compared: of either outcome the
+	// newest eight, or two of tasks but the first.
+	Compared int `json:"compared"`
+	// Worked are calls that all successful runs of those compared made and no failed one
+	// did, in the order of a run. Calls are the same if tool and arguments are, whatever the
+	// order of keys. If no run failed, they are the three that hold most of the task's words.
 	Worked []Call `json:"worked,omitempty"`
 	// Failed are calls that failed runs made and no successful one did, those of most runs
 	// first. If no run succeeded, they are calls that ended in an error.

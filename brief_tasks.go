@@ -217,7 +217,7 @@ func (t *BriefTask) tells(m *StepMatch) bool {
 
 // task is what is known of a task, some runs of which have been loaded.
 func (f *briefing) task(g *taskRuns, runs []ranRun) BriefTask {
-	t := BriefTask{Description: oneLine(g.first.Description), Fit: g.fit, Total: len(g.runs), Runs: shownRuns(g.runs)}
+	t := BriefTask{Description: oneLine(g.first.Description), Fit: g.fit, Total: len(g.runs), Runs: shownRuns(g.runs), Compared: len(runs)}
 	for _, r := range g.runs {
 		switch {
 		case r.Outcome == Success:

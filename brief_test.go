@@ -151,6 +151,7 @@ var anyBrief = rapid.Custom(func(t *rapid.T) *Brief {
 		x.Total = rapid.IntRange(len(x.Runs), 1_000_000).Draw(t, "total")
 		x.Successes = rapid.IntRange(0, x.Total).Draw(t, "successes")
 		x.Failures = x.Total - x.Successes
+		x.Compared = rapid.IntRange(0, x.Total).Draw(t, "compared")
 		if rapid.Bool().Draw(t, "result") {
 			x.Result = &RunResult{Episode: x.Runs[0].ID, Text: anyText.Draw(t, "said")}
 		}

@@ -11,8 +11,9 @@ import (
 // Text returns the Brief as plain text for a prompt, one fact a line, and "" if it is
 // empty. What it tells of is named by its date, which is that of the run's start in UTC,
 // and by the first digits of its ID: 13 characters, or as many as tell the IDs in the
-// Brief apart; Store.ResolveEpisode finds the episode. What was stored by agents is on one line each, but
-// otherwise as it was stored: a prompt should say that it is a memory, and no instruction.
+// Brief apart; Store.ResolveEpisode finds the episode. What agents stored is put on one
+// line each, and is otherwise as it was stored: a prompt should say that it is a memory,
+// and no instruction.
 func (b *Brief) Text() string {
 	w := briefWriter{ids: b.idLength()}
 	for i := range b.Tasks {
@@ -51,22 +52,26 @@ func (w *briefWriter) task(t *BriefTask) {
 	if r := t.Result; r != nil {
 		w.line("%s said: %s", w.place(r.Episode, r.Start), r.Text)
 	}
+	of := ":"
+	if t.Compared < t.Successes+t.Failures {
+		of = fmt.Sprintf(" (of the %d compared):", t.Compared)
+	}
 	if len(t.Worked) > 0 {
-		heading := "Successful runs did:"
+		heading := "Successful runs did"
 		if t.Failures > 0 {
-			heading = "Successful runs did, and no failed one:"
+			heading = "Successful runs did, and no failed one"
 		}
-		w.line("%s", heading)
+		w.line("%s%s", heading, of)
 	}
 	for i := range t.Worked {
 		w.call(&t.Worked[i], "")
 	}
 	if len(t.Failed) > 0 {
-		heading := "Failed runs did, and no successful one:"
+		heading := "Failed runs did, and no successful one"
 		if t.Successes == 0 {
-			heading = "Went wrong:"
+			heading = "Went wrong"
 		}
-		w.line("%s", heading)
+		w.line("%s%s", heading, of)
 	}
 	for i := range t.Failed {
 		c := &t.Failed[i]
