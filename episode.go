@@ -502,6 +502,11 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 func (s *Store) Episode(ctx context.Context, id ID) (_ *Episode, err error) {
 	ctx, end := s.trace(ctx, "Episode")
 	defer func() { end(err) }()
+	e, err := s.episode(ctx, id)
+	return e, failed(err, "get episode %v", id)
+}
+
+func (s *Store) episode(ctx context.Context, id ID) (*Episode, error) {
 	e, err := cached(ctx, s, cacheKey{noun: oneEpisode, id: id}, loader[*Episode]{
 		read:  func(ctx context.Context, q querier) (*Episode, error) { return s.load(ctx, q, id) },
 		clone: (*Episode).clone, size: (*Episode).size,
@@ -509,7 +514,7 @@ func (s *Store) Episode(ctx context.Context, id ID) (_ *Episode, err error) {
 	if err == nil && !s.scope.contains(e.Scope) {
 		e, err = nil, ErrNotFound
 	}
-	return e, failed(err, "get episode %v", id)
+	return e, err
 }
 
 // ResolveEpisode returns the ID that begins with the given hexadecimal digits

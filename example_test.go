@@ -172,3 +172,39 @@ func ExampleStore_PutRelation() {
 	// <nil>
 	// true
 }
+
+// What is known of a task, before it is tried again, as text for a prompt.
+func ExampleStore_Brief() {
+	ctx := context.Background()
+	store, done := openTemporary(ctx)
+	defer done()
+
+	run := func(id byte, outcome episodic.Outcome, tools ...string) {
+		start := time.Date(2026, 3, int(id), 9, 0, 0, 0, time.UTC)
+		e := &episodic.Episode{ID: episodic.ID{id}, Description: "Deploy the billing service to staging", Start: start, End: start.Add(time.Hour), Outcome: outcome}
+		for _, tool := range tools {
+			e.Steps = append(e.Steps, episodic.Step{Tool: tool, Parameters: `{"service": "billing"}`})
+		}
+		if err := store.PutEpisode(ctx, e); err != nil {
+			log.Fatal(err)
+		}
+	}
+	run(1, episodic.Outcome{Kind: episodic.Failure, Reason: "no such column"}, "build", "apply")
+	run(2, episodic.Outcome{Kind: episodic.Success, Verdict: "it answers"}, "build", "migrate", "apply")
+
+	for _, task := range []string{"deploy billing", "bake a cake"} {
+		brief, err := store.Brief(ctx, task, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s:\n%s", task, brief.Text())
+	}
+	// Output:
+	// deploy billing:
+	// Tried before: Deploy the billing service to staging
+	// 1 of 2 succeeded: 2026-03-02 02000000-0000 success, 2026-03-01 01000000-0000 failure
+	// 2026-03-02 02000000-0000 said: it answers
+	// Successful runs did, and no failed one:
+	// - migrate {"service":"billing"} (2026-03-02 02000000-0000 step 2)
+	// bake a cake:
+}

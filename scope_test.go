@@ -225,6 +225,16 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 		_, err = s.Nearest(t.Context(), NearestQuery{Kind: ItemEpisode, Model: "m", Item: x.ended.ID})
 		notFound(t, "Nearest", err)
 	},
+	"Brief": func(t *testing.T, s *Store, x *populated) {
+		for _, task := range []string{x.ended.Description, strings.Join(heuristicTexts(x.heuristic), " "), strings.Join(patternTexts(x.pattern), " ")} {
+			mine, err := x.store.Brief(t.Context(), task, nil)
+			ok(t, err)
+			b, err := s.Brief(t.Context(), task, nil)
+			if mine.Text() == "" || err != nil || b.Text() != "" {
+				t.Errorf("Brief of %q is %q within the scope, and outside of it %q, %v", task, mine.Text(), b.Text(), err)
+			}
+		}
+	},
 	"AddTags": func(t *testing.T, s *Store, x *populated) {
 		notFound(t, "AddTags", s.AddTags(t.Context(), x.running.ID, "new"))
 	},

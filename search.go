@@ -126,6 +126,12 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 	if err != nil {
 		return nil, failed(err, "search")
 	}
+	results, err := s.search(ctx, r)
+	return results, failed(err, "search")
+}
+
+// search carries out a search that has been checked.
+func (s *Store) search(ctx context.Context, r *search) (*SearchResults, error) {
 	if len(r.query.Terms) == 0 {
 		return &SearchResults{}, nil
 	}
@@ -143,14 +149,14 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 			tellReadInfo(ctx, cache.Result[*SearchResults]{Age: time.Since(begun)})
 			s.indexer.saw(results.Waiting)
 		}
-		return results, failed(err, "search")
+		return results, err
 	}
 	r.Completed = s.indexer.completed.Load()
 	results, err := cachedRequest(ctx, s, hitList, &r.searchRequest, loader[*SearchResults]{read: read, clone: (*SearchResults).clone, size: (*SearchResults).size})
 	if err == nil && results.Waiting > 0 {
 		s.indexer.saw(results.Waiting)
 	}
-	return results, failed(err, "search")
+	return results, err
 }
 
 // searchRequest is what tells a search from others.

@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, search,
-// list, names, show, delete, stats, compact, probe, eval. Run it with --help, or begin with
+// brief, list, names, show, delete, stats, compact, probe, eval. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -41,6 +41,7 @@ type commands struct {
 	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
 	Import     importCmd     `cmd:"" help:"Store episodes from JSONL files."`
 	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
+	Brief      briefCmd      `cmd:"" help:"Say what helped with a task like this before, for a prompt; nothing if nothing fits."`
 	List       listCmd       `cmd:"" help:"List episodes, the newest first."`
 	Names      namesCmd      `cmd:"" help:"List the tags, domains, projects, users or agents, with the number of their episodes."`
 	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`

@@ -167,7 +167,7 @@ func TestHelpDocumentsExitCodesAndEnvironment(t *testing.T) {
 	words := func(s string) string { return strings.Join(strings.Fields(s), " ") } // however they are wrapped
 	help := words(c.ok("--help"))
 	for _, want := range []string{"0 done", "1 failed", "2 the command line", "3 no such", "$EPISODIC_DB", "$TURSO_DATABASE_URL",
-		"$EPISODIC_AUTH_TOKEN", "$TURSO_AUTH_TOKEN", "$EPISODIC_NAMESPACE", "$EPISODIC_CA_FILE", "$HTTPS_PROXY", "--allow-plaintext", "quickstart", "import", "search", "list", "show", "delete", "stats", "probe", "version"} {
+		"$EPISODIC_AUTH_TOKEN", "$TURSO_AUTH_TOKEN", "$EPISODIC_NAMESPACE", "$EPISODIC_CA_FILE", "$HTTPS_PROXY", "--allow-plaintext", "quickstart", "import", "search", "brief", "list", "show", "delete", "stats", "probe", "version"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("--help lacks %q", want)
 		}
@@ -192,7 +192,7 @@ func TestFailuresExitWith1AndSayWhatToDo(t *testing.T) {
 
 func TestReadingCreatesNoDatabase(t *testing.T) {
 	c := newCLI(t)
-	for _, args := range [][]string{{"search", "x"}, {"list"}, {"show", "01"}, {"delete", "01"}, {"stats"}} {
+	for _, args := range [][]string{{"search", "x"}, {"brief", "x"}, {"list"}, {"show", "01"}, {"delete", "01"}, {"stats"}} {
 		c.fails(exitFailure, c.env["EPISODIC_DB"]+": nothing has been stored there yet", args...)
 	}
 	if _, err := os.Stat(c.env["EPISODIC_DB"]); !os.IsNotExist(err) {

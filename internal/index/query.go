@@ -8,6 +8,8 @@ import (
 // Query is what is searched for.
 type Query struct {
 	Terms []Term // in the order in which they were asked for, without repetitions
+	// OnlyStops says that Terms are stop words, because nothing else was asked for.
+	OnlyStops bool
 }
 
 // Term is a word or a phrase of a query.
@@ -47,9 +49,9 @@ func Parse(text string) Query {
 		at = end
 	}
 	if len(p.content.terms) == 0 {
-		return Query{p.stops.terms}
+		return Query{Terms: p.stops.terms, OnlyStops: len(p.stops.terms) > 0}
 	}
-	return Query{p.content.terms}
+	return Query{Terms: p.content.terms}
 }
 
 // terms are the terms of a query so far.

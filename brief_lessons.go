@@ -1,0 +1,124 @@
+package episodic
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/index"
+)
+
+// candidateLesson is a pattern or heuristic that holds words of what was asked.
+type candidateLesson struct {
+	Lesson
+	condition, text string // text is all that is indexed
+}
+
+// lessonsFrom reads patterns and heuristics by statements that leave room for conditions.
+func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, patterns, heuristics engine.Stmt) (found []candidateLesson, err error) {
+	w, err := (&PatternFilter{Domain: filter.Domain, Scope: filter.Scope}).where()
+	if err != nil {
+		return nil, err
+	}
+	patterns.SQL, patterns.Args = fmt.Sprintf(patterns.SQL, w.sql), append(patterns.Args, w.args...)
+	if w, err = (&HeuristicFilter{Scope: filter.Scope}).where(); err != nil {
+		return nil, err
+	}
+	heuristics.SQL, heuristics.Args = fmt.Sprintf(heuristics.SQL, w.sql), append(heuristics.Args, w.args...)
+	r, err := s.engine.Query(ctx, patterns, heuristics)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range r[0].Rows {
+		p, _, err := s.patternFrom(ctx, row)
+		if err != nil {
+			return nil, err
+		}
+		c := candidateLesson{Lesson: Lesson{Kind: LessonPattern, ID: p.ID, Time: p.Created}, text: strings.Join(patternTexts(p), "\n")}
+		c.condition, c.Text = patternLesson(p)
+		found = append(found, c)
+	}
+	for _, row := range r[1].Rows {
+		h, _, err := s.heuristicFrom(ctx, row)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, candidateLesson{
+			Lesson:    Lesson{Kind: LessonHeuristic, ID: h.ID, Time: h.Created, Text: oneLine(h.Condition + ": " + h.Action)},
+			condition: h.Condition, text: strings.Join(heuristicTexts(h), "\n"),
+		})
+	}
+	return found, nil
+}
+
+// patternLesson returns when a pattern applies, and what it says.
+func patternLesson(p *Pattern) (condition, text string) {
+	condition = p.Description
+	switch {
+	case p.ToolSequence != nil:
+		text = strings.Join(p.ToolSequence.Tools, " → ")
+	case p.DecisionPoint != nil:
+		condition, text = p.DecisionPoint.Condition, p.DecisionPoint.Condition+": "+p.DecisionPoint.Action
+	case p.ErrorRecovery != nil:
+		condition, text = p.ErrorRecovery.Error, p.ErrorRecovery.Error+": "+strings.Join(p.ErrorRecovery.Steps, "; ")
+	case p.ContextPattern != nil:
+		condition = strings.Join(p.ContextPattern.Features, "\n")
+		text = strings.Join(p.ContextPattern.Features, ", ") + ": " + p.ContextPattern.Approach
+	}
+	if p.Description != "" {
+		text = p.Description + ": " + text
+	}
+	return condition, oneLine(text)
+}
+
+// fitsLesson reports whether a pattern or heuristic is good enough, and how much it holds of
+// what was asked.
+func (f *briefing) fitsLesson(c *candidateLesson) (fit float64, ok bool) {
+	fit = f.asked.fit(c.text)
+	condition := index.Parse(c.condition)
+	words := singleTokens(&condition).Terms
+	both := 0
+	for _, t := range words {
+		if f.words[t.Tokens[0]] {
+			both++
+		}
+	}
+	return fit, fit >= taskFit || both >= 2 && float64(both) >= lessonFit*float64(len(words))
+}
+
+// lessons chooses those of patterns, heuristics and reflections that fit.
+func (f *briefing) lessons(candidates []candidateLesson) {
+	type scored struct {
+		Lesson
+		score float64
+	}
+	var list []scored
+	for i := range candidates {
+		if fit, ok := f.fitsLesson(&candidates[i]); ok {
+			list = append(list, scored{candidates[i].Lesson, fit})
+		}
+	}
+	for _, e := range f.reflect {
+		of := func(kind LessonKind, texts []string) {
+			for _, text := range texts {
+				if text = oneLine(text); text != "" {
+					list = append(list, scored{Lesson{Kind: kind, ID: e.ID, Time: e.Start, Text: text}, f.asked.fit(text)})
+				}
+			}
+		}
+		of(LessonInsight, e.Reflection.Insights)
+		of(LessonImprovement, e.Reflection.Improvements)
+		of(LessonSuccess, e.Reflection.Successes)
+	}
+	slices.SortStableFunc(list, func(a, b scored) int { return cmp.Compare(b.score, a.score) })
+	seen := make(map[string]bool)
+	for _, l := range list {
+		if key := index.Fold(l.Text); !seen[key] && len(f.all.Lessons) < briefLessons {
+			seen[key] = true
+			f.all.Lessons = append(f.all.Lessons, l.Lesson)
+		}
+	}
+}
