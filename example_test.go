@@ -206,5 +206,7 @@ func ExampleStore_Brief() {
 	// 2026-03-02 02000000-0000 said: it answers
 	// Successful runs did, and no failed one:
 	// - migrate {"service":"billing"} (2026-03-02 02000000-0000 step 2)
+	// Step 1 of 2026-03-02 02000000-0000, build: build {"service": "billing"}
+	// Then: migrate {"service":"billing"}
 	// bake a cake:
 }

@@ -237,6 +237,7 @@ func TestStatsCountWhatHappened(t *testing.T) {
 	onEveryTarget(t, func(t *testing.T, target string) {
 		// Looking for dictionaries is a read besides.
 		s := open(t, target, &Options{Compression: Compression{DisableDictionaries: true}})
+		s.indexer.close() // which now and then looks whether there is something to merge
 		before := s.Stats()
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
 		_, err := s.Counts(t.Context())
