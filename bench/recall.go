@@ -140,7 +140,3 @@ func firstWords(text string, n int) string {
 	words := strings.Fields(text)
 	return strings.Join(words[:min(n, len(words))], " ")
 }
-
-func recallSpeed(ctx context.Context, b *bench, data *recallData) error { return nil }
-func recallSize(ctx context.Context, b *bench, data *recallData) error  { return nil }
-func recallCost(ctx context.Context, b *bench, data *recallData) error  { return nil }
