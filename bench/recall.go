@@ -21,11 +21,11 @@ const recallClaim = "What `Search` finds by words alone on a local file, how fas
 // recallData is what is searched and what is asked.
 type recallData struct {
 	locomo, swe *eval.Dataset       // nil: not there
-	runs        []*episodic.Episode // of swe, or generated ones
+	runs        []*episodic.Episode // of swe; generated ones if that is not there
 	titles      []string            // of runs, to be searched for
 	texts       []string            // the whole tasks
 	common      []string            // words that stand in nearly all runs
-	real        bool                // runs are those of swe
+	commonIn    float64             // the part of the runs that hold the rarest of them
 }
 
 func recall(ctx context.Context, b *bench) error {
@@ -65,7 +65,6 @@ func (b *bench) recallData(ctx context.Context) (*recallData, error) {
 			d.titles, d.texts = append(d.titles, firstWords(e.Description, 10)), append(d.texts, e.Description)
 		}
 	} else {
-		d.real = true
 		documents := d.swe.Collections[0].Documents
 		for i := range documents {
 			d.runs, d.texts = append(d.runs, episodeOf(&documents[i])), append(d.texts, documents[i].Title)
@@ -79,7 +78,10 @@ func (b *bench) recallData(ctx context.Context) (*recallData, error) {
 			return nil, err
 		}
 	}
-	d.common = words.wordsOf(frequency{part: 1})
+	d.common, d.commonIn = words.wordsOf(frequency{part: 1}), 1
+	for _, w := range d.common {
+		d.commonIn = min(d.commonIn, float64(words.of[w])/float64(words.episodes))
+	}
 	return d, nil
 }
 

@@ -68,7 +68,7 @@ func recallCost(ctx context.Context, b *bench, d *recallData) (err error) {
 		}
 	}
 	b.table(table...)
-	if b.baseline == "" || !d.real {
+	if b.baseline == "" || d.swe == nil {
 		return nil
 	}
 	ours, its := storers[0], storers[1]
