@@ -20,8 +20,13 @@ const costTurns = 4
 // storer is a process that stores the runs, of this commit or of another.
 type storer struct {
 	*writing
-	puts, appends *cell
-	cpu           map[bool]time.Duration // of puts (false) and appends
+	puts, appends *storerWay
+}
+
+// storerWay is one way in which it does so.
+type storerWay struct {
+	*cell
+	cpu time.Duration // of all rounds
 }
 
 // recallCost times puts and appends of the runs, beside those of -baseline.
@@ -53,7 +58,7 @@ func recallCost(ctx context.Context, b *bench, d *recallData) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		storers, puts, appends = append(storers, s), append(puts, s.puts), append(appends, s.appends)
+		storers, puts, appends = append(storers, s), append(puts, s.puts.cell), append(appends, s.appends.cell)
 	}
 	for _, cells := range [][]*cell{puts, appends} {
 		if err := runs.interleave(ctx, cells...); err != nil {
@@ -62,9 +67,9 @@ func recallCost(ctx context.Context, b *bench, d *recallData) (err error) {
 	}
 	table := [][]string{{"", "calls", "mean", "p50", "p99", "CPU a call"}}
 	for _, s := range storers {
-		for _, c := range []*cell{s.puts, s.appends} {
+		for _, c := range []*storerWay{s.puts, s.appends} {
 			n := c.acknowledged()
-			table = append(table, []string{c.name, fmt.Sprint(n), digits(1000/c.rate()) + " ms", ms(c.percentile(0.5)), ms(c.percentile(0.99)), us(s.cpu[c == s.appends] / time.Duration(max(n, 1)))})
+			table = append(table, []string{c.name, fmt.Sprint(n), digits(1000/c.rate()) + " ms", ms(c.percentile(0.5)), ms(c.percentile(0.99)), us(c.cpu / time.Duration(max(n, 1)))})
 		}
 	}
 	b.table(table...)
@@ -72,7 +77,7 @@ func recallCost(ctx context.Context, b *bench, d *recallData) (err error) {
 		return nil
 	}
 	ours, its := storers[0], storers[1]
-	put, appended := compare(its.puts, ours.puts), compare(its.appends, ours.appends)
+	put, appended := compare(its.puts.cell, ours.puts.cell), compare(its.appends.cell, ours.appends.cell)
 	b.judge(put.median <= 1.4, "a put takes at most 1.4 times as long as that of the baseline", "%v", put)
 	b.judge(appended.median <= 1.3, "an append takes at most 1.3 times as long as that of the baseline", "%v", appended)
 	return nil
@@ -90,37 +95,37 @@ func newStorer(ctx context.Context, name, program string, task agent.Task, round
 	if _, err := w.ready(); err != nil {
 		return nil, err
 	}
-	s := &storer{writing: w, cpu: make(map[bool]time.Duration)}
-	cell := func(name string, byStep bool) *cell {
-		round := 0
-		return &cell{name: name, measure: func(context.Context, time.Duration) (sample, error) {
-			o := agent.Order{From: round * episodes / rounds, To: (round + 1) * episodes / rounds, Append: byStep}
-			round++
-			return s.order(o)
-		}}
+	s := &storer{writing: w, puts: &storerWay{}, appends: &storerWay{}}
+	measure := func(way *storerWay, byStep bool) func(context.Context, time.Duration) (sample, error) {
+		return func(context.Context, time.Duration) (sample, error) {
+			round := len(way.rounds)
+			result, cpu, err := s.order(agent.Order{From: round * episodes / rounds, To: (round + 1) * episodes / rounds, Append: byStep})
+			way.cpu += cpu
+			return result, err
+		}
 	}
-	s.puts, s.appends = cell(name+": PutEpisode", false), cell(name+": AppendSteps of one step", true)
+	s.puts.cell = &cell{name: name + ": PutEpisode", measure: measure(s.puts, false)}
+	s.appends.cell = &cell{name: name + ": AppendSteps of one step", measure: measure(s.appends, true)}
 	return s, nil
 }
 
 // order lets the process store some episodes; the window is the time within calls.
-func (s *storer) order(o agent.Order) (result sample, err error) {
+func (s *storer) order(o agent.Order) (result sample, cpu time.Duration, err error) {
 	if err := json.NewEncoder(s.input).Encode(o); err != nil {
-		return result, err
+		return result, 0, err
 	}
 	for {
 		e, err := s.ready() // or why it ended instead
 		switch {
 		case err != nil:
-			return result, err
+			return result, 0, err
 		case e.Kind == agent.Stored:
 			result.window += e.Took
 			result.add(e.Took, e.Took, nil)
 		case e.Kind == agent.Obeyed:
-			s.cpu[o.Append] += e.CPU
-			return result, nil
+			return result, e.CPU, nil
 		default:
-			return result, fmt.Errorf("a writer told %q instead of what it has stored", e.Kind)
+			return result, 0, fmt.Errorf("a writer told %q instead of what it has stored", e.Kind)
 		}
 	}
 }

@@ -118,7 +118,10 @@ func Run(ctx context.Context, input io.Reader, output io.Writer) error {
 		return errors.Join(err, store.Close())
 	}
 	if w.Episodes != "" {
-		return errors.Join(w.obey(ctx, lines), store.Close(), w.tell(Event{Kind: Done}))
+		if err := errors.Join(w.obey(ctx, lines), store.Close()); err != nil {
+			return err
+		}
+		return w.tell(Event{Kind: Done})
 	}
 	if !lines.Scan() {
 		return errors.Join(lines.Err(), store.Close()) // not wanted any more

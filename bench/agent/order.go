@@ -37,8 +37,8 @@ func (w *work) obey(ctx context.Context, lines *bufio.Scanner) error {
 			return fmt.Errorf("order of the episodes %d to %d of %d", o.From, o.To, len(episodes))
 		}
 		before := cpuTime()
-		for i := range episodes[o.From:o.To] {
-			if err := w.add(ctx, &episodes[o.From+i], o.Append); err != nil {
+		for i := o.From; i < o.To; i++ {
+			if err := w.add(ctx, &episodes[i], o.Append); err != nil {
 				return err
 			}
 		}
