@@ -69,12 +69,12 @@ func readEpisodes(path string) (list []episodic.Episode, err error) {
 
 // add stores a copy of an episode.
 func (w *work) add(ctx context.Context, of *episodic.Episode, byStep bool) error {
-	e := *of
-	e.ID = episodic.NewID()
 	if !byStep {
+		e := *of
+		e.ID = episodic.NewID()
 		return w.timed(func() error { return w.store.PutEpisode(ctx, &e) })
 	}
-	e.Steps, e.StepCount, e.End = nil, 0, time.Time{}
+	e := episodic.Episode{ID: episodic.NewID(), TaskType: of.TaskType, Description: of.Description, Context: of.Context, Start: of.Start}
 	if err := w.start(ctx, &e); err != nil {
 		return err
 	}

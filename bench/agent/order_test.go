@@ -16,7 +16,7 @@ func TestOrdersStoreTheirEpisodes(t *testing.T) {
 	path, file := filepath.Join(dir, "memory.db"), filepath.Join(dir, "episodes.json")
 	var docs []byte
 	for i := range 3 {
-		e := episodic.Episode{Description: "a task", Steps: []episodic.Step{NewStep(0, i, 0), NewStep(0, i, 1)}}
+		e := episodic.Episode{Description: "a task", Outcome: episodic.Outcome{Kind: episodic.Success, Verdict: "done"}, Steps: []episodic.Step{NewStep(0, i, 0), NewStep(0, i, 1)}}
 		doc, err := json.Marshal(e)
 		if err != nil {
 			t.Fatal(err)
