@@ -41,6 +41,7 @@ var scenarios = []scenario{
 	{"ttl", ttlClaim, false, ttl},
 	{"cache", cacheClaim, true, caching},
 	{"feed", feedClaim, true, changeFeed},
+	{"recall", recallClaim, false, recall},
 	{"vectors", vectorsClaim, true, vectorSearch},
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
@@ -58,7 +59,9 @@ type bench struct {
 	dir      string        // holds the databases
 	data     string        // holds real texts, if it exists
 	corpus   *corpus
-	writers  writersOptions
+	full     bool           // measure what takes long too
+	baseline string         // a writer built from another commit; "": none
+	match    *regexp.Regexp // names of the rows or parts that are run
 }
 
 func main() {
@@ -84,11 +87,11 @@ func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
-	data := flag.String("data", "../../shared/data", "folder of the real texts that vectors, payload, wire and rivals use; they are no part of this repository")
+	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire and rivals use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file")
-	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says")
-	baseline := flag.String("baseline", "", "writers: a writer built from another commit, to be measured beside; see README.md")
-	match := flag.String("match", "", "writers: run only the rows whose name this regular expression matches")
+	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too")
+	baseline := flag.String("baseline", "", "writers, recall: a writer built from another commit, to be measured beside; see README.md")
+	match := flag.String("match", "", "writers, recall: run only the rows, or parts, whose name this regular expression matches")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
 	switch {
@@ -109,7 +112,7 @@ func run(ctx context.Context) (err error) {
 	}
 
 	b := &bench{report: &report{out: os.Stdout, short: *short}, n: *n, duration: *duration, rounds: *rounds, data: *data, corpus: newCorpus(),
-		writers: writersOptions{full: *full, baseline: *baseline, match: matched}}
+		full: *full, baseline: *baseline, match: matched}
 	if *output != "" {
 		if err := os.MkdirAll(filepath.Dir(*output), 0o755); err != nil {
 			return err

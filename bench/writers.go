@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"time"
 )
@@ -20,13 +19,6 @@ const writersClaim = "Many processes that write to one libSQL server: this progr
 
 // writerVariable makes this program a writer instead.
 const writerVariable = "EPISODIC_BENCH_WRITER"
-
-// writersOptions are the flags of the scenario.
-type writersOptions struct {
-	full     bool
-	baseline string         // a writer built from another commit; "": none
-	match    *regexp.Regexp // names of the crowds that are run
-}
 
 const (
 	faultWindow = 12 * time.Second // at least: some faults take 10 s
@@ -46,12 +38,12 @@ func writers(ctx context.Context, b *bench) error {
 // often as -rounds says.
 func (b *bench) crowds(ctx context.Context, window time.Duration, list ...*crowd) ([]*crowdResult, error) {
 	rounds := 1
-	if b.writers.full && !b.short {
+	if b.full && !b.short {
 		rounds = b.rounds
 	}
 	var all []*crowdResult
 	for _, c := range list {
-		if !b.writers.match.MatchString(c.name) {
+		if !b.match.MatchString(c.name) {
 			continue
 		}
 		if b.short { // four at once can make a server get stuck
@@ -173,7 +165,7 @@ func ofCrowd(all []*crowdResult, name string) (some []*crowdResult) {
 func oneMachine(ctx context.Context, b *bench) error {
 	const one, many = "1 machine of 1", "1 machine of 32"
 	list := []*crowd{crowd{machines: 1, each: 1}.named(), crowd{machines: 1, each: 8}.named(), crowd{machines: 1, each: 32}.named()}
-	if b.writers.full {
+	if b.full {
 		list = append(list, crowd{machines: 1, each: 8, callers: 8}.named(), crowd{machines: 1, each: 32, rtt: farRTT}.named())
 	}
 	all, err := b.crowds(ctx, b.duration, list...)
@@ -221,7 +213,7 @@ func manyMachines(ctx context.Context, b *bench) error {
 		crowd{machines: 16, each: 1}.named(), crowd{machines: 16, each: 2, rtt: farRTT}.named(),
 		crowd{machines: 16, each: 1, pause: 500 * time.Millisecond}.named(), crowd{machines: 16, each: 1, bursts: true}.named(),
 	}
-	if b.writers.full {
+	if b.full {
 		list = nil
 		for _, machines := range []int{8, 16} {
 			for _, rtt := range []time.Duration{0, farRTT} {
@@ -281,7 +273,7 @@ func faultyCrowds(ctx context.Context, b *bench) error {
 		window = b.duration
 	}
 	sizes := [][2]int{{4, 4}}
-	if b.writers.full {
+	if b.full {
 		sizes = [][2]int{{1, 16}, {4, 4}, {16, 1}}
 	}
 	var list []*crowd
@@ -339,7 +331,7 @@ func fileWriters(ctx context.Context, b *bench) error {
 		slowest := least(manys, (*crowdResult).slowest)
 		b.judge(slowest >= 0.6, many+": slowest at least 0.6 of the mean", "%.2f", slowest)
 	}
-	if b.writers.baseline == "" {
+	if b.baseline == "" {
 		return nil
 	}
 	return b.beside(ctx, 1, ours)
@@ -368,7 +360,7 @@ func (b *bench) beside(ctx context.Context, least float64, list ...*crowd) error
 	var pairs []*pair
 	var cells []*cell
 	for _, c := range list {
-		if !b.writers.match.MatchString(c.name) {
+		if !b.match.MatchString(c.name) {
 			continue
 		}
 		p := &pair{onFile: c.onFile}
@@ -381,9 +373,9 @@ func (b *bench) beside(ctx context.Context, least float64, list ...*crowd) error
 			return o.sample(), err
 		}}
 		cells = append(cells, p.ours)
-		if b.writers.baseline != "" {
+		if b.baseline != "" {
 			its := *c
-			its.program = b.writers.baseline
+			its.program = b.baseline
 			p.its = &cell{name: c.name + ", baseline", measure: func(ctx context.Context, window time.Duration) (sample, error) {
 				o, err := its.sound(ctx, b, window)
 				return o.sample(), err
@@ -445,10 +437,10 @@ func (o *crowdResult) sample() sample {
 
 // stuckBaseline shows what happened before, which is not judged.
 func stuckBaseline(ctx context.Context, b *bench) error {
-	if b.writers.baseline == "" || b.short {
+	if b.baseline == "" || b.short {
 		return nil
 	}
-	c := crowd{machines: 8, each: 1, program: b.writers.baseline}.named()
+	c := crowd{machines: 8, each: 1, program: b.baseline}.named()
 	c.name += ", baseline"
 	_, err := b.crowds(ctx, b.duration, c)
 	return err

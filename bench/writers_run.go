@@ -270,6 +270,11 @@ func (r *crowdRun) start(ctx context.Context, task agent.Task) (*writing, error)
 	if err != nil {
 		return nil, err
 	}
+	return startWriter(ctx, program, task)
+}
+
+// startWriter starts a program that is a writer, and tells it its task.
+func startWriter(ctx context.Context, program string, task agent.Task) (_ *writing, err error) {
 	w := &writing{cmd: exec.CommandContext(ctx, program), ended: make(chan error, 1)}
 	w.cmd.Env = append(os.Environ(), writerVariable+"=1")
 	w.cmd.Stderr = &w.stderr

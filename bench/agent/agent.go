@@ -35,6 +35,10 @@ type Task struct {
 	Burst    int           // episodes after which a caller rests; 0: it never does
 	Rest     time.Duration
 	Patience time.Duration // with each call
+
+	// Episodes is a file of them, each as JSON. If it is set, nothing above but Target and
+	// LockDir matters: each further line of the input is an Order.
+	Episodes string `json:",omitempty"`
 }
 
 // Kind says what an Event is about.
@@ -46,6 +50,8 @@ const (
 	Started  Kind = "started"  // an episode
 	Appended Kind = "appended" // a step
 	Turn     Kind = "turn"     // the Store has used a turn to write
+	Stored   Kind = "stored"   // an episode or a step, by an Order
+	Obeyed   Kind = "obeyed"   // an Order, after what it has Stored
 	Done     Kind = "done"     // the Store is closed
 )
 
@@ -57,7 +63,7 @@ type Event struct {
 	// Of Ready: whether Options has a LockDir.
 	Turns bool `json:",omitempty"`
 
-	// Of Started and Appended.
+	// Of Started and Appended; Took also of Stored.
 	Episode episodic.ID
 	Step    int           `json:",omitempty"` // from 0
 	At      time.Time     `json:",omitzero"`  // of the end of the call
@@ -66,6 +72,9 @@ type Event struct {
 
 	// Of Turn: milliseconds of the server's clock.
 	Machine, From, To int64 `json:",omitempty"`
+
+	// Of Obeyed: the processor time of this process meanwhile.
+	CPU time.Duration `json:",omitempty"`
 
 	// Of Done: HTTP requests since Ready.
 	Requests uint64 `json:",omitempty"`
@@ -107,6 +116,12 @@ func Run(ctx context.Context, input io.Reader, output io.Writer) error {
 	w.store = store
 	if err := w.tell(ready); err != nil {
 		return errors.Join(err, store.Close())
+	}
+	if w.Episodes != "" {
+		if err := errors.Join(w.obey(ctx, lines), store.Close()); err != nil {
+			return err
+		}
+		return w.tell(Event{Kind: Done})
 	}
 	if !lines.Scan() {
 		return errors.Join(lines.Err(), store.Close()) // not wanted any more
