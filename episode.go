@@ -396,6 +396,7 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 			to = from + len(u.rows)
 			ahead = s.encodeAhead(next(to), to)
 			n, err = s.storeUnit(ctx, u)
+			s.indexer.written(n)
 			return err
 		})
 		if unit := to - from; unit > 1 && engine.KindOf(err) == engine.KindTooLarge {

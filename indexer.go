@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/index"
@@ -20,6 +21,8 @@ type indexer struct {
 	wake chan struct{}
 	ctx  context.Context
 	stop context.CancelFunc
+	ends chan struct{} // closed, by end, when no more is to be begun
+	end  func()
 	done sync.WaitGroup
 	once sync.Once // the goroutine is started
 	run  func(context.Context) error
@@ -45,22 +48,27 @@ func newIndexer(s *Store, log *slog.Logger) *indexer {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	x := &indexer{wake: make(chan struct{}, 1), log: log}
+	x := &indexer{wake: make(chan struct{}, 1), ends: make(chan struct{}), log: log}
 	if s.server == nil {
 		x.file = &index.Index{}
 	}
 	x.ctx, x.stop = context.WithCancel(context.Background())
+	x.end = sync.OnceFunc(func() { close(x.ends) })
 	x.run = func(ctx context.Context) error { return s.keepIndex(ctx, false) }
 	return x
 }
 
-// kickEvery is after how many writes, on average, it is looked whether there is much to
-// merge. A program that writes once and ends is one of many.
-const kickEvery = 8
+const (
+	// kickEvery is after how many writes, on average, it is looked whether there is much to
+	// merge. A program that writes once and ends is one of many.
+	kickEvery = 8
+	// lastWork is how long Close lets go on what was begun, or about to be.
+	lastWork = 2 * time.Second
+)
 
-// written says that something was indexed.
-func (x *indexer) written() {
-	if x.file != nil && rand.IntN(kickEvery) == 0 {
+// written says that so many items were indexed.
+func (x *indexer) written(items int) {
+	if x.file != nil && rand.IntN(kickEvery) < items {
 		x.kick()
 	}
 }
@@ -71,12 +79,16 @@ func (x *indexer) kick() {
 		x.done.Go(func() {
 			for {
 				select {
-				case <-x.wake:
-					if err := x.run(x.ctx); err != nil && x.ctx.Err() == nil {
-						x.log.Warn("search index not put in order; it is tried again later", "error", failed(err, "index"))
+				case <-x.ends:
+					select {
+					case <-x.wake:
+					default:
+						return
 					}
-				case <-x.ctx.Done():
-					return
+				case <-x.wake:
+				}
+				if err := x.run(x.ctx); err != nil && x.ctx.Err() == nil {
+					x.log.Warn("search index not put in order; it is tried again later", "error", failed(err, "index"))
 				}
 			}
 		})
@@ -87,10 +99,18 @@ func (x *indexer) kick() {
 	}
 }
 
+// close waits on a file for what was begun, and for what a write that is done has asked for,
+// at most lastWork. A server, which may not answer, is not waited for.
 func (x *indexer) close() {
-	x.stop()
-	x.once.Do(func() {})
+	x.once.Do(func() {}) // nothing is begun any more
+	x.end()
+	if x.file == nil {
+		x.stop()
+	}
+	cut := time.AfterFunc(lastWork, x.stop)
 	x.done.Wait()
+	cut.Stop()
+	x.stop()
 }
 
 // waitingAtOnce is how many items are indexed anew in one transaction.

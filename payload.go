@@ -54,7 +54,7 @@ func write[T any](ctx context.Context, s *Store, encode func() (T, error), store
 		}
 		if err == nil {
 			s.payloads.Maintain()
-			s.indexer.written()
+			s.indexer.written(1)
 		}
 		return err
 	}

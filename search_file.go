@@ -44,6 +44,9 @@ func (s *Store) searchFile(ctx context.Context, q querier, r *search) (*SearchRe
 	if f.matches, f.asked, f.words, err = s.indexer.file.Ask(ctx, q, &r.query, r.Tool, when); err != nil {
 		return nil, indexFailed(err)
 	}
+	if f.matches.Merge {
+		s.indexer.kick()
+	}
 	f.asked.Steps = r.Steps
 	f.scores = rank.Score(f.matches.Corpus, f.asked, &rank.Defaults)
 	found, err := f.hits(ctx)

@@ -3,6 +3,7 @@ package episodic
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -287,4 +288,22 @@ func TestPhrasesComeFirst(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A program that writes much and ends leaves an index that is quick to search.
+func TestImportsLeaveFewUnits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	s := open(t, path, nil)
+	var many []*Episode
+	for i := range 400 {
+		many = append(many, &Episode{Description: fmt.Sprint("zebra ", i), Steps: []Step{{Tool: "look"}}})
+	}
+	_, err := s.AddEpisodes(t.Context(), many...)
+	ok(t, err)
+	ok(t, s.Close())
+	s = open(t, path, nil)
+	if n := number(t, s, "SELECT count(*) FROM index_units"); n >= 128 {
+		t.Errorf("%d units were not merged", n)
+	}
+	checkIndex(t, s)
 }

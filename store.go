@@ -159,8 +159,8 @@ func (s *Store) Close() error {
 	}
 	s.publisher.close()
 	s.hub.Close(ErrClosed)
-	s.payloads.Close()
 	s.indexer.close()
+	s.payloads.Close()
 	if s.cache != nil {
 		s.cache.Close()
 	}

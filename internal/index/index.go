@@ -38,7 +38,8 @@ type merged struct {
 type Matches struct {
 	Corpus  *rank.Corpus
 	terms   map[string][][]rank.Posting
-	Waiting int // groups that are not in the index yet
+	Waiting int  // groups that are not in the index yet
+	Merge   bool // there is so much that was not merged that it should be
 }
 
 // Term returns the postings of a term that was looked up.
@@ -129,6 +130,7 @@ func (x *Index) matches(segments []segment, r []engine.Result, terms, prefixes [
 	}
 	in := engine.Row{Values: r[3].Rows[0]}
 	m := &Matches{Corpus: &units.corpus, terms: make(map[string][][]rank.Posting, len(terms)), Waiting: int(in.Int(0))}
+	m.Merge = len(r[2].Rows) >= mostUnits
 	if in.Err != nil {
 		return nil, in.Err
 	}
