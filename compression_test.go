@@ -217,6 +217,7 @@ func TestTrainingInTheBackground(t *testing.T) {
 func TestALookThatHangsDelaysNoWrite(t *testing.T) {
 	hanging := &hangingEngine{Engine: onFile(t).engine, free: make(chan struct{})}
 	s := newStore(hanging, &Options{}, "")
+	t.Cleanup(s.indexer.close)
 	start := time.Now()
 	for range 50 {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: strings.Repeat("some text ", 20)}))
@@ -469,6 +470,7 @@ func TestInterruptedCompactLosesNothing(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := newStore(&cutEngine{s.engine, calls, cancel}, &Options{}, "")
 		done, err := c.Compact(ctx, nil)
+		c.indexer.close()
 		c.payloads.Close()
 		cancel()
 		if calls%4 == 0 || err == nil {
@@ -572,6 +574,7 @@ func TestReadersNoticeThatADictionaryIsGone(t *testing.T) {
 	} {
 		e := &swappingEngine{Engine: s.engine}
 		reader := newStore(e, &Options{}, "")
+		t.Cleanup(reader.indexer.close)
 		e.swap = func() {
 			_, err := s.engine.Batch(t.Context(), stmt("UPDATE removals SET n = n + 1"))
 			ok(t, err)

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	headsAtOnce = 100  // the most candidates whose heads are read together
+	headsAtOnce = 32   // candidates whose heads are read together
+	tried       = 200  // candidates that are read before it is looked up what a filter chooses
 	mostChosen  = 5000 // episodes that a filter may choose to be looked up beforehand
 	stepsOfHit  = 3
 	// phrasesIn is how many of the best candidates are looked through for phrases.
@@ -77,11 +78,11 @@ func (f *fileSearch) hits(ctx context.Context) ([]*candidate, error) {
 		need = max(need, phrasesIn)
 	}
 	list := f.candidates()
-	found, err := f.choose(ctx, list[:min(len(list), 2*headsAtOnce)], need)
-	if err != nil || len(found) >= need || len(list) <= 2*headsAtOnce {
-		return found, err
-	}
-	if f.filter.sql != "" {
+	if f.filter.sql != "" && len(list) > tried {
+		found, all, err := f.choose(ctx, list, need, tried)
+		if err != nil || all {
+			return found, err
+		}
 		narrowed, err := f.narrow(ctx)
 		if err != nil {
 			return nil, err
@@ -90,7 +91,8 @@ func (f *fileSearch) hits(ctx context.Context) ([]*candidate, error) {
 			list = f.candidates()
 		}
 	}
-	return f.choose(ctx, list, need)
+	found, _, err := f.choose(ctx, list, need, len(list))
+	return found, err
 }
 
 func (f *fileSearch) candidates() []rank.Candidate {
@@ -122,43 +124,53 @@ func (f *fileSearch) narrow(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// choose reads the heads of candidates in turn until there are enough hits.
-func (f *fileSearch) choose(ctx context.Context, list []rank.Candidate, need int) ([]*candidate, error) {
-	var found []*candidate
-	groups := make(map[string]*candidate)
-	for len(found) < need && len(list) > 0 {
-		window := list[:min(len(list), headsAtOnce, 2*need)]
-		list = list[len(window):]
+// choose reads the heads of candidates in turn, at most so many, until it has the hits with the
+// greatest scores, factors included: all says that it has. So the order is the same for
+// every page.
+func (f *fileSearch) choose(ctx context.Context, list []rank.Candidate, need, most int) (found []*candidate, all bool, err error) {
+	var read []*candidate
+	for at := 0; at < most; {
+		window := list[at:min(at+headsAtOnce, most)]
+		at += len(window)
 		heads, err := f.heads(ctx, window)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		var next []*candidate
 		for _, c := range window {
 			seq := f.matches.Corpus.Episodes[c.Episode].ID
 			if h := heads[seq]; h.episode != nil {
 				n := &candidate{Candidate: c, seq: seq, episode: h.episode, size: h.size}
 				n.outcome, n.recency = rank.OutcomeFactor(string(h.episode.Outcome.Kind)), rank.RecencyFactor(f.now.Sub(h.episode.Start))
 				n.Score *= n.outcome * n.recency
-				next = append(next, n)
+				read = append(read, n)
 			}
 		}
-		slices.SortStableFunc(next, func(a, b *candidate) int { return cmp.Compare(b.Score, a.Score) })
-		for _, c := range next {
-			if f.Steps || f.EachRun {
-				found = append(found, c)
-				continue
-			}
-			key := taskKey(c.episode)
-			if first := groups[key]; first != nil {
-				first.alike = append(first.alike, alikeOf(c.episode))
-				continue
-			}
-			groups[key] = c
-			found = append(found, c)
+		slices.SortStableFunc(read, func(a, b *candidate) int { return cmp.Compare(b.Score, a.Score) })
+		found = f.runs(read)
+		if at == len(list) || len(found) >= need && found[need-1].Score >= list[at].Score*rank.MostFactor {
+			return found, true, nil
 		}
 	}
-	return found, nil
+	return found, len(list) == 0, nil
+}
+
+// runs makes the runs of each task one hit, unless each is to be one.
+func (f *fileSearch) runs(read []*candidate) (found []*candidate) {
+	if f.Steps || f.EachRun {
+		return read
+	}
+	first := make(map[string]*candidate, len(read))
+	for _, c := range read {
+		key := taskKey(c.episode)
+		if best := first[key]; best != nil {
+			best.alike = append(best.alike, alikeOf(c.episode))
+			continue
+		}
+		c.alike = nil
+		first[key] = c
+		found = append(found, c)
+	}
+	return found
 }
 
 // taskKey is the same for the runs of one task.

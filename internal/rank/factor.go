@@ -19,6 +19,9 @@ func OutcomeFactor(kind string) float64 {
 	return 1
 }
 
+// MostFactor is the most that the factors of outcome and recency make together.
+const MostFactor = 1.04 * 1.04
+
 // PhraseFactor is what a score is multiplied by if a phrase of the query, in quotes, stands in
 // the hit as it was written.
 const PhraseFactor = 3
