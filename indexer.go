@@ -27,6 +27,7 @@ type indexer struct {
 	once sync.Once // the goroutine is started
 	run  func(context.Context) error
 	log  *slog.Logger
+	busy chan struct{} // holds a token while the index is being put in order
 	// incomplete says that something was waiting when it was last looked, and completed
 	// how often nothing was any more: results of before must not be served after.
 	incomplete atomic.Bool
@@ -48,7 +49,7 @@ func newIndexer(s *Store, log *slog.Logger) *indexer {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	x := &indexer{wake: make(chan struct{}, 1), ends: make(chan struct{}), log: log}
+	x := &indexer{wake: make(chan struct{}, 1), ends: make(chan struct{}), busy: make(chan struct{}, 1), log: log}
 	if s.server == nil {
 		x.file = &index.Index{}
 	}
@@ -129,6 +130,12 @@ const (
 
 // keepIndex indexes what is waiting and merges what is to be merged; all of it, if all.
 func (s *Store) keepIndex(ctx context.Context, all bool) error {
+	select {
+	case s.indexer.busy <- struct{}{}:
+		defer func() { <-s.indexer.busy }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := s.takeIndex(ctx); err != nil {
 		return err
 	}

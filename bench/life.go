@@ -30,7 +30,7 @@ func life(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer server.Kill()
-	onServer, err := episodic.Open(ctx, server.URL(), nil)
+	onServer, err := episodic.Open(ctx, server.URL(), &episodic.Options{IndexSteps: true})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	_ "modernc.org/sqlite"
 
@@ -124,12 +125,16 @@ func storedForm(ctx context.Context, b *bench, pool []*episodic.Episode) (out []
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	rows, err := db.QueryContext(ctx, `SELECT id, task_type, domain, language, e.outcome, start_us, end_us, e.steps, e.payload, r.payload,
- s.task, s.tags, s.steps, s.outcome FROM episodes e JOIN runs r ON r.episode = e.seq JOIN search s ON s.rowid = e.seq`)
+	rows, err := db.QueryContext(ctx, `SELECT id, task_type, domain, language, e.outcome, start_us, end_us, e.steps, e.payload, r.payload
+ FROM episodes e JOIN runs r ON r.episode = e.seq`)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
+	words := make(map[string]*[4]any, len(pool))
+	for _, e := range pool {
+		words[string(e.ID[:])] = wordsOf(e)
+	}
 	for rows.Next() {
 		var r plainRow
 		var episode, steps []byte
@@ -138,12 +143,14 @@ func storedForm(ctx context.Context, b *bench, pool []*episodic.Episode) (out []
 			into = append(into, &r.columns[i])
 		}
 		into = append(into, &episode, &steps)
-		for i := range r.words {
-			into = append(into, &r.words[i])
-		}
 		if err := rows.Scan(into...); err != nil {
 			return nil, err
 		}
+		id, isID := r.columns[0].([]byte)
+		if !isID || words[string(id)] == nil {
+			return nil, fmt.Errorf("no episode was stored with the id %x", id)
+		}
+		r.words = *words[string(id)]
 		r.payload = slices.Concat(episode, steps)
 		out = append(out, r)
 	}
@@ -151,6 +158,21 @@ func storedForm(ctx context.Context, b *bench, pool []*episodic.Episode) (out []
 		return nil, fmt.Errorf("read %d rows of %d episodes back", len(out), len(pool))
 	}
 	return out, rows.Err()
+}
+
+// wordsOf is what a Store indexes of an episode, as texts.
+func wordsOf(e *episodic.Episode) *[4]any {
+	var steps, outcome strings.Builder
+	for i := range e.Steps {
+		st := &e.Steps[i]
+		fmt.Fprintln(&steps, st.Tool, st.Action, st.Parameters)
+		if st.Result != nil {
+			fmt.Fprintln(&steps, st.Result.Text[:min(len(st.Result.Text), 4000)])
+		}
+	}
+	o := &e.Outcome
+	fmt.Fprintln(&outcome, o.Kind, o.Verdict, o.Reason, o.Details)
+	return &[4]any{e.Description, strings.Join(e.Context.Tags, "\n"), steps.String(), outcome.String()}
 }
 
 // plain is what a program would do that needs nothing but rows and words.

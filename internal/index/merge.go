@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -49,11 +50,16 @@ const (
 	sqlDropBlocks = `DELETE FROM index_blocks WHERE segment = ? AND segment NOT IN (SELECT key FROM index_segments)`
 )
 
+// lostMerges is how many merges may be lost against those of others before Merge gives up.
+const lostMerges = 5
+
 // Merge merges units and segments as far as there are too many, or all of them into one
-// segment, in which nothing is left of what was deleted. Others may read and write
-// meanwhile; a merge that comes into conflict with another is given up.
+// segment, in which nothing is left of what was deleted before. Others may read and write
+// meanwhile. A merge that comes into conflict with another is given up; if all is set it is
+// tried again, and an error tells that others have always been faster.
 func Merge(ctx context.Context, e engine.Engine, all bool) error {
-	for last := false; ; {
+	last := false // what is too much has been merged, and now the rest is
+	for lost := 0; ; {
 		m, err := planMerge(ctx, e, last)
 		if err != nil {
 			return err
@@ -65,8 +71,18 @@ func Merge(ctx context.Context, e engine.Engine, all bool) error {
 			last = true
 			continue
 		}
-		if done, err := m.run(ctx, e); err != nil || !done {
+		done, err := m.run(ctx, e)
+		switch {
+		case err != nil:
 			return err
+		case done && last:
+			return nil
+		case !done && !all:
+			return nil
+		case !done:
+			if lost++; lost == lostMerges {
+				return errors.New("the search index is being merged by others; try again later")
+			}
 		}
 	}
 }

@@ -193,7 +193,7 @@ func TestMergesAtOnce(t *testing.T) {
 				m[g<<rank.NumberBits+1] = text
 				mu.Unlock()
 				if i%20 == 19 {
-					if err := Merge(t.Context(), e, r.IntN(2) == 0); err != nil {
+					if err := Merge(t.Context(), e, false); err != nil {
 						t.Error(err)
 					}
 				}
