@@ -85,10 +85,8 @@ func (a *askedWords) steps(e *Episode) (hits []StepHit) {
 		if cut == "" {
 			continue
 		}
-		h := StepHit{Number: st.Number, Tool: st.Tool, Snippet: cut}
-		if st.Result != nil {
-			h.Result = st.Result.Kind
-		}
+		h := newStepHit(st)
+		h.Snippet = cut
 		hits = append(hits, h)
 	}
 	return hits
@@ -191,7 +189,7 @@ const (
 func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *EpisodeFilter) (*askedWords, []candidateLesson, error) {
 	var tokens []string
 	for _, t := range singleTokens(q).Terms {
-		tokens = append(tokens, t.Tokens[0])
+		tokens = append(tokens, serverTokens(t.Tokens[0]))
 	}
 	list, err := json.Marshal(tokens)
 	if err != nil {
@@ -213,7 +211,7 @@ func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *Episode
 	if err != nil {
 		return nil, nil, err
 	}
-	asked := newAskedWords(q, documents, func(t string) int { return holding[t] })
+	asked := newAskedWords(q, documents, func(t string) int { return holding[serverTokens(t)] })
 	match := matchExpression(&asked.query)
 	found, err := s.lessonsFrom(ctx, filter,
 		engine.Stmt{SQL: fmt.Sprintf(sqlMatching, patternColumns, "patterns", 0, maxCandidates), Args: []any{match}},

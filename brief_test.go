@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/index"
 )
 
 func TestNormalJSON(t *testing.T) {
@@ -391,4 +392,21 @@ func TestFitDoesNotDependOnTheSizeOfTheMemory(t *testing.T) {
 	if after := fit(); before < taskFit || after < before-0.1 || after > before+0.1 {
 		t.Errorf("the fit is %.2f among 6 episodes, and %.2f among 506", before, after)
 	}
+}
+
+// A number with full stops is another token on a server, and weighs the same.
+func TestVersionsAreWeighed(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "go 1.26.8 fails"}))
+		q := index.Parse("1.26.8 1.99.9")
+		asked, _, err := s.weigh(t.Context(), &q, &EpisodeFilter{})
+		ok(t, err)
+		weights := make(map[string]float64)
+		for i, term := range asked.query.Terms {
+			weights[term.Tokens[0]] = asked.weights[i]
+		}
+		if w := weights["1.26.8"]; w == 0 || w >= weights["1.99.9"] {
+			t.Errorf("the weights are %v", weights)
+		}
+	})
 }

@@ -244,6 +244,12 @@ func (f *fileSearch) page(ctx context.Context, found []*candidate) (*SearchResul
 	if err != nil {
 		return nil, err
 	}
+	var terms []*rank.TermScores
+	if f.Explain {
+		for i := range f.asked.Terms {
+			terms = append(terms, f.matches.Corpus.TermScores(&f.asked.Terms[i], &rank.Defaults))
+		}
+	}
 	for i, c := range shown {
 		hit := Hit{Episode: c.episode, Score: c.Score, Alike: c.alike}
 		for _, st := range steps[i] {
@@ -252,16 +258,14 @@ func (f *fileSearch) page(ctx context.Context, found []*candidate) (*SearchResul
 				continue // it is told about beside its place, but not stored
 			}
 			d := wordsOfStep(0, step)
-			h := StepHit{Number: step.Number, Tool: step.Tool, Score: st.Score}
-			if step.Result != nil {
-				h.Result = step.Result.Kind
-			}
+			h := newStepHit(step)
+			h.Score = st.Score
 			h.Snippet = cmp.Or(snippet(&f.query, d.Texts[rank.Text]), snippet(&f.query, d.Texts[rank.Result]), oneLine(cutText(step.Action, snippetBytes)))
 			hit.Steps = append(hit.Steps, h)
 		}
 		hit.Snippet = f.snippet(c, &hit)
 		if f.Explain {
-			hit.Why = f.why(c, steps[i])
+			hit.Why = f.why(c, steps[i], terms)
 		}
 		results.Hits = append(results.Hits, hit)
 	}
@@ -306,6 +310,15 @@ func cutText(s string, most int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// newStepHit returns a hit without a score and a snippet.
+func newStepHit(s *Step) StepHit {
+	h := StepHit{Number: s.Number, Tool: s.Tool}
+	if s.Result != nil {
+		h.Result = s.Result.Kind
+	}
+	return h
 }
 
 // snippet is that of the step that was hit, otherwise that of the head.
@@ -387,8 +400,8 @@ func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int
 	return read, nil
 }
 
-// why explains the score of a hit.
-func (f *fileSearch) why(c *candidate, steps []rank.Step) *Why {
+// why explains the score of a hit. terms are those of f.asked.
+func (f *fileSearch) why(c *candidate, steps []rank.Step, terms []*rank.TermScores) *Why {
 	step := c.Step
 	if !f.Steps && len(steps) > 0 {
 		step = slices.MaxFunc(steps, func(a, b rank.Step) int { return cmp.Compare(a.Own, b.Own) })
@@ -398,7 +411,7 @@ func (f *fileSearch) why(c *candidate, steps []rank.Step) *Why {
 		w.Neighbours = step.Score - step.Own
 	}
 	for i, word := range f.words {
-		inStep, inEpisode := f.matches.Corpus.Contribution(&f.asked.Terms[i], &rank.Defaults, step.Place, c.Episode)
+		inStep, inEpisode := terms[i].Of(step.Place, c.Episode)
 		if inStep == 0 && inEpisode == 0 {
 			continue
 		}
