@@ -51,13 +51,14 @@ func (s *Store) searchServer(ctx context.Context, q querier, r *search) (*Search
 				continue
 			}
 			found[e.ID] = true
-			if first, known := runs[taskKey(e)]; known && !r.EachRun {
+			key := taskKey(e)
+			if first, known := runs[key]; known && !r.EachRun {
 				if first >= 0 {
 					results.Hits[first].Alike = append(results.Hits[first].Alike, alikeOf(e))
 				}
 				continue
 			}
-			runs[taskKey(e)] = -1 // on an earlier page
+			runs[key] = -1 // on an earlier page
 			if n++; n <= r.skip {
 				continue
 			}
@@ -70,7 +71,7 @@ func (s *Store) searchServer(ctx context.Context, q querier, r *search) (*Search
 			if in.Err != nil {
 				return nil, fmt.Errorf("episode %v: %w", e.ID, in.Err)
 			}
-			runs[taskKey(e)] = len(results.Hits)
+			runs[key] = len(results.Hits)
 			results.Hits = append(results.Hits, hit)
 		}
 		if looked += len(answer[0].Rows); len(answer[0].Rows) < rows {

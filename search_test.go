@@ -307,3 +307,25 @@ func TestImportsLeaveFewUnits(t *testing.T) {
 	}
 	checkIndex(t, s)
 }
+
+// A damaged index is told, and made anew by Reindex, and by Compact.
+func TestDamagedIndexIsMadeAnew(t *testing.T) {
+	s := onFile(t)
+	e := &Episode{Description: "zebra", Steps: []Step{{Tool: "look"}}}
+	ok(t, s.PutEpisode(t.Context(), e))
+	for _, mend := range []func() error{
+		func() error { return s.Reindex(t.Context()) },
+		func() error { _, err := s.Compact(t.Context(), nil); return err },
+	} {
+		ok(t, s.keepIndex(t.Context(), true))
+		sql(t, s, stmt("UPDATE index_blocks SET data = x'ffff'"), stmt("INSERT INTO forgotten VALUES(99)"))
+		_, err := s.searchHits(WithFresh(t.Context()), "zebra", nil)
+		wants(t, err, ErrCorrupt, "compact --reindex")
+		ok(t, mend())
+		hits, err := s.searchHits(WithFresh(t.Context()), "zebra", nil)
+		if err != nil || len(hits) != 1 || hits[0].Episode.ID != e.ID {
+			t.Errorf("hits %+v, %v", hits, err)
+		}
+		checkIndex(t, s)
+	}
+}

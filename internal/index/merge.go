@@ -29,6 +29,9 @@ const (
 const (
 	sqlState = `SELECT (SELECT count(*) FROM index_units), (SELECT ifnull(sum(length(data)), 0) FROM index_units),
  (SELECT ifnull(max(n), 0) FROM index_segments)`
+	// Asked after every few writes, so it reads none of what segments hold.
+	sqlDue = `SELECT (SELECT count(*) FROM index_units) >= ? OR (SELECT ifnull(sum(length(data)), 0) FROM index_units) >= ?
+ OR EXISTS (SELECT 1 FROM index_segments GROUP BY level HAVING count(*) >= ?)`
 	sqlLevels     = `SELECT n, key, level, base, places FROM index_segments ORDER BY n`
 	sqlUnitKeys   = `SELECT place, data, key FROM index_units ORDER BY place LIMIT ?`
 	sqlNextBlocks = `SELECT first, data FROM index_blocks WHERE segment = ? AND first > ? ORDER BY first LIMIT ?`
@@ -124,7 +127,18 @@ func (s *source) next() (err error) {
 	}
 }
 
+// planMerge returns what is to be merged next, nil if nothing is.
 func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error) {
+	if !all {
+		r, err := e.Query(ctx, engine.Stmt{SQL: sqlDue, Args: []any{int64(mostUnits), int64(mostUnitBytes), int64(fanIn)}})
+		if err != nil {
+			return nil, err
+		}
+		in := engine.Row{Values: r[0].Rows[0]}
+		if due := in.Int(0) != 0; !due || in.Err != nil {
+			return nil, in.Err
+		}
+	}
 	r, err := e.Query(ctx, engine.Stmt{SQL: sqlState}, engine.Stmt{SQL: sqlLevels}, engine.Stmt{SQL: sqlGone})
 	if err != nil {
 		return nil, err

@@ -330,20 +330,30 @@ func (c *Corpus) sort(list []Candidate) {
 	})
 }
 
-// Contribution is what a term adds to the score of the step at a place, of itself alone, and
-// to that of an episode.
-func (c *Corpus) Contribution(t *Term, p *Params, place int64, episode int32) (step, ofEpisode float64) {
-	scores := make([][]float32, len(c.Parts))
+// TermScores are what a term adds to the scores of all documents.
+type TermScores struct {
+	corpus   *Corpus
+	steps    [][]float32
+	episodes []float64
+}
+
+// TermScores scores one term, for explanations.
+func (c *Corpus) TermScores(t *Term, p *Params) *TermScores {
+	s := &TermScores{corpus: c, steps: make([][]float32, len(c.Parts)), episodes: make([]float64, len(c.Episodes))}
 	for i, part := range c.Parts {
-		scores[i] = make([]float32, len(part.Places))
+		s.steps[i] = make([]float32, len(part.Places))
 	}
-	c.scoreSteps(t, scores, p)
-	for i, part := range c.Parts {
+	c.scoreSteps(t, s.steps, p)
+	c.scoreEpisodes(t, s.episodes, p, &scratch{counts: make([][Fields]float32, len(c.Episodes))})
+	return s
+}
+
+// Of returns what the term adds to the step at a place, of itself alone, and to its episode.
+func (s *TermScores) Of(place int64, episode int32) (step, ofEpisode float64) {
+	for i, part := range s.corpus.Parts {
 		if j, found := slices.BinarySearch(part.Places, place); found && part.Episode[j] == episode {
-			step += float64(scores[i][j])
+			step += float64(s.steps[i][j])
 		}
 	}
-	all := make([]float64, len(c.Episodes))
-	c.scoreEpisodes(t, all, p, &scratch{counts: make([][Fields]float32, len(c.Episodes))})
-	return step, all[episode]
+	return step, s.episodes[episode]
 }

@@ -58,7 +58,7 @@ func draw(t *rapid.T) *drawn {
 
 func near(a, b float64) bool { return math.Abs(a-b) < 1e-3*(1+math.Abs(a)+math.Abs(b)) }
 
-// The score of a step is BM25F of its terms, with what is told by Contribution, and a
+// The score of a step is BM25F of its terms, with what is told by TermScores, and a
 // constant for its actor; neighbours give their shares.
 func TestScoresAreMadeOfTheirParts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -73,7 +73,7 @@ func TestScoresAreMadeOfTheirParts(t *testing.T) {
 		for i, st := range s.Steps {
 			want, episode := 0.0, 0.0
 			for j := range q.Terms {
-				a, b := c.Contribution(&q.Terms[j], &Defaults, st.Place, st.Episode)
+				a, b := c.TermScores(&q.Terms[j], &Defaults).Of(st.Place, st.Episode)
 				want += a
 				episode += b
 			}
