@@ -42,9 +42,12 @@ build: ## build the command line, statically, as ./episodic
 	CGO_ENABLED=0 go build -trimpath -o episodic ./cmd/episodic
 
 fuzz: $(SQLD) ## run every fuzz target for FUZZTIME (5s)
-	@set -e; grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . --exclude-dir=.cache -H | while IFS=: read -r file func; do \
-		echo "$$file $${func#func }"; \
-		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"; \
+	@set -e; root=$$PWD; mkdir -p .cache/fuzz; grep -rl --include='*_test.go' '^func Fuzz' . --exclude-dir=.cache | xargs -n1 dirname | sort -u | while read -r dir; do \
+		go test -c -fuzz=. -o .cache/fuzz/test "$$dir"; \
+		grep -rhoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | while read -r _ func; do \
+			echo "$$dir $$func"; \
+			(cd "$$dir" && "$$root/.cache/fuzz/test" -test.run '^$$' -test.fuzz "^$$func\$$" -test.fuzztime $(FUZZTIME) -test.fuzzcachedir "$$root/.cache/fuzz/corpus/$$dir"); \
+		done; \
 	done
 
 bench: $(SQLD) ## measure speed beside the baselines and check the targets (minutes, on a quiet machine)

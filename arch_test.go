@@ -26,17 +26,34 @@ type room struct {
 // rooms is the import table of docs/design.md.
 var rooms = map[string]room{
 	".": {
-		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/payload", "internal/feed", "internal/cache", "internal/index", "internal/rank", "internal/live", "internal/schema", "internal/userdir", "internal/vector"},
+		ours:   []string{"internal/engine", "internal/engine/remote", "internal/engine/embedded", "internal/pool", "internal/codec", "internal/embed", "internal/payload", "internal/feed", "internal/cache", "internal/index", "internal/rank", "internal/redact", "internal/live", "internal/outbox", "internal/replica", "internal/schema", "internal/userdir", "internal/vector"},
 		others: []string{"github.com/google/uuid", "golang.org/x/text"},
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {
-		ours:   []string{".", "internal/eval"},
+		ours:   []string{".", "internal/agentstore", "internal/capture", "internal/eval", "internal/transcript"},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "what the command line does with a memory must be possible with the public API alone, or the API lacks something",
 	},
+	"internal/transcript": {
+		ours:   []string{"."},
+		others: []string{"github.com/valyala/fastjson", "github.com/klauspost/compress", "golang.org/x/text"},
+		why:    "formats become episodes without a Store: what is stored already, and where, is for others to know",
+	},
+	"internal/agentstore": {
+		others: []string{"modernc.org/sqlite"},
+		why:    "it puts the sessions of other programs together: what they say, and what a memory is, is for others to know",
+	},
+	"internal/capture": {
+		ours: []string{".", "internal/transcript"},
+		why:  "it follows files: what is in them the formats know, and all that it does with a memory must be possible with the public API",
+	},
 	"internal/testkit": {
 		why: "every test may use it, so it knows nothing",
+	},
+	"internal/outbox": {
+		ours: []string{"internal/engine", "internal/turn"},
+		why:  "the outbox keeps bytes in order: what they do, and where, is for others to know",
 	},
 	"internal/embed": {
 		others: []string{"golang.org/x/text", "github.com/rivo/uniseg"},
@@ -48,7 +65,7 @@ var rooms = map[string]room{
 	"internal/engine/embedded": {
 		ours:   []string{"internal/engine", "internal/turn"},
 		others: []string{"modernc.org/sqlite"},
-		why:    "only this room knows the SQLite driver, so that exchanging it is a change in one place",
+		why:    "of our memories only this room knows the SQLite driver, so that exchanging it is a change in one place",
 	},
 	"internal/engine/remote": {
 		ours:   []string{"internal/engine", "internal/hrana", "internal/pool", "internal/turn"},
@@ -83,12 +100,15 @@ var rooms = map[string]room{
 		why:  "the feed tells which items have changed, not what they are",
 	},
 	"internal/index": {
-		ours:   []string{"internal/engine", "internal/rank"},
+		ours:   []string{"internal/embed", "internal/engine", "internal/rank", "internal/vector"},
 		others: []string{"golang.org/x/text", "github.com/blevesearch/go-porterstemmer"},
-		why:    "words are found by their spelling alone: the room knows its own tables, and no noun",
+		why:    "texts are found by their words and by the built-in model: the room knows its own tables, and no noun",
 	},
 	"internal/rank": {
 		why: "scores are pure functions of what was found: the room knows no text and no database",
+	},
+	"internal/redact": {
+		why: "secrets are told by texts alone: the room knows no nouns and no database, so that anything can be redacted",
 	},
 	"internal/turn": {
 		ours:   []string{"internal/userdir"},
@@ -108,6 +128,10 @@ var rooms = map[string]room{
 	},
 	"internal/pool": {
 		why: "the pool keeps connections of any kind: it knows no protocol, and nothing that has one",
+	},
+	"internal/replica": {
+		ours: []string{"internal/engine", "internal/feed", "internal/turn"},
+		why:  "rows are copied as they are: the room knows tables and positions, not nouns, payloads or the index",
 	},
 	"internal/schema": {
 		ours: []string{"internal/engine"},

@@ -133,12 +133,16 @@ const (
 // or a step of it 0.45; a pattern or heuristic at 0.4 too, or if half of its condition
 // stands in the task. If nothing is good enough, the Brief is empty and its Text "".
 //
-// On a server a task is found by what stands in the heads of episodes, and a step only
+// On a server without a replica a task is found by what stands in the heads of episodes, and a step only
 // in episodes that were found, unless Options.IndexSteps is set. Errors: ErrInvalid.
 func (s *Store) Brief(ctx context.Context, task string, opts *BriefOptions) (_ *Brief, err error) {
 	ctx, end := s.trace(ctx, "Brief")
 	defer func() { end(err) }()
-	b, err := s.brief(ctx, task, orZero(opts))
+	var b *Brief
+	task = s.Redact(task)
+	if ctx, s, err = s.on(ctx, reading{kind: readBest}); err == nil {
+		b, err = s.brief(ctx, task, orZero(opts))
+	}
 	return b, failed(err, "brief")
 }
 

@@ -133,7 +133,11 @@ func (s *Store) weighFile(ctx context.Context, q *index.Query, filter *EpisodeFi
 	// The groups of patterns and heuristics are negative, and come first.
 	groups := make(map[int64]float64)
 	for i, t := range tokens {
-		for n, list := range m.Term(t).Postings {
+		term, err := m.Term(t)
+		if err != nil {
+			return nil, nil, indexFailed(err)
+		}
+		for n, list := range term.Postings {
 			part := m.Corpus.Parts[n]
 			for _, o := range list {
 				if part.Places[o.Doc] >= 0 {

@@ -19,10 +19,12 @@ import (
 // the change feed of the database: a read reflects the database at some time not
 // earlier than PollInterval before the call, whoever writes to it, and always
 // includes what this Store has written before. Reads of a local file are always
-// current. Those of a replica lag behind as it does. The zero value of every field
+// current. Those of a server's replica lag behind as it does. What is said here of the
+// server holds for Options.Replica too, with which these entries are of the local file. The zero value of every field
 // means its default. See also WithFresh and WithReadInfo.
 type Cache struct {
-	// Disabled makes every read query the database.
+	// Disabled makes every read query the database; with Options.Replica, wait until that has
+	// all that the server had at the call.
 	Disabled bool
 	// MaxBytes bounds the memory that entries take, in bytes, as decoded values with
 	// what the cache needs for them. At least 65,536, default 67,108,864 (64 MiB).
@@ -43,9 +45,10 @@ type Cache struct {
 	// timeout), as in RFC 5861. Stats().Cache.StaleServed counts such reads, and
 	// ReadInfo.Stale tells of each. A server that refuses (ErrUnauthorized,
 	// ErrUnknownDatabase, ErrReplaced) ends it: everything is then forgotten, fresh
-	// entries too. Not negative, default 5 min. Unused for a local file.
+	// entries too. Not negative, default 5 min. Unused for a local file and with Options.Replica,
+	// whose age has no bound.
 	StaleIfError time.Duration
-	// DisableStale serves nothing from the cache while polling fails.
+	// DisableStale serves nothing from the cache, or Options.Replica, while polling fails.
 	DisableStale bool
 	// DisablePolling turns change detection off. Entries then expire after at most
 	// 60 s, which bounds the staleness of reads.
@@ -190,27 +193,29 @@ func cachedPage[F, T any, P interface {
 	if err := s.check(ctx, true, ""); err != nil {
 		return nil, err
 	}
-	r, err := pageRequestFor(s, filter, paging)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := P(&r.Filter).where(); err != nil {
-		return nil, err
-	}
-	if _, err := r.place(newestKinds); err != nil {
-		return nil, err
-	}
-	return cachedRequest(ctx, s, n, r, loader[*Page[T]]{
-		read:  func(ctx context.Context, q querier) (*Page[T], error) { return list(ctx, q, r) },
-		clone: func(p *Page[T]) *Page[T] { return p.clone(item.clone) },
-		size:  func(p *Page[T]) int { return p.size(item.size) },
+	return marked(s, paging, func(paging *Paging) (*Page[T], error) {
+		r, err := pageRequestFor(s, filter, paging)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := P(&r.Filter).where(); err != nil {
+			return nil, err
+		}
+		if _, err := r.place(newestKinds); err != nil {
+			return nil, err
+		}
+		return cachedRequest(ctx, s, n, r, loader[*Page[T]]{
+			read:  func(ctx context.Context, q querier) (*Page[T], error) { return list(ctx, q, r) },
+			clone: func(p *Page[T]) *Page[T] { return p.clone(item.clone) },
+			size:  func(p *Page[T]) int { return p.size(item.size) },
+		})
 	})
 }
 
 // changed must be called when this Store has changed items, or may have, before
-// its caller is told.
-func (s *Store) changed(n noun, ids ...ID) {
-	s.hub.Kick()
+// its caller is told. err is what the caller is told.
+func (s *Store) changed(err error, n noun, ids ...ID) {
+	s.wrote(err, ids...)
 	if s.cache == nil {
 		return
 	}
@@ -219,6 +224,14 @@ func (s *Store) changed(n noun, ids ...ID) {
 		keys[i] = cacheKey{noun: n, id: id}
 	}
 	s.cache.Invalidate(keys...)
+}
+
+// wrote is changed for what belongs to the items.
+func (s *Store) wrote(err error, ids ...ID) {
+	s.hub.Kick()
+	if s.replica != nil && !s.queues() { // what is queued is in the replica
+		s.replica.noteWrite(err, ids)
+	}
 }
 
 // openCache gives the Store a cache. The options have been checked.
@@ -306,12 +319,16 @@ type ReadInfo struct {
 	// Cached says that the result comes from memory, not from a request of this read
 	// or one that it waited for.
 	Cached bool
+	// Replica says that the result comes from the replica. Age then counts from when the
+	// server had all that is in it, and is as long as can be if that is unknown; Stale
+	// says why the replica is older than promised, if it is.
+	Replica bool
 }
 
 // WithReadInfo returns a context for a read that says in info how it was served.
 // The read writes *info before it returns, and only if it succeeds or finds
 // nothing (ErrNotFound). Reads that the cache serves are Episode, Pattern,
-// Heuristic, their lists, and Search. Like a trace of net/http/httptrace the
+// Heuristic, their lists, and Search; a replica tells of all reads. Like a trace of net/http/httptrace the
 // context belongs to one call: two calls at a time would write the same info.
 func WithReadInfo(ctx context.Context, info *ReadInfo) context.Context {
 	return context.WithValue(ctx, readInfoKey{}, info)
@@ -321,6 +338,12 @@ func WithReadInfo(ctx context.Context, info *ReadInfo) context.Context {
 func tellReadInfo[V any](ctx context.Context, r cache.Result[V]) {
 	if info, ok := ctx.Value(readInfoKey{}).(*ReadInfo); ok && info != nil {
 		*info = ReadInfo{Stale: r.Stale, Age: r.Age, Cached: r.Cached}
+		if from, ok := ctx.Value(replicaKey{}).(*replicaRead); ok {
+			info.Replica, info.Age = true, max(r.Age, from.age())
+			if from.stale != nil {
+				info.Stale = from.stale
+			}
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func TestCacheWhileTheServerIsAway(t *testing.T) {
 }
 
 func TestCacheWithoutPolling(t *testing.T) {
-	onEveryTarget(t, func(t *testing.T, target string) {
+	onFileAndServer(t, func(t *testing.T, target string) {
 		s, other := cachedStore(t, target, Cache{DisablePolling: true}), cachedStore(t, target, Cache{})
 		e := &Episode{Description: "x", Context: Context{Domain: "1"}}
 		read := func(want string) {

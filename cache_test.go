@@ -32,7 +32,7 @@ func cachedStore(t testing.TB, target string, c Cache) *Store {
 // fresh memory of each kind, the second of which stands for others. lag is what
 // the first may be behind.
 func onEveryCached(t *testing.T, test func(t *testing.T, s, other *Store, lag time.Duration)) {
-	onEveryTarget(t, func(t *testing.T, target string) {
+	onFileAndServer(t, func(t *testing.T, target string) {
 		lag := shortPoll
 		if !strings.HasPrefix(target, "http") {
 			lag = 0
@@ -374,13 +374,14 @@ func TestCacheOptions(t *testing.T) {
 		s := cachedStore(t, target, Cache{Disabled: true})
 		e := &Episode{Description: "x"}
 		ok(t, s.PutEpisode(t.Context(), e))
-		before := s.Stats().Reads
 		for range 3 {
+			before := s.Stats().Reads
 			_, err := s.Episode(t.Context(), e.ID)
 			ok(t, err)
-		}
-		if after := s.Stats(); after.Cache != nil || after.Reads != before+3 {
-			t.Errorf("cache is %+v, %d reads", after.Cache, after.Reads-before)
+			// The background may read too, to keep the index.
+			if after := s.Stats(); after.Cache != nil || after.Reads == before {
+				t.Errorf("cache is %+v, %d reads", after.Cache, after.Reads-before)
+			}
 		}
 	})
 }
@@ -428,16 +429,18 @@ func TestFiltersOfFarTimes(t *testing.T) {
 func TestCacheOfAFileThatIsMoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a")
 	ok(t, os.Mkdir(dir, 0o755))
-	s := open(t, filepath.Join(dir, "m.db"), nil)
+	s, err := Open(t.Context(), filepath.Join(dir, "m.db"), &Options{DisableCacheDir: true})
+	ok(t, err)
 	e := &Episode{Description: "old"}
 	ok(t, s.PutEpisode(t.Context(), e))
-	_, err := s.Episode(t.Context(), e.ID)
+	_, err = s.Episode(t.Context(), e.ID)
 	ok(t, err)
 	ok(t, os.Rename(dir, dir+"b"))
 	ok(t, open(t, filepath.Join(dir+"b", "m.db"), nil).PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "new"}))
 	if got, err := s.Episode(t.Context(), e.ID); err == nil && got.Description != "new" {
 		t.Errorf("read %q", got.Description)
 	}
+	wants(t, s.Close(), ErrReplaced, "was removed or moved")
 }
 
 func TestCacheCountsItsKeys(t *testing.T) {

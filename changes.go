@@ -84,7 +84,9 @@ func (s *Store) Changes(ctx context.Context, since int64) iter.Seq2[Change, erro
 func (s *Store) changesPage(ctx context.Context, since int64, w *where) (_ feed.Page, err error) {
 	ctx, end := s.trace(ctx, "Changes")
 	defer func() { end(err) }()
-	return feed.Since(ctx, s.engine, since, maxLimit, w.sql, w.args...)
+	page, err := feed.Since(ctx, s.engine, since, maxLimit, w.sql, w.args...)
+	s.told()
+	return page, err
 }
 
 // How often watchers look for what others have changed.
@@ -109,11 +111,19 @@ func (s *Store) Watch(ctx context.Context, since int64) iter.Seq2[Change, error]
 		}
 		err := s.hub.Watch(ctx, since, func(c feed.Change) bool {
 			change := changeFrom(c)
+			s.told()
 			return !s.scope.contains(change.Scope) || yield(change, nil)
 		})
 		if err != nil {
 			yield(Change{}, failed(err, "watch changes"))
 		}
+	}
+}
+
+// told says that the caller is being told of changes on the server: its reads must show them.
+func (s *Store) told() {
+	if s.replica != nil {
+		s.replica.noteAnswer()
 	}
 }
 

@@ -252,7 +252,7 @@ func (h *Heuristic) size() int {
 }
 
 func (r *SearchResults) size() int {
-	return pointedSize(r) + sliceSize(r.Hits) + sizeOfAll(r.Hits, Hit.size) + stringSize(r.Next)
+	return pointedSize(r) + sliceSize(r.Hits) + sizeOfAll(r.Hits, Hit.size) + stringSize(r.Next) + stringSize(r.Model)
 }
 
 func (h Hit) size() int {

@@ -27,7 +27,7 @@ func crashWriter() bool {
 	if target == "" {
 		return false
 	}
-	s, err := Open(context.Background(), target, nil)
+	s, err := Open(context.Background(), target, direct(nil))
 	if err != nil {
 		fmt.Println("error", err)
 		return true

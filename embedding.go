@@ -71,28 +71,37 @@ func (s *Store) PutEmbedding(ctx context.Context, e *Embedding) (err error) {
 	if err := s.check(ctx, e != nil, "embedding"); err != nil {
 		return fmt.Errorf("put embedding: %w", err)
 	}
-	attempt := fmt.Sprintf("put embedding of %s %v by %s", e.Kind, e.Item, e.Model)
-	if err := e.validate(); err != nil {
+	err = e.validate()
+	if err == nil {
+		err = s.redactor.keep("model", e.Model)
+	}
+	if err != nil {
 		return fmt.Errorf("put embedding: %w", err)
 	}
-	defer s.hub.Kick()
-	r, err := s.engine.Repeatable(ctx, s.scope.guard(e.stmts(s.vectors)...)...)
-	if err != nil {
-		return failed(err, "%s", attempt)
-	}
-	if r[1].Affected == 1 {
-		return nil
+	defer func() { s.wrote(err, e.Item) }()
+	return failed(s.carryOut(ctx, &putEmbedding{e}), "put embedding of %s %v by %s", e.Kind, e.Item, e.Model)
+}
+
+// putEmbedding stores a vector.
+type putEmbedding struct{ Embedding *Embedding }
+
+func (o *putEmbedding) encode(_ context.Context, s *Store) (*encoded, error) {
+	return &encoded{stmts: s.scope.guard(o.Embedding.stmts(s.vectors)...), told: o.told}, nil
+}
+
+func (o *putEmbedding) told(_ context.Context, r []engine.Result, err error) error {
+	if err != nil || r[1].Affected == 1 {
+		return err
 	}
 	in := engine.Row{Values: r[0].Rows[0]}
 	exists, dim := in.Int(0) == 1, in.Int(1)
 	switch {
 	case in.Err != nil:
-		return failed(in.Err, "%s", attempt)
+		return in.Err
 	case !exists:
-		return failed(fmt.Errorf("%w: there is no such %s", ErrNotFound, e.Kind), "%s", attempt)
-	default:
-		return failed(fmt.Errorf("%w: vectors of this model have %d dimensions here, this one has %d", ErrConflict, dim, len(e.Vector)), "%s", attempt)
+		return fmt.Errorf("%w: there is no such %s", ErrNotFound, o.Embedding.Kind)
 	}
+	return fmt.Errorf("%w: vectors of this model have %d dimensions here, this one has %d", ErrConflict, dim, len(o.Embedding.Vector))
 }
 
 // Embedding returns the vector that a model made of an item. Errors: ErrInvalid;
@@ -104,14 +113,17 @@ func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model str
 	if c.model(model); c.err != nil {
 		return nil, failed(c.err, "get embedding")
 	}
-	page, err := s.listEmbeddings(ctx, kind, item, model, &Paging{Limit: 1})
-	if err == nil && len(page.Items) == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return nil, failed(err, "get embedding of %s %v by %s", kind, item, model)
-	}
-	return page.Items[0], nil
+	e, err := readOne(ctx, s, readsPage(item, nil), func(ctx context.Context, s *Store) (*Embedding, error) {
+		page, err := s.listEmbeddings(ctx, kind, item, model, &Paging{Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+		if len(page.Items) == 0 {
+			return nil, ErrNotFound
+		}
+		return page.Items[0], nil
+	})
+	return e, failed(err, "get embedding of %s %v by %s", kind, item, model)
 }
 
 // ListEmbeddings returns a page of the vectors of an item, sorted by model. Errors:
@@ -119,7 +131,10 @@ func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model str
 func (s *Store) ListEmbeddings(ctx context.Context, kind ItemKind, item ID, p *Paging) (_ *Page[*Embedding], err error) {
 	ctx, end := s.trace(ctx, "ListEmbeddings")
 	defer func() { end(err) }()
-	page, err := s.listEmbeddings(ctx, kind, item, "", p)
+	var page *Page[*Embedding]
+	if ctx, s, err = s.on(ctx, readsPage(item, p)); err == nil {
+		page, err = s.listEmbeddings(ctx, kind, item, "", p)
+	}
 	return page, failed(err, "list embeddings of %s %v", kind, item)
 }
 
@@ -157,7 +172,7 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 		}
 		return e, 4 * len(e.Vector), nil
 	}
-	return l.page(ctx, s.engine, p)
+	return marked(s, p, func(p *Paging) (*Page[*Embedding], error) { return l.page(ctx, s.engine, p) })
 }
 
 // DeleteEmbedding deletes the vector that a model made of an item. Errors:
@@ -173,16 +188,24 @@ func (s *Store) DeleteEmbedding(ctx context.Context, kind ItemKind, item ID, mod
 	if c.name("model", model); c.err != nil {
 		return failed(c.err, "delete embedding")
 	}
-	defer s.hub.Kick()
-	w := where{sql: sqlDeleteEmbedding, args: []any{string(kind), item.bytes(), model}}
-	if cond, args := s.scope.condition("scope"); cond != "" {
-		w.and("EXISTS (SELECT 1 FROM "+string(kind)+"s WHERE id = embeddings.item AND "+cond+")", args...)
-	}
-	r, err := s.engine.Batch(ctx, engine.Stmt{SQL: w.sql, Args: w.args})
-	if err == nil && r[0].Affected == 0 {
-		err = ErrNotFound
-	}
+	defer func() { s.wrote(err, item) }()
+	err = s.carryOut(ctx, &deleteEmbedding{kind, item, model})
 	return failed(err, "delete embedding of %s %v by %s", kind, item, model)
+}
+
+// deleteEmbedding deletes a vector, which must be stored.
+type deleteEmbedding struct {
+	Kind  ItemKind
+	Item  ID
+	Model string
+}
+
+func (o *deleteEmbedding) encode(_ context.Context, s *Store) (*encoded, error) {
+	w := where{sql: sqlDeleteEmbedding, args: []any{string(o.Kind), o.Item.bytes(), o.Model}}
+	if cond, args := s.scope.condition("scope"); cond != "" {
+		w.and("EXISTS (SELECT 1 FROM "+string(o.Kind)+"s WHERE id = embeddings.item AND "+cond+")", args...)
+	}
+	return &encoded{stmts: []engine.Stmt{{SQL: w.sql, Args: w.args}}, once: true, told: deleted}, nil
 }
 
 // One row of a model, other than the item's own, tells the dimension of all,

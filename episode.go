@@ -2,7 +2,6 @@ package episodic
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -92,13 +91,15 @@ const (
 // Outcome is what an episode came to. Which fields belong to which kind stands
 // beside them; the others must be empty.
 type Outcome struct {
-	Kind      OutcomeKind `json:"kind"`
-	Verdict   string      `json:"verdict,omitempty"`   // success, partial success
-	Artifacts []string    `json:"artifacts,omitempty"` // success: what was made
-	Completed []string    `json:"completed,omitempty"` // partial success: the parts done
-	Failed    []string    `json:"failed,omitempty"`    // partial success: the parts not done
-	Reason    string      `json:"reason,omitempty"`    // failure, abstained
-	Details   string      `json:"details,omitempty"`   // failure: the error in full
+	Kind OutcomeKind `json:"kind"`
+	// Verdict is what was said of it in the end: of success and partial success, and by the
+	// agent itself of what nobody has judged.
+	Verdict   string   `json:"verdict,omitempty"`
+	Artifacts []string `json:"artifacts,omitempty"` // success: what was made
+	Completed []string `json:"completed,omitempty"` // partial success: the parts done
+	Failed    []string `json:"failed,omitempty"`    // partial success: the parts not done
+	Reason    string   `json:"reason,omitempty"`    // failure, abstained
+	Details   string   `json:"details,omitempty"`   // failure: the error in full
 	// StoppedAtStep is the step at which the agent abstained; 0 if before the first.
 	StoppedAtStep int `json:"stopped_at_step,omitempty"`
 	// Signals are what made an abstaining agent think the task infeasible.
@@ -191,9 +192,13 @@ func (e *Episode) prepare(now time.Time) error {
 	return c.err
 }
 
-// prepare fills in what storing fills in, the scope included, and checks the rest.
-func (s *Store) prepare(e *Episode, now time.Time) error {
+// prepare redacts an episode, fills in what storing fills in, the scope included, and checks
+// the rest.
+func (s *Store) prepare(ctx context.Context, e *Episode, now time.Time) error {
 	scope, err := e.Scope.within(s.scope)
+	if err == nil {
+		err = s.clean(ctx, scope, func(c *cleaning) { c.episode(e) })
+	}
 	if err == nil {
 		err = e.prepare(now)
 	}
@@ -221,7 +226,7 @@ func (c *check) outcome(o *Outcome) {
 			c.fail("outcome."+field, "does not belong to an outcome of kind %q", o.Kind)
 		}
 	}
-	only("verdict", o.Verdict != "", Success, PartialSuccess)
+	only("verdict", o.Verdict != "", "", Success, PartialSuccess)
 	only("artifacts", len(o.Artifacts) > 0, Success)
 	only("completed", len(o.Completed) > 0, PartialSuccess)
 	only("failed", len(o.Failed) > 0, PartialSuccess)
@@ -269,7 +274,7 @@ func (c *check) verdicts(r *Reward, f *Reflection, applied []AppliedPattern) {
 // An episode that was read, and so has a Revision, replaces only what was read:
 // whatever has been written to it since, an appended step or a tag, is ErrConflict,
 // and then nothing is stored. With a zero Revision it replaces whatever there is.
-// It sets the fields of e that storing fills in, and Revision. Errors: ErrInvalid;
+// It sets the fields of e that storing fills in, and Revision, and redacts e. Errors: ErrInvalid;
 // ErrConflict.
 func (s *Store) PutEpisode(ctx context.Context, e *Episode) (err error) {
 	ctx, end := s.trace(ctx, "PutEpisode")
@@ -278,34 +283,66 @@ func (s *Store) PutEpisode(ctx context.Context, e *Episode) (err error) {
 		return fmt.Errorf("put episode: %w", err)
 	}
 	isNew, revision := e.ID.IsZero(), e.Revision
-	if err := s.prepare(e, time.Now()); err != nil {
+	if err := s.prepare(ctx, e, time.Now()); err != nil {
 		return fmt.Errorf("put episode: %w", err)
 	}
-	defer s.changed(oneEpisode, e.ID)
-	err = write(ctx, s, func() (*episodeRow, error) { return s.row(e) }, func(w *episodeRow) (err error) {
-		switch {
-		case revision != 0 && !isNew:
-			err = s.replace(ctx, w, revision)
-		case isNew: // costs a third less than looking for what to replace
-			_, err = s.insert(ctx, w.insert(), w)
-		default:
-			var r []engine.Result
-			r, err = s.engine.Repeatable(ctx, w.upsert()...)
-			if err == nil && w.scope != (Scope{}) && r[0].Affected == 0 {
-				err = errOtherScope
-			}
-		}
-		if err == nil {
-			e.Revision = w.rev
-		}
-		return err
-	})
+	defer func() { s.changed(err, oneEpisode, e.ID) }()
+	o := &putEpisode{Episode: e, Rev: newRevision(), Base: revision, New: isNew}
+	if err = s.carryOut(ctx, o); err == nil {
+		e.Revision = o.Rev
+	}
 	return failed(err, "put episode %v", e.ID)
 }
 
-// replace stores w over the episode that has the revision.
-func (s *Store) replace(ctx context.Context, w *episodeRow, rev int64) error {
-	results, err := s.insert(ctx, w.replace(rev), w)
+// putEpisode stores a whole episode.
+type putEpisode struct {
+	Episode *Episode
+	Rev     int64
+	Base    int64 // the revision that it replaces; 0: whatever there is
+	New     bool  // its id must not be stored; it costs a third less than looking for what to replace
+	Add     bool  // it is stored only if its id is not
+
+	Read *read[Episode] // what it was made over, if it is queued; nil: it is not known
+}
+
+// errStoredAlready says that an episode was not added, because there is one with its id.
+var errStoredAlready = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
+
+func (o *putEpisode) encode(_ context.Context, s *Store) (*encoded, error) {
+	w, err := s.row(o.Episode, o.Rev)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case o.Add:
+		stmts := append(append(w.add(), s.wording.storeMany([]*episodeRow{w})...), storeScopes(w.scope)...)
+		return &encoded{stmts: stmts, told: func(_ context.Context, r []engine.Result, err error) error {
+			if err == nil && r[0].Affected == 0 {
+				err = errStoredAlready
+			}
+			return err
+		}}, nil
+	case o.New:
+		return &encoded{stmts: append(w.insert(), storeScopes(w.scope)...), told: func(ctx context.Context, r []engine.Result, err error) error {
+			_, err = s.inserted(ctx, r, err, w)
+			return err
+		}}, nil
+	case o.Base != 0:
+		return &encoded{stmts: append(w.replace(o.Base), storeScopes(w.scope)...), told: func(ctx context.Context, r []engine.Result, err error) error {
+			return s.replaced(ctx, r, err, w, o.Base)
+		}}, nil
+	}
+	return &encoded{stmts: w.upsert(), told: func(_ context.Context, r []engine.Result, err error) error {
+		if err == nil && w.scope != (Scope{}) && r[0].Affected == 0 {
+			err = errOtherScope
+		}
+		return err
+	}}, nil
+}
+
+// replaced tells what came of storing w over the episode that had the revision.
+func (s *Store) replaced(ctx context.Context, results []engine.Result, err error, w *episodeRow, rev int64) error {
+	results, err = s.inserted(ctx, results, err, w)
 	if err != nil || results == nil || results[0].Affected == 1 {
 		return err
 	}
@@ -324,15 +361,10 @@ func (s *Store) replace(ctx context.Context, w *episodeRow, rev int64) error {
 	return nil
 }
 
-// insert runs statements that store episodes under new revisions, all of them or
-// none. When the engine cannot tell whether it has stored them, or finds them
+// inserted tells what came of statements that store episodes under new revisions, all of
+// them or none. When the engine cannot tell whether it has stored them, or finds them
 // because it has sent them twice, their revisions do; the results are nil then.
-func (s *Store) insert(ctx context.Context, stmts []engine.Stmt, rows ...*episodeRow) ([]engine.Result, error) {
-	scopes := make([]Scope, len(rows))
-	for i, w := range rows {
-		scopes[i] = w.scope
-	}
-	results, err := s.engine.Repeatable(ctx, append(stmts, storeScopes(scopes...)...)...)
+func (s *Store) inserted(ctx context.Context, results []engine.Result, err error, rows ...*episodeRow) ([]engine.Result, error) {
 	switch engine.KindOf(err) {
 	case engine.KindUnique, engine.KindConstraint, engine.KindUnknownOutcome:
 	default:
@@ -372,10 +404,28 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 	now := time.Now()
 	for i, e := range episodes {
 		if err = s.check(ctx, e != nil, "episode"); err == nil {
-			err = s.prepare(e, now)
+			err = s.prepare(ctx, e, now)
 		}
 		if err != nil {
 			return 0, fmt.Errorf("add episode %d of %d: %w", i+1, len(episodes), err)
+		}
+	}
+	return s.addEpisodes(ctx, ctx, episodes)
+}
+
+// addEpisodes is AddEpisodes for episodes that have been prepared. When ctx ends no further
+// unit is begun; the one under way goes on until storing ends.
+func (s *Store) addEpisodes(ctx, storing context.Context, episodes []*Episode) (added int, err error) {
+	if s.queues() {
+		return s.queueEpisodes(storing, episodes)
+	}
+	if s.queue != nil {
+		ids := make([]ID, len(episodes))
+		for i, e := range episodes {
+			ids[i] = e.ID
+		}
+		if err := s.queue.goFirst(ctx, ids...); err != nil {
+			return 0, failed(err, "add %d episodes", len(episodes))
 		}
 	}
 	s.payloads.Ready(ctx)
@@ -385,8 +435,11 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 	defer func() { ahead.wait.Wait() }()
 	for from := 0; from < len(episodes); {
 		var n, to int
-		err := write(ctx, s, func() (*addUnit, error) {
+		err := write(storing, s, func() (*addUnit, error) {
 			ahead.wait.Wait()
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			if ahead.from == from {
 				return ahead.unit, ahead.err
 			}
@@ -395,7 +448,7 @@ func (s *Store) AddEpisodes(ctx context.Context, episodes ...*Episode) (added in
 		}, func(u *addUnit) (err error) {
 			to = from + len(u.rows)
 			ahead = s.encodeAhead(next(to), to)
-			n, err = s.storeUnit(ctx, u)
+			n, err = s.storeUnit(storing, u)
 			s.indexer.written(n)
 			return err
 		})
@@ -449,7 +502,7 @@ func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
 				if i >= len(episodes) {
 					return
 				}
-				if rows[i], errs[i] = s.row(episodes[i]); errs[i] != nil {
+				if rows[i], errs[i] = s.row(episodes[i], newRevision()); errs[i] != nil {
 					return
 				}
 				size.Add(int64(engine.Size(rows[i].add()) + engine.Size(s.wording.storeMany(rows[i:i+1]))))
@@ -469,6 +522,11 @@ func (s *Store) newAddUnit(episodes []*Episode) (*addUnit, error) {
 	}
 	u.episodes = episodes[:len(u.rows)]
 	u.stmts = append(u.stmts, s.wording.storeMany(u.rows)...)
+	scopes := make([]Scope, len(u.rows))
+	for i, w := range u.rows {
+		scopes[i] = w.scope
+	}
+	u.stmts = append(u.stmts, storeScopes(scopes...)...)
 	return u, nil
 }
 
@@ -478,8 +536,9 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 	for i, w := range u.rows {
 		ids[i] = w.id
 	}
-	defer s.changed(oneEpisode, ids...)
-	results, err := s.insert(ctx, u.stmts, u.rows...)
+	defer func() { s.changed(err, oneEpisode, ids...) }()
+	results, err := s.engine.Repeatable(ctx, u.stmts...)
+	results, err = s.inserted(ctx, results, err, u.rows...)
 	if err != nil {
 		return 0, err
 	}
@@ -503,7 +562,7 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 func (s *Store) Episode(ctx context.Context, id ID) (_ *Episode, err error) {
 	ctx, end := s.trace(ctx, "Episode")
 	defer func() { end(err) }()
-	e, err := s.episode(ctx, id)
+	e, err := readOne(ctx, s, readsItem("episodes", id), func(ctx context.Context, s *Store) (*Episode, error) { return s.episode(ctx, id) })
 	return e, failed(err, "get episode %v", id)
 }
 
@@ -531,25 +590,33 @@ func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (_ ID, err er
 	if err != nil {
 		return ID{}, err
 	}
-	var w where
-	s.scope.and(&w, "scope")
-	r, err := s.engine.Query(ctx, engine.Stmt{SQL: fmt.Sprintf(sqlEpisodeIDs, w.sql), Args: append([]any{from, to}, w.args...)})
+	ids, err := readOne(ctx, s, readsPage(ID{}, nil), func(ctx context.Context, s *Store) ([]ID, error) {
+		var w where
+		s.scope.and(&w, "scope")
+		r, err := s.engine.Query(ctx, engine.Stmt{SQL: fmt.Sprintf(sqlEpisodeIDs, w.sql), Args: append([]any{from, to}, w.args...)})
+		if err != nil {
+			return nil, err
+		}
+		var ids []ID
+		for _, row := range r[0].Rows {
+			id, err := idFrom(row[0])
+			if err != nil {
+				return nil, err
+			}
+			ids = append(ids, id)
+		}
+		if len(ids) == 0 {
+			return nil, ErrNotFound
+		}
+		return ids, nil
+	})
 	if err != nil {
 		return ID{}, failed(err, "find episode %q", prefix)
 	}
-	switch rows := r[0].Rows; len(rows) {
-	case 0:
-		return ID{}, fmt.Errorf("find episode %q: %w", prefix, ErrNotFound)
-	case 1:
-		return idFrom(rows[0][0])
-	default:
-		a, aerr := idFrom(rows[0][0])
-		b, berr := idFrom(rows[1][0])
-		if err := errors.Join(aerr, berr); err != nil {
-			return ID{}, err
-		}
-		return ID{}, invalid("id", "%q fits several episodes (%v, %v, ...); give more digits", prefix, a, b)
+	if len(ids) > 1 {
+		return ID{}, invalid("id", "%q fits several episodes (%v, %v, ...); give more digits", prefix, ids[0], ids[1])
 	}
+	return ids[0], nil
 }
 
 // DeleteEpisode deletes the episode with its steps, tags, relations, embeddings
@@ -557,5 +624,5 @@ func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (_ ID, err er
 func (s *Store) DeleteEpisode(ctx context.Context, id ID) (err error) {
 	ctx, end := s.trace(ctx, "DeleteEpisode")
 	defer func() { end(err) }()
-	return s.delete(ctx, oneEpisode, "episode", sqlDeleteEpisode, id)
+	return s.delete(ctx, oneEpisode, ItemEpisode, id)
 }

@@ -28,12 +28,12 @@ const (
  steps = excluded.steps, rev = excluded.rev, payload = excluded.payload, bytes = excluded.bytes`
 	sqlReplaceEpisode = `UPDATE episodes SET id = ?1, task_type = ?2, domain = ?3, language = ?4, outcome = ?5, start_us = ?6, end_us = ?7,
  steps = ?8, rev = ?9, payload = ?10, bytes = ?11 WHERE id = ?1 AND rev = ?12`
-	sqlDeleteEpisode = `DELETE FROM episodes WHERE id = ?`
 
 	bySeq         = `(SELECT seq FROM episodes WHERE id = ?)`
 	sqlInsertRun  = `INSERT INTO runs(place, count, payload) SELECT (seq << 24) + ?, ?, ?` + writtenBy
 	sqlInsertTags = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ? AND rev = ?`
 
+	sqlGetHead    = `SELECT ` + episodeColumns + ` FROM episodes WHERE id = ?`
 	sqlGetEpisode = `SELECT * FROM whole WHERE id=? ORDER BY place`
 	// The same with one run, for episodes of earlier versions that do not tell how large they are.
 	sqlGetFirst = `SELECT * FROM whole WHERE id = ? AND ifnull(first, 1) = 1`
@@ -46,8 +46,11 @@ const (
 
 	// Added where the episode runs, and where the very same append was not stored
 	// before: its answer may have been lost. It returns where it begins, or NULL.
-	sqlAppend         = `INSERT INTO appends VALUES(?,?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE id=?1 AND key=?4)n`
-	sqlAppendInScope  = `INSERT INTO appends SELECT ?1,?2,?3,?4,?5,?6,?7 FROM episodes WHERE id = ?1 RETURNING(SELECT n FROM last_run WHERE id=?1 AND key=?4)n`
+	sqlAppend        = `INSERT INTO appends VALUES(?,?,?,?,?,?,?)RETURNING(SELECT n FROM last_run WHERE id=?1 AND key=?4)n`
+	sqlAppendInScope = `INSERT INTO appends SELECT ?1,?2,?3,?4,?5,?6,?7 FROM episodes WHERE id = ?1 RETURNING(SELECT n FROM last_run WHERE id=?1 AND key=?4)n`
+	// Around an append that is queued: see operation.
+	sqlKeepRevision   = `UPDATE revised SET rev = (SELECT rev FROM episodes WHERE id = ?)`
+	sqlAppendRevised  = `UPDATE episodes SET rev = (SELECT (rev | ?) - (rev & ?) FROM revised) WHERE id = ? AND EXISTS (SELECT 1 FROM appends WHERE id = ? AND key = ?)`
 	sqlWhyNotAppended = `SELECT (SELECT first FROM appends WHERE id = ? AND key = ?), end_us, steps, bytes FROM episodes WHERE id = ?`
 
 	// writtenBy guards the later statements of a batch by the effect of the first: they
@@ -83,7 +86,7 @@ type episodeRow struct {
 	columns []any // of sqlInsertEpisode
 	payload []byte
 	end     any
-	rev     int64 // random; names this write
+	rev     int64 // names this write
 	steps   int
 	runs    []run
 	tags    string // JSON array, in order
@@ -93,8 +96,8 @@ type episodeRow struct {
 }
 
 // row encodes an episode with its words.
-func (s *Store) row(e *Episode) (*episodeRow, error) {
-	w, err := newEpisodeRow(s.payloads, e)
+func (s *Store) row(e *Episode, rev int64) (*episodeRow, error) {
+	w, err := newEpisodeRow(s.payloads, e, rev)
 	if err != nil {
 		return nil, err
 	}
@@ -103,8 +106,8 @@ func (s *Store) row(e *Episode) (*episodeRow, error) {
 }
 
 // concludedRow encodes an episode that ends, with the words of what came of it.
-func (s *Store) concludedRow(e *Episode) (*episodeRow, error) {
-	w, err := newEpisodeRow(s.payloads, e)
+func (s *Store) concludedRow(e *Episode, rev int64) (*episodeRow, error) {
+	w, err := newEpisodeRow(s.payloads, e, rev)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +116,7 @@ func (s *Store) concludedRow(e *Episode) (*episodeRow, error) {
 }
 
 // newEpisodeRow encodes an episode that has been prepared. It changes nothing in it.
-func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
+func newEpisodeRow(c *payload.Codec, e *Episode, rev int64) (*episodeRow, error) {
 	head, err := encodePayload(c, payload.Episodes, "episode", &episodePayload{
 		Description: e.Description, Framework: e.Context.Framework, Complexity: e.Context.Complexity, Outcome: e.Outcome,
 		Reward: e.Reward, Reflection: e.Reflection, AppliedPatterns: e.AppliedPatterns, Metadata: e.Metadata,
@@ -121,7 +124,7 @@ func newEpisodeRow(c *payload.Codec, e *Episode) (*episodeRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &episodeRow{id: e.ID, payload: head, rev: newRevision(), steps: len(e.Steps), scope: e.Scope}
+	w := &episodeRow{id: e.ID, payload: head, rev: rev, steps: len(e.Steps), scope: e.Scope}
 	var size int
 	if w.runs, size, err = encodeRuns(c, e.Steps, 1); err != nil {
 		return nil, err
@@ -154,6 +157,15 @@ func unique(list []string) []string {
 // encodeRuns cuts steps into runs that a row can hold, the first step being
 // number first. size is what they take before compression, in bytes.
 func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int, err error) {
+	runs, size, err = cutRuns(steps, first)
+	for i := range runs {
+		runs[i].payload = c.EncodeJSON(payload.Episodes, runs[i].payload)
+	}
+	return runs, size, err
+}
+
+// cutRuns is encodeRuns without compressing.
+func cutRuns(steps []Step, first int) (runs []run, size int, err error) {
 	var step []byte
 	for i, s := range steps {
 		s.Number = 0 // its place says it
@@ -175,7 +187,7 @@ func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int
 		runs[last].count++
 	}
 	for i := range runs {
-		runs[i].payload = c.EncodeJSON(payload.Episodes, append(runs[i].payload, ']'))
+		runs[i].payload = append(runs[i].payload, ']')
 	}
 	return runs, size, nil
 }

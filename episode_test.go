@@ -392,7 +392,7 @@ func (e *slowEngine) Query(context.Context, ...engine.Stmt) ([]engine.Result, er
 
 func TestCallersMayReuseTheirStructs(t *testing.T) {
 	slow := &slowEngine{}
-	s := newStore(slow, &Options{Compression: Compression{DisableDictionaries: true}}, "")
+	s := newStore(slow, &Options{Compression: Compression{DisableDictionaries: true}}, nil, false)
 	t.Cleanup(s.indexer.close)
 	e := &Episode{Description: "x", Steps: []Step{{Tool: "a"}}, Context: Context{Tags: []string{"t"}}}
 	p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"a"}}}

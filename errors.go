@@ -37,10 +37,11 @@ var (
 	ErrSchema = errors.New("unsuitable database")
 	// ErrUnknownDatabase: the server has no such database.
 	ErrUnknownDatabase = errors.New("unknown database")
-	// ErrReplaced: the database has lost its tables while the Store was open: it was
-	// emptied, or another one has taken its place. What it held cannot be reached any
-	// more. Restore the database, or close the Store and open it anew, which makes a new
-	// memory where there is none (unless Options.MustExist is set).
+	// ErrReplaced: the database has lost its tables, or its file its place, while the Store
+	// was open: it was emptied, removed or moved, or another one has taken its place. Such a
+	// write is not acknowledged. Restore the database, or close the Store and open it anew,
+	// which makes a new memory where there is none (unless Options.MustExist is set). A
+	// file whose log or index of the log alone was removed is gone on with.
 	ErrReplaced = errors.New("database was emptied or replaced behind the open store; restore it, or open it anew")
 	// ErrReadOnly: the database cannot be written: its file, folder or token allows
 	// only reading.
@@ -112,7 +113,7 @@ func failed(err error, format string, args ...any) error {
 			return ErrCorrupt
 		case engine.KindNotFound:
 			return ErrUnknownDatabase
-		case engine.KindNoTable:
+		case engine.KindNoTable, engine.KindReplaced:
 			return ErrReplaced
 		case engine.KindReadOnly:
 			return ErrReadOnly

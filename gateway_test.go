@@ -164,7 +164,7 @@ func TestAnEmptiedDatabase(t *testing.T) {
 	if f := failures(s); f["replaced"] < 3 {
 		t.Errorf("counted %v", f)
 	}
-	_, err = Open(t.Context(), server.URL(), &Options{MustExist: true})
+	_, err = Open(t.Context(), server.URL(), direct(&Options{MustExist: true}))
 	wants(t, err, ErrNotFound, "there is no memory yet")
 
 	anew := open(t, server.URL(), nil)

@@ -71,7 +71,7 @@ type HeuristicFilter struct {
 
 // PutHeuristic stores a heuristic: it creates it, or replaces the stored one
 // with the same ID, but one that was read only if nobody has written it since, as
-// PutEpisode does. It fills a zero ID, Created and Updated, and sets Revision.
+// PutEpisode does. It fills a zero ID, Created and Updated, sets Revision, and redacts h.
 // Errors: ErrInvalid; ErrConflict.
 func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) (err error) {
 	ctx, end := s.trace(ctx, "PutHeuristic")
@@ -85,20 +85,20 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) (err error) {
 	}
 	scope, err := h.Scope.within(s.scope)
 	if err == nil {
+		err = s.clean(ctx, scope, func(c *cleaning) { c.heuristic(h) })
+	}
+	if err == nil {
 		err = h.prepare(time.Now())
 	}
 	if err != nil {
 		return fmt.Errorf("put heuristic: %w", err)
 	}
 	h.Scope = scope
-	defer s.changed(oneHeuristic, h.ID)
-	err = write(ctx, s, func() (itemWrite, error) { return s.heuristicWrite(h) }, func(w itemWrite) error {
-		err := s.put(ctx, w, revision)
-		if err == nil {
-			h.Revision = w.rev
-		}
-		return err
-	})
+	defer func() { s.changed(err, oneHeuristic, h.ID) }()
+	o := &putHeuristic{Heuristic: h, Rev: newRevision(), Base: revision}
+	if err = s.carryOut(ctx, o); err == nil {
+		h.Revision = o.Rev
+	}
 	return failed(err, "put heuristic %v", h.ID)
 }
 
@@ -106,6 +106,11 @@ func (s *Store) PutHeuristic(ctx context.Context, h *Heuristic) (err error) {
 func (s *Store) Heuristic(ctx context.Context, id ID) (_ *Heuristic, err error) {
 	ctx, end := s.trace(ctx, "Heuristic")
 	defer func() { end(err) }()
+	h, err := readOne(ctx, s, readsItem("heuristics", id), func(ctx context.Context, s *Store) (*Heuristic, error) { return s.heuristic(ctx, id) })
+	return h, failed(err, "get heuristic %v", id)
+}
+
+func (s *Store) heuristic(ctx context.Context, id ID) (*Heuristic, error) {
 	h, err := cached(ctx, s, cacheKey{noun: oneHeuristic, id: id}, loader[*Heuristic]{
 		read: func(ctx context.Context, q querier) (*Heuristic, error) {
 			return getOne(ctx, q, sqlGetHeuristic, id, s.heuristicFrom)
@@ -115,7 +120,7 @@ func (s *Store) Heuristic(ctx context.Context, id ID) (_ *Heuristic, err error) 
 	if err == nil && !s.scope.contains(h.Scope) {
 		h, err = nil, ErrNotFound
 	}
-	return h, failed(err, "get heuristic %v", id)
+	return h, err
 }
 
 func (f *HeuristicFilter) scope() *Scope { return &f.Scope }
@@ -135,6 +140,9 @@ func (f *HeuristicFilter) where() (w where, err error) {
 func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Paging) (_ *Page[*Heuristic], err error) {
 	ctx, end := s.trace(ctx, "ListHeuristics")
 	defer func() { end(err) }()
+	if ctx, s, err = s.on(ctx, readsPage(ID{}, p)); err != nil {
+		return nil, failed(err, "list heuristics")
+	}
 	item := loader[*Heuristic]{clone: (*Heuristic).clone, size: (*Heuristic).size}
 	page, err := cachedPage(ctx, s, heuristicPage, f, p, item, s.listHeuristics)
 	return page, failed(err, "list heuristics")
@@ -146,7 +154,11 @@ func (s *Store) Heuristics(ctx context.Context, f *HeuristicFilter) iter.Seq2[*H
 	return iterate(func(p *Paging) (_ *Page[*Heuristic], err error) {
 		ctx, end := s.trace(ctx, "ListHeuristics")
 		defer func() { end(err) }()
-		page, err := listed(ctx, s, f, p, s.listHeuristics)
+		ctx, from, err := s.on(ctx, readsPage(ID{}, p))
+		if err != nil {
+			return nil, failed(err, "list heuristics")
+		}
+		page, err := listed(ctx, from, f, p, from.listHeuristics)
 		return page, failed(err, "list heuristics")
 	})
 }
@@ -163,7 +175,7 @@ func (s *Store) listHeuristics(ctx context.Context, q querier, r *pageRequest[He
 func (s *Store) DeleteHeuristic(ctx context.Context, id ID) (err error) {
 	ctx, end := s.trace(ctx, "DeleteHeuristic")
 	defer func() { end(err) }()
-	return s.delete(ctx, oneHeuristic, "heuristic", sqlDeleteHeuristic, id)
+	return s.delete(ctx, oneHeuristic, ItemHeuristic, id)
 }
 
 const (
@@ -173,22 +185,42 @@ const (
 	sqlReplaceHeuristic  = `UPDATE heuristics SET confidence = ?2, created_us = ?3, payload = ?4, rev = ?5 WHERE id = ?1 AND rev = ?6`
 	sqlHeuristicRevision = `SELECT rev FROM heuristics WHERE id = ?`
 	sqlGetHeuristic      = `SELECT ` + heuristicColumns + ` FROM heuristics WHERE id = ?`
-	sqlDeleteHeuristic   = `DELETE FROM heuristics WHERE id = ?`
 )
 
 // storedHeuristic is a Heuristic without what has a column of its own.
 type storedHeuristic Heuristic
 
-// heuristicWrite is h in the form of its row.
-func (s *Store) heuristicWrite(h *Heuristic) (w itemWrite, err error) {
+// putHeuristic stores a heuristic.
+type putHeuristic struct {
+	Heuristic *Heuristic
+	Rev       int64
+	Base      int64 // the revision that it replaces; 0: whatever there is
+
+	Read *read[Heuristic] // as of putEpisode
+}
+
+func (o *putHeuristic) encode(_ context.Context, s *Store) (*encoded, error) {
+	w, err := o.write(s)
+	if err != nil {
+		return nil, err
+	}
+	return w.over(o.Base), nil
+}
+
+// write is its row in the database of a Store.
+func (o *putHeuristic) write(s *Store) (w itemWrite, err error) {
+	h := o.Heuristic
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = truncateMicros(h.Updated)
-	encoded, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
-	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: newRevision(), scope: h.Scope}
+	frame, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
+	if err != nil {
+		return w, err
+	}
+	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: o.Rev, scope: h.Scope}
 	w.words = s.wording.heuristicStmt(h, w.rev)
-	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), encoded, w.rev}
-	return w, err
+	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), frame, w.rev}
+	return w, nil
 }
 
 // heuristicFrom reads a row of heuristicColumns.

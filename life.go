@@ -8,10 +8,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"github.com/episodic-memory/episodic/internal/engine"
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/engine"
 )
 
 // StartEpisode stores a running episode, to which AppendSteps and CompleteEpisode
@@ -32,17 +33,14 @@ func (s *Store) StartEpisode(ctx context.Context, e *Episode) (err error) {
 	if err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	if err := s.prepare(e, time.Now()); err != nil {
+	if err := s.prepare(ctx, e, time.Now()); err != nil {
 		return fmt.Errorf("start episode: %w", err)
 	}
-	defer s.changed(oneEpisode, e.ID)
-	err = write(ctx, s, func() (*episodeRow, error) { return s.row(e) }, func(w *episodeRow) error {
-		_, err := s.insert(ctx, w.insert(), w)
-		if err == nil {
-			e.Revision = w.rev
-		}
-		return err
-	})
+	defer func() { s.changed(err, oneEpisode, e.ID) }()
+	o := &putEpisode{Episode: e, Rev: newRevision(), New: true}
+	if err = s.carryOut(ctx, o); err == nil {
+		e.Revision = o.Rev
+	}
 	if engine.KindOf(err) == engine.KindUnique {
 		err = fmt.Errorf("%w: an episode with this id is stored already", ErrConflict)
 	}
@@ -83,17 +81,49 @@ func (s *Store) appendSteps(ctx context.Context, id ID, key []byte, steps []Step
 	if len(steps) == 0 {
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
 	}
-	now := time.Now()
-	defer s.changed(oneEpisode, id)
-	err = write(ctx, s, func() (*appendRow, error) { return newAppend(s.payloads, s.wording, id, key, steps, now) }, func(a *appendRow) error {
-		first, err = s.append(ctx, a)
-		return err
-	})
-	return first, failed(err, "append steps to %v", id)
+	defer func() { s.changed(err, oneEpisode, id) }()
+	err = s.clean(ctx, Scope{}, func(c *cleaning) { c.steps(&steps) })
+	if err != nil {
+		return 0, fmt.Errorf("append steps to %v: %w", id, err)
+	}
+	o := &appendSteps{ID: id, Key: key, Steps: steps, Now: time.Now()}
+	err = s.carryOut(ctx, o)
+	return o.first, failed(err, "append steps to %v", id)
 }
 
-func (s *Store) append(ctx context.Context, a *appendRow) (first int, err error) {
-	r, err := s.engine.Repeatable(ctx, a.insert(s.scope))
+// appendSteps adds steps to a running episode.
+type appendSteps struct {
+	ID    ID
+	Key   []byte // recognises the append
+	Steps []Step
+	Now   time.Time // the time of steps that have none
+	Rev   int64     // of a queued one; 0: it makes any revision
+
+	first int // the number that the first step got
+}
+
+func (o *appendSteps) encode(_ context.Context, s *Store) (*encoded, error) {
+	a, err := newAppend(s.payloads, s.wording, o.ID, o.Key, o.Steps, o.Now)
+	if err != nil {
+		return nil, err
+	}
+	stmts := []engine.Stmt{a.insert(s.scope)}
+	if o.Rev != 0 {
+		stmts = append(stmts, engine.Stmt{SQL: sqlKeepRevision, Args: []any{o.ID.bytes()}},
+			engine.Stmt{SQL: sqlAppendRevised, Args: []any{o.Rev, o.Rev, o.ID.bytes(), o.ID.bytes(), o.Key}})
+		stmts[0], stmts[1] = stmts[1], stmts[0]
+	}
+	return &encoded{stmts: stmts, told: func(ctx context.Context, r []engine.Result, err error) error {
+		if o.Rev != 0 && err == nil {
+			r = r[1:]
+		}
+		o.first, err = s.appended(ctx, r, err, a)
+		return err
+	}}, nil
+}
+
+// appended tells what came of appending: the number of the first step, or why there is none.
+func (s *Store) appended(ctx context.Context, r []engine.Result, err error, a *appendRow) (first int, _ error) {
 	if err != nil {
 		return 0, err
 	}
@@ -148,43 +178,108 @@ func (s *Store) CompleteEpisode(ctx context.Context, id ID, done Completion) (er
 	if err := s.check(ctx, true, ""); err != nil {
 		return fmt.Errorf("complete episode %v: %w", id, err)
 	}
-	if err := done.validate(); err != nil {
+	err = s.clean(ctx, Scope{}, func(c *cleaning) { c.completion(&done) })
+	if err == nil {
+		err = done.validate()
+	}
+	if err != nil {
 		return fmt.Errorf("complete episode %v: %w", id, err)
 	}
-	for range 10 {
-		e, rec, err := s.recorded(ctx, id)
-		if err != nil {
-			return failed(err, "complete episode %v", id)
-		}
-		if !e.Running() {
-			if done.storedIn(e) {
-				return nil
-			}
-			return fmt.Errorf("complete episode %v: %w: it has ended already, as %s", id, ErrConflict, cmp.Or(e.Outcome.Kind, "not judged"))
-		}
-		if !rec.whole || rec.rows < 2 {
-			e.Steps, e.StepCount = nil, 0 // too large to be worth folding, or folded
-		}
-		done.applyTo(e)
-		if err := e.prepare(time.Now()); err != nil {
-			return fmt.Errorf("complete episode %v: %w", id, err)
-		}
-		var res []engine.Result
-		err = write(ctx, s, func() (*episodeRow, error) { return s.concludedRow(e) }, func(w *episodeRow) (err error) {
-			res, err = s.engine.Repeatable(ctx, w.complete(rec)...)
-			return err
-		})
-		s.changed(oneEpisode, id)
-		if err != nil {
-			return failed(err, "complete episode %v", id)
-		}
-		if res[0].Affected == 1 {
-			return nil
-		}
-		// Somebody appended, completed or deleted since it was read, or it was sent
-		// twice: look again.
+	defer func() { s.changed(err, oneEpisode, id) }()
+	return failed(s.carryOut(ctx, &completeEpisode{ID: id, Completion: done, Rev: newRevision(), Now: time.Now()}), "complete episode %v", id)
+}
+
+// completeEpisode ends a running episode.
+type completeEpisode struct {
+	ID         ID
+	Completion Completion
+	Rev        int64
+	Now        time.Time // the end, if the completion has none
+
+	Read *read[Episode] // as of putEpisode
+
+	unfolded bool     // its runs stay as they are
+	ended    *Episode // what it makes of the episode, without steps; nil: that is read
+	tried    bool     // with what the replica has
+	made     int64    // the revision that the episode gets
+}
+
+// errOutdated says that an episode is no longer what it was when an operation was encoded.
+var errOutdated = fmt.Errorf("%w: others keep changing it", ErrConflict)
+
+// errChangedSince says that an item is not what a queued write was made over.
+var errChangedSince = fmt.Errorf("%w: it was changed on the server after it was read", ErrConflict)
+
+func (o *completeEpisode) encode(ctx context.Context, s *Store) (*encoded, error) {
+	if o.ended != nil {
+		return o.store(s, o.ended, recorded{rev: chained(o.ended.Revision, o.Rev)})
 	}
-	return fmt.Errorf("complete episode %v: %w: others keep changing it", id, ErrConflict)
+	e, rec, err := o.recorded(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if o.unfolded && o.Read != nil && o.Read.Rev != rec.rev {
+		return nil, errChangedSince
+	}
+	if !e.Running() {
+		if o.Completion.storedIn(e) {
+			return &encoded{}, nil
+		}
+		return nil, fmt.Errorf("%w: it has ended already, as %s", ErrConflict, cmp.Or(e.Outcome.Kind, "not judged"))
+	}
+	if !rec.whole || rec.rows < 2 {
+		e.Steps, e.StepCount = nil, 0 // too large to be worth folding, or folded
+	}
+	o.Completion.applyTo(e)
+	if err := e.prepare(o.Now); err != nil {
+		return nil, err
+	}
+	return o.store(s, e, rec)
+}
+
+// store makes the statements that store what the operation makes of what was recorded.
+func (o *completeEpisode) store(s *Store, e *Episode, rec recorded) (*encoded, error) {
+	o.made = chained(rec.rev, o.Rev)
+	w, err := s.concludedRow(e, o.made)
+	if err != nil {
+		return nil, err
+	}
+	return &encoded{stmts: w.complete(rec), told: func(_ context.Context, r []engine.Result, err error) error {
+		if err == nil && r[0].Affected == 0 {
+			err = errOutdated // somebody appended, completed or deleted since, or it was sent twice
+		}
+		return err
+	}}, nil
+}
+
+// recorded reads the running episode: the first time where that costs no round trip. The
+// revision tells if it was outdated.
+func (o *completeEpisode) recorded(ctx context.Context, s *Store) (*Episode, recorded, error) {
+	if o.unfolded {
+		e, err := s.head(ctx, o.ID)
+		if err != nil {
+			return nil, recorded{}, err
+		}
+		return e, recorded{rev: e.Revision}, nil
+	}
+	if !o.tried && s.replica != nil {
+		o.tried = true
+		if here := s.replica.recent(s.scope, o.ID); here != nil {
+			if e, rec, err := here.recorded(ctx, o.ID); err == nil && e.Running() {
+				return e, rec, nil
+			}
+		}
+	}
+	return s.recorded(ctx, o.ID)
+}
+
+// head reads an episode without its steps. Errors: ErrNotFound.
+func (s *Store) head(ctx context.Context, id ID) (*Episode, error) {
+	e, err := readAgain(func() (*Episode, error) { return getOne(ctx, s.engine, sqlGetHead, id, s.episodeFrom) })
+	if err == nil && !s.scope.contains(e.Scope) {
+		return nil, ErrNotFound
+	}
+	return e, err
 }
 
 // recorded reads what was recorded of an episode, as far as it can be folded.

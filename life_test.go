@@ -91,11 +91,10 @@ func TestRepeatedAppendIsStoredOnce(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		e := &Episode{Description: "x"}
 		ok(t, s.StartEpisode(t.Context(), e))
-		a, err := newAppend(s.payloads, s.wording, e.ID, []byte("a key"), []Step{{Tool: "zebra"}, {Tool: "b"}}, time.Now())
-		ok(t, err)
+		o := &appendSteps{ID: e.ID, Key: []byte("a key"), Steps: []Step{{Tool: "zebra"}, {Tool: "b"}}, Now: time.Now()}
 		for range 3 {
-			if first, err := s.append(t.Context(), a); err != nil || first != 1 {
-				t.Fatalf("first is %d, %v", first, err)
+			if err := s.carryOut(t.Context(), o); err != nil || o.first != 1 {
+				t.Fatalf("first is %d, %v", o.first, err)
 			}
 			if _, err := s.AppendSteps(t.Context(), e.ID, Step{Tool: "other"}); err != nil {
 				t.Fatal(err)
@@ -148,7 +147,7 @@ func TestCompleteDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
 		done := &Completion{Outcome: Outcome{Kind: Success}}
 		done.applyTo(read)
 		ok(t, read.prepare(time.Now()))
-		w, err := s.concludedRow(read)
+		w, err := s.concludedRow(read, newRevision())
 		ok(t, err)
 		ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "old", Steps: []Step{{Tool: "c"}, {Tool: "d"}}}))
 		r, err := s.engine.Batch(t.Context(), w.complete(rec)...)

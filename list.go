@@ -98,6 +98,9 @@ func (f EpisodeFilter) canonical() *EpisodeFilter {
 func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (_ *Page[*Episode], err error) {
 	ctx, end := s.trace(ctx, "ListEpisodes")
 	defer func() { end(err) }()
+	if ctx, s, err = s.on(ctx, readsPage(ID{}, p)); err != nil {
+		return nil, failed(err, "list episodes")
+	}
 	item := loader[*Episode]{clone: (*Episode).clone, size: (*Episode).size}
 	page, err := cachedPage(ctx, s, episodePage, f, p, item, s.listEpisodes)
 	return page, failed(err, "list episodes")
@@ -109,7 +112,11 @@ func (s *Store) Episodes(ctx context.Context, f *EpisodeFilter) iter.Seq2[*Episo
 	return iterate(func(p *Paging) (_ *Page[*Episode], err error) {
 		ctx, end := s.trace(ctx, "ListEpisodes")
 		defer func() { end(err) }()
-		page, err := listed(ctx, s, f, p, s.listEpisodes)
+		ctx, from, err := s.on(ctx, readsPage(ID{}, p))
+		if err != nil {
+			return nil, failed(err, "list episodes")
+		}
+		page, err := listed(ctx, from, f, p, from.listEpisodes)
 		return page, failed(err, "list episodes")
 	})
 }
@@ -147,11 +154,13 @@ func listed[F, T any, P interface {
 	if err := s.check(ctx, true, ""); err != nil {
 		return nil, err
 	}
-	r, err := pageRequestFor(s, filter, paging)
-	if err != nil {
-		return nil, err
-	}
-	return list(ctx, s.engine, r)
+	return marked(s, paging, func(paging *Paging) (*Page[T], error) {
+		r, err := pageRequestFor(s, filter, paging)
+		if err != nil {
+			return nil, err
+		}
+		return list(ctx, s.engine, r)
+	})
 }
 
 // orZero returns p, or a pointer to a zero value for nil.

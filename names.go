@@ -56,7 +56,10 @@ func namesFrom(kind NameKind, scope Scope) (w where) {
 func (s *Store) ListNames(ctx context.Context, kind NameKind, p *Paging) (_ *Page[NameCount], err error) {
 	ctx, end := s.trace(ctx, "ListNames")
 	defer func() { end(err) }()
-	page, err := s.listNames(ctx, kind, p)
+	var page *Page[NameCount]
+	if ctx, s, err = s.on(ctx, readsPage(ID{}, p)); err == nil {
+		page, err = s.listNames(ctx, kind, p)
+	}
 	return page, failed(err, "list %ss", kind)
 }
 
@@ -84,7 +87,7 @@ func (s *Store) listNames(ctx context.Context, kind NameKind, p *Paging) (*Page[
 		}
 		return n, len(n.Name), nil
 	}
-	return l.page(ctx, s.engine, p)
+	return marked(s, p, func(p *Paging) (*Page[NameCount], error) { return l.page(ctx, s.engine, p) })
 }
 
 const (
@@ -98,6 +101,7 @@ const (
 	sqlRemoveTags = `DELETE FROM tags WHERE tag IN (SELECT value FROM json_each(?)) AND episode = ` + bySeq
 
 	sqlTagsRevised = `UPDATE episodes SET rev = ? WHERE id = ?`
+	sqlTagsChained = `UPDATE episodes SET rev = (rev | ?) - (rev & ?) WHERE id = ?`
 )
 
 // AddTags adds tags to a stored episode, behind those it has; tags it has
@@ -117,8 +121,11 @@ func (s *Store) RemoveTags(ctx context.Context, id ID, tags ...string) (err erro
 	return failed(s.changeTags(ctx, id, tags, false), "remove tags from episode %v", id)
 }
 
-func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) error {
+func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) (err error) {
 	if err := s.check(ctx, true, ""); err != nil {
+		return err
+	}
+	if err := s.clean(ctx, Scope{}, func(c *cleaning) { c.texts(&tags) }); err != nil {
 		return err
 	}
 	c := &check{}
@@ -130,23 +137,49 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 	if c.err != nil {
 		return c.err
 	}
-	list, err := json.Marshal(tags)
+	defer func() { s.changed(err, oneEpisode, id) }()
+	return s.carryOut(ctx, &changeTags{ID: id, Tags: tags, Add: add, Rev: newRevision()})
+}
+
+// changeTags adds tags to an episode, or removes them.
+type changeTags struct {
+	ID   ID
+	Tags []string
+	Add  bool
+	Rev  int64
+
+	chained bool // see chained; it is not carried out twice
+}
+
+func (o *changeTags) encode(_ context.Context, s *Store) (*encoded, error) {
+	list, err := json.Marshal(o.Tags)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	names, change := string(list), sqlRemoveTags
-	args := []any{names, id.bytes()}
-	if add {
+	args := []any{names, o.ID.bytes()}
+	if o.Add {
 		change, args = sqlAddTags, append(args, int64(maxTags))
 	}
-	stmts := []engine.Stmt{
-		{SQL: sqlTagsAfter, Args: []any{names, id.bytes()}},
-		{SQL: change, Args: args},
-		{SQL: sqlTagsRevised, Args: []any{newRevision(), id.bytes()}},
-		{SQL: sqlWait, Args: []any{id.bytes()}},
+	revise, revision := sqlTagsRevised, []any{o.Rev, o.ID.bytes()}
+	if o.chained {
+		revise, revision = sqlTagsChained, append([]any{o.Rev}, revision...)
 	}
-	defer s.changed(oneEpisode, id)
-	r, err := s.engine.Repeatable(ctx, s.scope.guard(stmts...)...)
+	stmts := []engine.Stmt{
+		{SQL: sqlTagsAfter, Args: []any{names, o.ID.bytes()}},
+		{SQL: change, Args: args},
+		{SQL: revise, Args: revision},
+		{SQL: sqlWait, Args: []any{o.ID.bytes()}},
+	}
+	return &encoded{stmts: s.scope.guard(stmts...), told: func(ctx context.Context, r []engine.Result, err error) error {
+		if err = o.told(r, err); err == nil {
+			err = s.indexSoon(ctx, o.ID)
+		}
+		return err
+	}}, nil
+}
+
+func (o *changeTags) told(r []engine.Result, err error) error {
 	if err != nil {
 		return err
 	}
@@ -155,11 +188,8 @@ func (s *Store) changeTags(ctx context.Context, id ID, tags []string, add bool) 
 	}
 	in := engine.Row{Values: r[0].Rows[0]}
 	has, more := in.Int(0), in.Int(1)
-	if in.Err == nil && add && has+more > maxTags {
+	if in.Err == nil && o.Add && has+more > maxTags {
 		return invalid("tags", "would be %d with those that the episode has, at most %d are allowed; none was added", has+more, maxTags)
 	}
-	if in.Err != nil {
-		return in.Err
-	}
-	return s.indexSoon(ctx, id)
+	return in.Err
 }

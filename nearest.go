@@ -35,7 +35,8 @@ type Neighbor struct {
 
 // Nearest returns the items whose vectors by a model are most similar to a vector, the
 // most similar first. It sees every embedding that was stored before the call, whoever
-// stored it. The vectors of a kind and model are loaded at the first call, and kept in
+// stored it; of a replica (Options.Replica) what that has, unless it has no vector by the model
+// or fewer than 200 episodes yet: then it asks the server. The vectors of a kind and model are loaded at the first call, and kept in
 // memory in step with the database from then on, as long as they fit (see
 // [Vectors.MaxBytes]); otherwise the database is read through by each call.
 //
@@ -58,7 +59,7 @@ func (s *Store) Nearest(ctx context.Context, q NearestQuery) (_ []Neighbor, err 
 	if err != nil {
 		return nil, failed(err, "nearest")
 	}
-	found, err := s.sets.nearest(ctx, r)
+	found, err := readOne(ctx, s, reading{kind: readBest}, func(ctx context.Context, s *Store) ([]Neighbor, error) { return s.sets.nearest(ctx, r) })
 	return found, failed(err, "nearest %s by %s", q.Kind, q.Model)
 }
 

@@ -78,7 +78,7 @@ func (w *nearestWorld) sameNeighbors(t rapid.TB, got, want []Neighbor, query []f
 // what a comparison with every vector finds, from memory and without.
 func TestNearestFindsWhatIsStored(t *testing.T) {
 	t.Parallel()
-	onEveryTarget(t, func(t *testing.T, target string) {
+	onFileAndServer(t, func(t *testing.T, target string) {
 		stores := []*Store{open(t, target, nil), open(t, target, &Options{Cache: Cache{Disabled: true}}), open(t, target, nil)}
 		stores[2].sets.maxBytes = 1
 		dim := 3
@@ -345,7 +345,7 @@ func TestNearestOfAnotherDimension(t *testing.T) {
 
 // Many callers load once, and what one of them gives up the next one goes on with.
 func TestNearestLoadsOnce(t *testing.T) {
-	onEveryTarget(t, func(t *testing.T, target string) {
+	onFileAndServer(t, func(t *testing.T, target string) {
 		putVectors(t, open(t, target, nil), 1500, 8, nil)
 		s := open(t, target, nil)
 		q := NearestQuery{Kind: ItemEpisode, Model: "m", Vector: []float32{1, 2, 3, 4, 5, 6, 7, 8}}
@@ -408,7 +408,8 @@ func TestNearestWhileOthersWrite(t *testing.T) {
 func TestNearestKeepsItsBound(t *testing.T) {
 	_, err := Open(t.Context(), filepath.Join(t.TempDir(), "m.db"), &Options{Vectors: Vectors{MaxBytes: 65_535}})
 	wants(t, err, ErrInvalid, "Vectors.MaxBytes: is 65535")
-	onEveryEngine(t, func(t *testing.T, s *Store) {
+	onFileAndServer(t, func(t *testing.T, target string) {
+		s := open(t, target, nil)
 		w := putVectors(t, s, 300, 16, nil)
 		for _, model := range []string{"n", "large"} {
 			_, err := s.engine.Batch(t.Context(), stmt("INSERT INTO embeddings SELECT kind, item, ?, dim, vector FROM embeddings WHERE model = 'm' LIMIT ?", model, map[string]int64{"n": 290, "large": 300}[model]))
@@ -445,7 +446,8 @@ func TestNearestKeepsItsBound(t *testing.T) {
 // A database that was replaced by an older copy, and one whose deletions were forgotten,
 // are loaded anew.
 func TestNearestAfterHistoryWasLost(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *Store) {
+	onFileAndServer(t, func(t *testing.T, target string) {
+		s := open(t, target, nil)
 		w := putVectors(t, s, 20, 2, nil)
 		q := NearestQuery{Kind: ItemEpisode, Model: "m", Vector: []float32{1, 0}, Limit: 1000}
 		got, err := s.Nearest(t.Context(), q)

@@ -68,18 +68,28 @@ type Options struct {
 	// says.
 	AllowPlaintext bool
 
+	// AllowNetworkFile lets a local file lie on a network file system (NFS, SMB, CIFS, Ceph,
+	// AFS, Coda, Lustre, GPFS, GFS2, OCFS2, as far as Linux tells). Default: Open refuses it
+	// with ErrInvalid, because two machines that use such a file at the same time damage it;
+	// set it if only one machine ever does.
+	AllowNetworkFile bool
+
 	// MustExist makes Open fail with ErrNotFound where there is no memory yet.
 	// Default: it is created.
 	MustExist bool
 
-	// CacheDir is the folder in which a Store on a server keeps copies of dictionaries, so
-	// that the next program need not fetch 100 KB before it can read. Only its owner may
-	// read them, since they hold text of episodes; a copy is used for a week at most, and
-	// deleted by the next Store that writes after its dictionary was. Unused for a local file.
+	// CacheDir is the folder in which replicas of servers' memories are kept (see Replica).
+	// Only its owner may read them. Unused for a local file.
 	// Default: episodic in os.UserCacheDir; where there is none nothing is kept.
 	CacheDir string
 	// DisableCacheDir keeps nothing there.
 	DisableCacheDir bool
+
+	// StateDir is the folder in which writes are queued if Replica.Offline is Queue, in a file
+	// for each server and scope. It holds acknowledged writes that are nowhere else, so it must
+	// be kept. Default: episodic in XDG_STATE_HOME or ~/.local/state; on macOS in
+	// ~/Library/Application Support, on Windows in %LocalAppData%.
+	StateDir string
 
 	// LockDir is the folder of lock files by which the processes of this machine take turns
 	// to write to the same database. Containers that share a machine can be given the same
@@ -107,13 +117,29 @@ type Options struct {
 	// Vectors says how much memory Nearest may use.
 	Vectors Vectors
 
+	// Replica says whether a server's memory is kept on this machine too.
+	Replica Replica
+
+	// Embedder is a model by which searches of a local file compare meanings, besides
+	// words. A goroutine makes vectors of the tasks and steps that have none by it, from a second
+	// after Open or a write on, and stores them beside the index, a quarter of their size in
+	// float32; until then, and when the model fails, searches do without. Close cancels that, and it goes on the
+	// next time; EmbedDocuments does it at once. Models of different names exist side by side, each
+	// with vectors of its own. Refused for a server, which has no index of steps, and if
+	// vectors stored under the model's name have another dimension. It is not
+	// closed by the Store. Default: none.
+	Embedder Embedder
+
+	// Redact says what becomes of secrets in what is to be stored. Default: they are replaced.
+	Redact Redact
+
 	// Scope narrows the Store, as Store.Scoped does. Default: everything.
 	Scope Scope
 
 	// Logger is told what no call reports. Warn: a server is considered down, so that
 	// calls fail at once; a dictionary cannot be trained or used; the search index could not
-	// be put in order. Info: the server is
-	// back, or has moved to another address; a dictionary is adopted. Debug: a request is
+	// be put in order; the Embedder failed. Info: the server is
+	// back, or has moved to another address; a dictionary is adopted. Debug: secrets were redacted, by kind; a request is
 	// sent again; a stream on the server was lost; the server refuses to write, and
 	// connections are opened anew. No record holds a token, SQL, or anything stored, but the
 	// server's host and port are in it. Default nil: nothing is logged.
@@ -215,26 +241,29 @@ const (
 // String returns the name: default, fast, better or best.
 func (l Level) String() string { return codec.Level(l).String() }
 
-// dictionaryDir is where copies of the dictionaries of a server's database are kept;
-// empty: nowhere.
-func (o *Options) dictionaryDir(t target) string {
-	if t.url == "" || o.DisableCacheDir {
+// cacheDir is CacheDir or its default; empty: nothing is kept.
+func (o *Options) cacheDir() string {
+	switch {
+	case o.DisableCacheDir:
+		return ""
+	case o.CacheDir != "":
+		return o.CacheDir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
 		return ""
 	}
-	dir := o.CacheDir
-	if dir == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return ""
-		}
-		dir = filepath.Join(user, "episodic")
-	}
+	return filepath.Join(user, "episodic")
+}
+
+// serverKey names the database at t for files of this machine, and tells nobody its address.
+func (o *Options) serverKey(t target) string {
 	server := t.url
 	if namespace := o.namespaceFor(t); namespace != "" {
 		server += "?" + namespace
 	}
 	sum := sha256.Sum256([]byte(server))
-	return filepath.Join(dir, "dictionaries", hex.EncodeToString(sum[:8]))
+	return hex.EncodeToString(sum[:8])
 }
 
 func (c *Compression) payloadOptions(log *slog.Logger) payload.Options {

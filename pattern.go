@@ -208,7 +208,7 @@ type PatternFilter struct {
 }
 
 // PutPattern stores a pattern: it creates it, or replaces the stored one with
-// the same ID. It fills a zero ID, Created and Updated. Errors: ErrInvalid.
+// the same ID. It fills a zero ID, Created and Updated, and redacts p. Errors: ErrInvalid.
 func (s *Store) PutPattern(ctx context.Context, p *Pattern) (err error) {
 	ctx, end := s.trace(ctx, "PutPattern")
 	defer func() { end(err) }()
@@ -221,20 +221,20 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) (err error) {
 	}
 	scope, err := p.Scope.within(s.scope)
 	if err == nil {
+		err = s.clean(ctx, scope, func(c *cleaning) { c.pattern(p) })
+	}
+	if err == nil {
 		err = p.prepare(time.Now())
 	}
 	if err != nil {
 		return fmt.Errorf("put pattern: %w", err)
 	}
 	p.Scope = scope
-	defer s.changed(onePattern, p.ID)
-	err = write(ctx, s, func() (itemWrite, error) { return s.patternWrite(p) }, func(w itemWrite) error {
-		err := s.put(ctx, w, revision)
-		if err == nil {
-			p.Revision = w.rev
-		}
-		return err
-	})
+	defer func() { s.changed(err, onePattern, p.ID) }()
+	o := &putPattern{Pattern: p, Rev: newRevision(), Base: revision}
+	if err = s.carryOut(ctx, o); err == nil {
+		p.Revision = o.Rev
+	}
 	return failed(err, "put pattern %v", p.ID)
 }
 
@@ -242,6 +242,11 @@ func (s *Store) PutPattern(ctx context.Context, p *Pattern) (err error) {
 func (s *Store) Pattern(ctx context.Context, id ID) (_ *Pattern, err error) {
 	ctx, end := s.trace(ctx, "Pattern")
 	defer func() { end(err) }()
+	p, err := readOne(ctx, s, readsItem("patterns", id), func(ctx context.Context, s *Store) (*Pattern, error) { return s.pattern(ctx, id) })
+	return p, failed(err, "get pattern %v", id)
+}
+
+func (s *Store) pattern(ctx context.Context, id ID) (*Pattern, error) {
 	p, err := cached(ctx, s, cacheKey{noun: onePattern, id: id}, loader[*Pattern]{
 		read: func(ctx context.Context, q querier) (*Pattern, error) {
 			return getOne(ctx, q, sqlGetPattern, id, s.patternFrom)
@@ -251,7 +256,7 @@ func (s *Store) Pattern(ctx context.Context, id ID) (_ *Pattern, err error) {
 	if err == nil && !s.scope.contains(p.Scope) {
 		p, err = nil, ErrNotFound
 	}
-	return p, failed(err, "get pattern %v", id)
+	return p, err
 }
 
 func (f *PatternFilter) scope() *Scope { return &f.Scope }
@@ -274,6 +279,9 @@ func (f *PatternFilter) where() (w where, err error) {
 func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (_ *Page[*Pattern], err error) {
 	ctx, end := s.trace(ctx, "ListPatterns")
 	defer func() { end(err) }()
+	if ctx, s, err = s.on(ctx, readsPage(ID{}, p)); err != nil {
+		return nil, failed(err, "list patterns")
+	}
 	item := loader[*Pattern]{clone: (*Pattern).clone, size: (*Pattern).size}
 	page, err := cachedPage(ctx, s, patternPage, f, p, item, s.listPatterns)
 	return page, failed(err, "list patterns")
@@ -285,7 +293,11 @@ func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Patte
 	return iterate(func(p *Paging) (_ *Page[*Pattern], err error) {
 		ctx, end := s.trace(ctx, "ListPatterns")
 		defer func() { end(err) }()
-		page, err := listed(ctx, s, f, p, s.listPatterns)
+		ctx, from, err := s.on(ctx, readsPage(ID{}, p))
+		if err != nil {
+			return nil, failed(err, "list patterns")
+		}
+		page, err := listed(ctx, from, f, p, from.listPatterns)
 		return page, failed(err, "list patterns")
 	})
 }
@@ -302,7 +314,7 @@ func (s *Store) listPatterns(ctx context.Context, q querier, r *pageRequest[Patt
 func (s *Store) DeletePattern(ctx context.Context, id ID) (err error) {
 	ctx, end := s.trace(ctx, "DeletePattern")
 	defer func() { end(err) }()
-	return s.delete(ctx, onePattern, "pattern", sqlDeletePattern, id)
+	return s.delete(ctx, onePattern, ItemPattern, id)
 }
 
 const (
@@ -312,7 +324,6 @@ const (
 	sqlReplacePattern  = `UPDATE patterns SET kind = ?2, domain = ?3, success_rate = ?4, created_us = ?5, payload = ?6, rev = ?7 WHERE id = ?1 AND rev = ?8`
 	sqlPatternRevision = `SELECT rev FROM patterns WHERE id = ?`
 	sqlGetPattern      = `SELECT ` + patternColumns + ` FROM patterns WHERE id = ?`
-	sqlDeletePattern   = `DELETE FROM patterns WHERE id = ?`
 )
 
 // storedPattern is a Pattern as payloads hold it, without what has a column of its
@@ -338,17 +349,38 @@ type storedDecisionPoint struct {
 	MeanLatency time.Duration `json:"mean_latency_ns,omitempty"`
 }
 
-// patternWrite is p in the form of its row.
-func (s *Store) patternWrite(p *Pattern) (w itemWrite, err error) {
+// putPattern stores a pattern.
+type putPattern struct {
+	Pattern *Pattern
+	Rev     int64
+	Base    int64 // the revision that it replaces; 0: whatever there is
+
+	Read *read[Pattern] // as of putEpisode
+}
+
+func (o *putPattern) encode(_ context.Context, s *Store) (*encoded, error) {
+	w, err := o.write(s)
+	if err != nil {
+		return nil, err
+	}
+	return w.over(o.Base), nil
+}
+
+// write is its row in the database of a Store.
+func (o *putPattern) write(s *Store) (w itemWrite, err error) {
+	p := o.Pattern
 	stored := storedPattern{plainPattern(*p), (*storedToolSequence)(p.ToolSequence), (*storedDecisionPoint)(p.DecisionPoint)}
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = truncateMicros(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
-	encoded, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
-	w = itemWrite{upsert: sqlUpsertPattern, replace: sqlReplacePattern, look: sqlPatternRevision, rev: newRevision(), scope: p.Scope}
+	frame, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
+	if err != nil {
+		return w, err
+	}
+	w = itemWrite{upsert: sqlUpsertPattern, replace: sqlReplacePattern, look: sqlPatternRevision, rev: o.Rev, scope: p.Scope}
 	w.words = s.wording.patternStmt(p, w.rev)
-	w.columns = []any{p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), encoded, w.rev}
-	return w, err
+	w.columns = []any{p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), frame, w.rev}
+	return w, nil
 }
 
 // patternFrom reads a row of patternColumns.

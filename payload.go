@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/index"
 	"github.com/episodic-memory/episodic/internal/payload"
 )
@@ -55,6 +57,7 @@ func write[T any](ctx context.Context, s *Store, encode func() (T, error), store
 		if err == nil {
 			s.payloads.Maintain()
 			s.indexer.written(1)
+			s.embedder.kick()
 		}
 		return err
 	}
@@ -126,6 +129,11 @@ type Compaction struct {
 	// Deleted is how many dictionaries were deleted, because a newer one is in use, or
 	// because they held text that no item may hold any more.
 	Deleted int64 `json:"dictionaries_deleted"`
+	// Freed is how many bytes of a local file were given back; always 0 on a server. While
+	// somebody reads what was there before, the file gets shorter only at a later write, or
+	// when it is closed. NotFreed says why that failed, such as that the disk is full.
+	Freed    int64  `json:"freed_bytes"`
+	NotFreed string `json:"not_freed,omitempty"`
 }
 
 // Compact trains dictionaries, if there are 20 items or more, recompresses what was
@@ -135,15 +143,25 @@ type Compaction struct {
 // what is waiting for it, and merges the search index, in which no word of what was deleted is
 // left; an index that is damaged is made anew. Other Stores may read
 // and write meanwhile; what they change is left as they made it. It can be
-// interrupted at any moment, and goes on where it was when it is called again.
+// interrupted at any moment, and goes on where it was when it is called again. Conflicts of
+// more than 30 days ago are deleted.
 // It concerns the whole database, whatever the Store's scope.
-// The freed space is used for what is stored next. progress, unless it is nil, is
+//
+// A local file then gets shorter by what is free in it, which is otherwise used for what is
+// stored next. One that an earlier version made is written anew for that, once, if a fifth of it is
+// free: that takes up to twice its space meanwhile, and writers wait. If it fails, the
+// Compaction says so, and Compact does not fail.
+//
+// progress, unless it is nil, is
 // called now and then with how many of the Compaction's Payloads have been looked
 // at, and how many there are. What was done before an error is returned with it.
 func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ Compaction, err error) {
 	ctx, end := s.trace(ctx, "Compact")
 	defer func() { end(err) }()
 	if err := s.check(ctx, true, ""); err != nil {
+		return Compaction{}, failed(err, "compact")
+	}
+	if err := s.forgetConflicts(ctx); err != nil {
 		return Compaction{}, failed(err, "compact")
 	}
 	err = s.keepIndex(ctx, true)
@@ -154,8 +172,15 @@ func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ 
 		return Compaction{}, failed(err, "compact the search index")
 	}
 	c, err := s.payloads.Compact(ctx, progress)
-	return Compaction{
+	done := Compaction{
 		Trained: trainingsFrom(c.Trained), Payloads: c.Payloads, Rewritten: c.Rewritten, Before: c.Before, After: c.After,
 		Damaged: c.Damaged, Damage: c.Damage, Deleted: c.Deleted,
-	}, failed(err, "compact")
+	}
+	if file, ok := s.engine.(*embedded.Engine); ok && err == nil {
+		done.Freed, err = file.Shrink(ctx)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, engine.ErrClosed) && engine.KindOf(err) != engine.KindCorrupt {
+			done.NotFreed, err = err.Error(), nil
+		}
+	}
+	return done, failed(err, "compact")
 }

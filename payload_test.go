@@ -23,7 +23,7 @@ func FuzzEpisodeDocument(f *testing.F) {
 		// What can be read can be stored, or is refused by field.
 		err := e.prepare(time.Now())
 		if err == nil {
-			_, err = newEpisodeRow(c, &e)
+			_, err = newEpisodeRow(c, &e, newRevision())
 		}
 		if err != nil && !errors.Is(err, ErrInvalid) {
 			t.Fatalf("%s: %v", b, err)

@@ -89,7 +89,7 @@ func (r *Relation) prepare(now time.Time) error {
 func (r *Relation) String() string { return fmt.Sprintf("relation %v %s %v", r.From, r.Type, r.To) }
 
 // PutRelation stores a relation: it creates it, or replaces the one with the
-// same ends and type. It fills a zero Created. Errors: ErrInvalid; ErrNotFound
+// same ends and type. It fills a zero Created, and redacts r. Errors: ErrInvalid; ErrNotFound
 // if an end is not stored; ErrConflict if it would close a cycle that its type
 // forbids.
 func (s *Store) PutRelation(ctx context.Context, r *Relation) (err error) {
@@ -98,34 +98,40 @@ func (s *Store) PutRelation(ctx context.Context, r *Relation) (err error) {
 	if err := s.check(ctx, r != nil, "relation"); err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
-	if err := r.prepare(time.Now()); err != nil {
+	err = s.clean(ctx, Scope{}, func(c *cleaning) { c.relation(r) })
+	if err == nil {
+		err = r.prepare(time.Now())
+	}
+	if err != nil {
 		return fmt.Errorf("put relation: %w", err)
 	}
-	defer s.hub.Kick()
-	var res []engine.Result
-	err = write(ctx, s, func() ([]engine.Stmt, error) { return s.relationUpsert(r) }, func(stmts []engine.Stmt) (err error) {
-		res, err = s.engine.Repeatable(ctx, s.scope.guard(stmts...)...)
+	defer func() { s.wrote(err, r.From, r.To) }()
+	return failed(s.carryOut(ctx, &putRelation{r}), "put %v", r)
+}
+
+// putRelation stores a relation.
+type putRelation struct{ Relation *Relation }
+
+func (o *putRelation) encode(_ context.Context, s *Store) (*encoded, error) {
+	stmts, err := s.relationUpsert(o.Relation)
+	return &encoded{stmts: s.scope.guard(stmts...), told: o.told}, err
+}
+
+func (o *putRelation) told(_ context.Context, res []engine.Result, err error) error {
+	if err != nil || res[1].Affected == 1 {
 		return err
-	})
-	if err != nil {
-		return failed(err, "put %v", r)
-	}
-	if res[1].Affected == 1 {
-		return nil
 	}
 	in := engine.Row{Values: res[0].Rows[0]}
 	from, to := in.Int(0) == 1, in.Int(1) == 1
 	switch {
 	case in.Err != nil:
-		err = in.Err
+		return in.Err
 	case !from:
-		err = fmt.Errorf("%w: there is no episode %v", ErrNotFound, r.From)
+		return fmt.Errorf("%w: there is no episode %v", ErrNotFound, o.Relation.From)
 	case !to:
-		err = fmt.Errorf("%w: there is no episode %v", ErrNotFound, r.To)
-	default:
-		err = fmt.Errorf("%w: it would close a cycle of %s", ErrConflict, r.Type)
+		return fmt.Errorf("%w: there is no episode %v", ErrNotFound, o.Relation.To)
 	}
-	return failed(err, "put %v", r)
+	return fmt.Errorf("%w: it would close a cycle of %s", ErrConflict, o.Relation.Type)
 }
 
 // RelationFilter chooses relations of an episode. Nil and the zero value choose all.
@@ -139,7 +145,10 @@ type RelationFilter struct {
 func (s *Store) ListRelations(ctx context.Context, episode ID, f *RelationFilter, p *Paging) (_ *Page[*Relation], err error) {
 	ctx, end := s.trace(ctx, "ListRelations")
 	defer func() { end(err) }()
-	page, err := s.listRelations(ctx, episode, f, p)
+	var page *Page[*Relation]
+	if ctx, s, err = s.on(ctx, readsPage(episode, p)); err == nil {
+		page, err = s.listRelations(ctx, episode, f, p)
+	}
 	return page, failed(err, "list relations of %v", episode)
 }
 
@@ -176,7 +185,9 @@ func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter
 		columns: relationColumns, from: relationTables, where: w,
 		keys: []string{"relations.created_us", "src", "type", "dst"}, at: []int{3, 5, 1, 6}, kinds: "iiti", row: s.relationFrom,
 	}
-	return readAgain(func() (*Page[*Relation], error) { return l.page(ctx, s.engine, p) })
+	return readAgain(func() (*Page[*Relation], error) {
+		return marked(s, p, func(p *Paging) (*Page[*Relation], error) { return l.page(ctx, s.engine, p) })
+	})
 }
 
 // DeleteRelation deletes the relation with these ends and type. Errors:
@@ -191,12 +202,21 @@ func (s *Store) DeleteRelation(ctx context.Context, from ID, typ RelationType, t
 	if c.relationKey(from, typ, to); c.err != nil {
 		return failed(c.err, "delete relation")
 	}
-	defer s.hub.Kick()
-	r, err := s.engine.Batch(ctx, s.scope.guardOne(engine.Stmt{SQL: sqlDeleteRelation, Args: []any{from.bytes(), to.bytes(), string(typ)}}))
-	if err == nil && r[0].Affected == 0 {
-		err = ErrNotFound
-	}
+	defer func() { s.wrote(err, from, to) }()
+	err = s.carryOut(ctx, &deleteRelation{from, typ, to})
 	return failed(err, "delete %v", &Relation{From: from, Type: typ, To: to})
+}
+
+// deleteRelation deletes a relation, which must be stored.
+type deleteRelation struct {
+	From ID
+	Type RelationType
+	To   ID
+}
+
+func (o *deleteRelation) encode(_ context.Context, s *Store) (*encoded, error) {
+	st := engine.Stmt{SQL: sqlDeleteRelation, Args: []any{o.From.bytes(), o.To.bytes(), string(o.Type)}}
+	return &encoded{stmts: []engine.Stmt{s.scope.guardOne(st)}, once: true, told: deleted}, nil
 }
 
 const (

@@ -43,6 +43,27 @@ type Paging struct {
 	Cursor string
 }
 
+// marked reads a page of a list whose cursors begin with the Store's mark.
+func marked[T any](s *Store, p *Paging, read func(*Paging) (*Page[T], error)) (*Page[T], error) {
+	asked := *orZero(p)
+	if asked.Cursor != "" {
+		cursor, found := strings.CutPrefix(asked.Cursor, s.mark)
+		if !found {
+			return nil, badCursor(asked.Cursor)
+		}
+		asked.Cursor = cursor
+	}
+	page, err := read(&asked)
+	if err == nil && page.Next != "" {
+		page.Next = s.mark + page.Next
+	}
+	return page, err
+}
+
+func badCursor(s string) error {
+	return invalid("cursor", "%.60q does not come from an earlier page of this list", s)
+}
+
 // Page is one page of a list.
 type Page[T any] struct {
 	Items []T
@@ -189,7 +210,7 @@ func cursorOf(keys []any) string {
 }
 
 func parseCursor(s, kinds string) ([]any, error) {
-	bad := invalid("cursor", "%.60q does not come from an earlier page of this list", s)
+	bad := badCursor(s)
 	text, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
 		return nil, bad
@@ -261,17 +282,33 @@ func (w *where) andText(cond, value string) {
 	}
 }
 
-// delete runs a DELETE by id that must hit one row.
-func (s *Store) delete(ctx context.Context, n noun, name, sql string, id ID) error {
+// delete deletes an item.
+func (s *Store) delete(ctx context.Context, n noun, kind ItemKind, id ID) (err error) {
 	if err := s.check(ctx, true, ""); err != nil {
-		return fmt.Errorf("delete %s %v: %w", name, id, err)
+		return fmt.Errorf("delete %s %v: %w", kind, id, err)
 	}
-	defer s.changed(n, id)
-	r, err := s.engine.Batch(ctx, s.scope.guardOne(engine.Stmt{SQL: sql, Args: []any{id.bytes()}}))
+	defer func() { s.changed(err, n, id) }()
+	return failed(s.carryOut(ctx, &deleteItem{Kind: kind, ID: id}), "delete %s %v", kind, id)
+}
+
+// deleteItem deletes an item, which must be stored.
+type deleteItem struct {
+	Kind ItemKind
+	ID   ID
+	Base int64 // the revision that was deleted here, if it is queued; 0: it is not known
+}
+
+func (o *deleteItem) encode(_ context.Context, s *Store) (*encoded, error) {
+	st := engine.Stmt{SQL: "DELETE FROM " + string(o.Kind) + "s WHERE id = ?", Args: []any{o.ID.bytes()}}
+	return &encoded{stmts: []engine.Stmt{s.scope.guardOne(st)}, once: true, told: deleted}, nil
+}
+
+// deleted tells whether there was something that a DELETE could delete.
+func deleted(_ context.Context, r []engine.Result, err error) error {
 	if err == nil && r[0].Affected == 0 {
 		err = ErrNotFound
 	}
-	return failed(err, "delete %s %v", name, id)
+	return err
 }
 
 // stored is what the rows of patterns and heuristics have in common.
@@ -322,21 +359,28 @@ type itemWrite struct {
 	scope                 Scope
 }
 
-// put stores an item, over the one that has the revision if that is not 0.
-func (s *Store) put(ctx context.Context, w itemWrite, revision int64) error {
+// over stores an item, over the one that has the revision if that is not 0.
+func (w itemWrite) over(revision int64) *encoded {
 	if revision == 0 {
 		stmts := append([]engine.Stmt{w.scope.insert(engine.Stmt{SQL: w.upsert, Args: w.columns}), w.words}, storeScopes(w.scope)...)
-		r, err := s.engine.Repeatable(ctx, stmts...)
-		if err == nil && w.scope != (Scope{}) && r[0].Affected == 0 {
-			return errOtherScope
-		}
-		return err
+		return &encoded{stmts: stmts, told: func(_ context.Context, r []engine.Result, err error) error {
+			if err == nil && w.scope != (Scope{}) && r[0].Affected == 0 {
+				return errOtherScope
+			}
+			return err
+		}}
 	}
 	// The look behind the write tells a write that was sent twice from one that came
 	// too late.
-	r, err := s.engine.Repeatable(ctx,
+	stmts := []engine.Stmt{
 		w.scope.guardOne(engine.Stmt{SQL: w.replace, Args: append(w.columns[:len(w.columns):len(w.columns)], revision)}),
-		engine.Stmt{SQL: w.look, Args: w.columns[:1:1]}, w.words)
+		{SQL: w.look, Args: w.columns[:1:1]}, w.words,
+	}
+	return &encoded{stmts: stmts, told: func(_ context.Context, r []engine.Result, err error) error { return w.replaced(r, err, revision) }}
+}
+
+// replaced tells what came of storing an item over the one that had the revision.
+func (w itemWrite) replaced(r []engine.Result, err error, revision int64) error {
 	switch {
 	case err != nil || r[0].Affected == 1:
 		return err

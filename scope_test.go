@@ -86,6 +86,7 @@ type populated struct {
 	heuristic      *Heuristic
 	relation       *Relation
 	embedding      *Embedding
+	conflict       int64
 }
 
 func populate(t *testing.T, root *Store, scope Scope) *populated {
@@ -108,6 +109,16 @@ func populate(t *testing.T, root *Store, scope Scope) *populated {
 	ok(t, s.PutRelation(ctx, x.relation))
 	x.embedding = &Embedding{Kind: ItemEpisode, Item: x.ended.ID, Model: "m", Vector: []float32{1, 2}}
 	ok(t, s.PutEmbedding(ctx, x.embedding))
+	lost := *x.ended
+	stmts, err := s.noteConflict(&settlement{kind: ConflictChanged, itemKind: ItemEpisode, rev: 1, kept: kept{Episode: &lost}}, x.ended.ID, []byte("o"))
+	ok(t, err)
+	_, err = s.engine.Batch(ctx, stmts...)
+	ok(t, err)
+	conflicts, err := collect(s.Conflicts(ctx))
+	if ok(t, err); len(conflicts) != 1 || conflicts[0].Item != x.ended.ID {
+		t.Fatalf("conflicts %+v", conflicts)
+	}
+	x.conflict = conflicts[0].Number
 	return x
 }
 
@@ -330,6 +341,23 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 			t.Errorf("counted %+v, %v", n, err)
 		}
 	},
+	"Import": func(t *testing.T, s *Store, x *populated) {
+		r := recordOf(x.ended.ID, "another's")
+		results, err := s.Import(t.Context(), []Record{r})
+		if ok(t, err); !errors.Is(results[0].Err, ErrConflict) {
+			t.Errorf("Import over an episode of another scope: %+v", results[0])
+		}
+	},
+	"Conflicts": func(t *testing.T, s *Store, x *populated) {
+		all, err := collect(s.Conflicts(t.Context()))
+		nothing(t, "Conflicts", all, err)
+	},
+	"Restore": func(t *testing.T, s *Store, x *populated) {
+		notFound(t, "Restore", s.Restore(t.Context(), x.conflict))
+		if all, err := collect(x.store.Conflicts(t.Context())); err != nil || len(all) != 1 {
+			t.Errorf("conflicts %+v, %v", all, err)
+		}
+	},
 	"Changes": func(t *testing.T, s *Store, x *populated) {
 		all, err := collect(s.Changes(t.Context(), 0))
 		nothing(t, "Changes", all, err)
@@ -364,6 +392,10 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 			}
 		}
 	},
+	"RedactStored": func(t *testing.T, s *Store, x *populated) { // see TestRedactStoredWithinScope
+		all, err := collect(s.RedactStored(t.Context(), false))
+		nothing(t, "RedactStored", all, err)
+	},
 	"Scoped": func(t *testing.T, s *Store, x *populated) {
 		_, err := s.Scoped(x.store.scope)
 		wants(t, err, ErrInvalid, "scope.project")
@@ -371,7 +403,10 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 }
 
 // wholeDatabase are the methods that no scope narrows.
-var wholeDatabase = []string{"Close", "Compact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "TrainDictionaries", "Warm", "Probe"}
+var wholeDatabase = []string{
+	"Close", "Compact", "Redact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "Sync", "Flush", "Outbox", "Queued", "Discard", "VerifyReplica", "TrainDictionaries", "Warm", "Probe",
+	"EmbedDocuments", "SearchModels", "UsedSearchModel", "UseSearchModel", "DropSearchModel",
+}
 
 // Two Stores of different scopes on one database see and change nothing of each
 // other, whatever the method.

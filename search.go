@@ -14,7 +14,8 @@ import (
 type SearchOptions struct {
 	// Filter chooses the episodes searched.
 	Filter EpisodeFilter
-	// Tool chooses the steps: those of this tool, however it is written. On a server it is refused.
+	// Tool chooses the steps: those of this tool, however it is written. On a server without
+	// a replica it is refused.
 	Tool string
 	// Limit is the most hits, from 1 to 1,000; 0 means 10. There are fewer where
 	// episodes are very large: all hits together hold at most 64 MiB, or one episode.
@@ -23,7 +24,8 @@ type SearchOptions struct {
 	Cursor string
 	// Steps makes each hit a step: hits are ranked by what a step and its neighbours
 	// hold, and an episode may be hit several times. Otherwise each hit is an episode
-	// with its best steps. On a server, which has no index of steps, it is refused.
+	// with its best steps. On a server, which has no index of steps, it is refused without a
+	// replica.
 	Steps bool
 	// EachRun makes every run of a task a hit of its own, instead of one of Hit.Alike.
 	EachRun bool
@@ -39,8 +41,15 @@ type SearchResults struct {
 	Next string `json:"next,omitempty"`
 	// Waiting is how many episodes, patterns and heuristics are not indexed yet, and so
 	// cannot be found: those of a database of an older version, until a Store that is
-	// open has indexed them in the background or Compact was called.
+	// open has indexed them in the background or Compact was called; and about how many
+	// items a replica that is being filled does not have yet.
 	Waiting int `json:"waiting,omitempty"`
+	// Since says that episodes that began before it were not searched: a replica does not hold
+	// them. See Replica.MaxAge. Zero: all were.
+	Since time.Time `json:"since,omitzero"`
+	// Model is the name of Options.Embedder if it took part: it answered in time, and documents
+	// that may be hits have vectors by it.
+	Model string `json:"model,omitempty"`
 }
 
 // Hit is what a search found: an episode with its best steps, or one step of it.
@@ -87,6 +96,10 @@ type Why struct {
 	Neighbours float64 `json:"neighbours,omitempty"`
 	// Episode is what the texts of the whole episode add.
 	Episode float64 `json:"episode"`
+	// Meaning is what the hit has because it means something near to the query, whatever its
+	// words. That is by a table of words in the program, which is best in English, or by
+	// SearchResults.Model.
+	Meaning float64 `json:"meaning,omitempty"`
 	// Outcome, Recency and Phrase are factors: 1 changes nothing.
 	Outcome float64 `json:"outcome_factor"`
 	Recency float64 `json:"recency_factor"`
@@ -115,13 +128,24 @@ const maxRanked = 1000
 // first 4,000 bytes of each result, hold at least one of the words: English words in any
 // inflection, identifiers whole or in part. It ranks higher the more of them it holds,
 // the rarer they are, and the closer they stand together; among equals one that
-// succeeded, and a recent one. A query without a word finds nothing.
+// succeeded, and a recent one. A query without a word finds nothing. Of a query with many
+// words, one that more than a tenth of the steps, and more than 5,000, hold is left out if
+// eight others (parts of identifiers are counted too) find 1,000, unless a filter or Tool
+// leaves few.
 //
-// On a server only what stands in an episode's head is searched, and not its steps,
-// unless Options.IndexSteps is set. Errors: ErrInvalid.
+// On a file what texts mean counts too: "car" finds an automobile, by a table of English
+// words in the program. What holds no word of the query is found by that alone only if
+// it is quite near, and comes behind what holds them, mostly. Hit.Why tells it apart.
+//
+// On a server without a replica only what stands in an episode's head is searched, and not
+// its steps, unless Options.IndexSteps is set. Errors: ErrInvalid.
 func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (_ *SearchResults, err error) {
 	ctx, end := s.trace(ctx, "Search")
 	defer func() { end(err) }()
+	query = s.Redact(query) // as what it looks for
+	if ctx, s, err = s.on(ctx, orZero(opts).reading()); err != nil {
+		return nil, failed(err, "search")
+	}
 	r, err := s.newSearch(ctx, query, opts)
 	if err != nil {
 		return nil, failed(err, "search")
@@ -130,8 +154,21 @@ func (s *Store) Search(ctx context.Context, query string, opts *SearchOptions) (
 	return results, failed(err, "search")
 }
 
+func (o *SearchOptions) reading() reading {
+	return reading{kind: readBest, cursor: o.Cursor, steps: o.Steps || o.Tool != ""}
+}
+
 // search carries out a search that has been checked.
 func (s *Store) search(ctx context.Context, r *search) (*SearchResults, error) {
+	results, err := s.searchHere(ctx, r)
+	if err == nil {
+		results.tellMissing(ctx)
+	}
+	return results, err
+}
+
+// searchHere carries out a search by the index that is here, or on the server.
+func (s *Store) searchHere(ctx context.Context, r *search) (*SearchResults, error) {
 	if len(r.query.Terms) == 0 {
 		return &SearchResults{}, nil
 	}
@@ -151,7 +188,7 @@ func (s *Store) search(ctx context.Context, r *search) (*SearchResults, error) {
 		}
 		return results, err
 	}
-	r.Completed = s.indexer.completed.Load()
+	r.Completed, r.Embedder = s.indexer.completed.Load(), s.embedder.state()
 	results, err := cachedRequest(ctx, s, hitList, &r.searchRequest, loader[*SearchResults]{read: read, clone: (*SearchResults).clone, size: (*SearchResults).size})
 	if err == nil && results.Waiting > 0 {
 		s.indexer.saw(results.Waiting)
@@ -163,6 +200,7 @@ func (s *Store) search(ctx context.Context, r *search) (*SearchResults, error) {
 type searchRequest struct {
 	Query     string
 	Completed uint64 // see indexer.completed
+	Embedder  uint64 // see embedder.state
 	SearchOptions
 }
 
@@ -170,20 +208,21 @@ type searchRequest struct {
 type search struct {
 	searchRequest
 	query index.Query
+	mark  string    // Store.mark
 	skip  int       // hits before the page
 	now   time.Time // what recency counts from; a whole hour, so that the same search has the same scores
 }
 
 // next returns the cursor of the page behind so many hits.
 func (r *search) next(hits int) string {
-	return cursorOf([]any{int64(hits), micros(r.now)})
+	return r.mark + cursorOf([]any{int64(hits), micros(r.now)})
 }
 
 func (s *Store) newSearch(ctx context.Context, query string, opts *SearchOptions) (r *search, err error) {
 	if err := s.check(ctx, true, ""); err != nil {
 		return nil, err
 	}
-	r = &search{searchRequest: searchRequest{Query: query, SearchOptions: *orZero(opts)}, query: index.Parse(query), now: time.Now().Truncate(time.Hour)}
+	r = &search{searchRequest: searchRequest{Query: query, SearchOptions: *orZero(opts)}, query: index.Parse(query), mark: s.mark, now: time.Now().Truncate(time.Hour)}
 	if r.Limit < 0 || r.Limit > maxLimit {
 		return nil, invalid("limit", "is %d; it must lie between 1 and %d, or be 0 for %d", r.Limit, maxLimit, defaultHits)
 	}
@@ -197,13 +236,17 @@ func (s *Store) newSearch(ctx context.Context, query string, opts *SearchOptions
 	if s.server != nil {
 		switch {
 		case r.Steps:
-			return nil, invalid("steps", "is set; a server has no index of steps, so search for episodes")
+			return nil, invalid("steps", "is set; a server has no index of steps; search for episodes, or keep a replica (Options.Replica)")
 		case r.Tool != "":
-			return nil, invalid("tool", "is %.60q; a server has no index of tools", r.Tool)
+			return nil, invalid("tool", "is %.60q; a server has no index of tools; keep a replica (Options.Replica)", r.Tool)
 		}
 	}
 	if r.Cursor != "" {
-		place, err := parseCursor(r.Cursor, "ii")
+		cursor, found := strings.CutPrefix(r.Cursor, r.mark)
+		if !found {
+			return nil, badCursor(r.Cursor)
+		}
+		place, err := parseCursor(cursor, "ii")
 		if err != nil {
 			return nil, err
 		}

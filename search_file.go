@@ -1,12 +1,15 @@
 package episodic
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/index"
@@ -15,8 +18,9 @@ import (
 
 const (
 	headsAtOnce = 32   // candidates whose heads are read together
-	tried       = 200  // candidates that are read before it is looked up what a filter chooses
+	tried       = 200  // candidates that are read before it is looked up again what a filter chooses
 	mostChosen  = 5000 // episodes that a filter may choose to be looked up beforehand
+	fewChosen   = 4    // of which part of all episodes they may be at the first look
 	stepsOfHit  = 3
 	// phrasesIn is how many of the best candidates are looked through for phrases.
 	phrasesIn = 50
@@ -31,7 +35,10 @@ type fileSearch struct {
 	asked   *rank.Query
 	words   []string // of asked.Terms
 	scores  *rank.Scores
+	model   string // that took part, besides the table
 	filter  where
+	chosen  map[int64]bool  // the episodes that the filter chooses, if they are few
+	read    map[int64]*Step // by place
 }
 
 // searchFile searches the index of a local file.
@@ -41,15 +48,21 @@ func (s *Store) searchFile(ctx context.Context, q querier, r *search) (*SearchRe
 	if f.filter, err = r.Filter.where(); err != nil {
 		return nil, err
 	}
-	when := index.AsksWhen(r.Query)
-	if f.matches, f.asked, f.words, err = s.indexer.file.Ask(ctx, q, &r.query, r.Tool, when); err != nil {
+	if f.filter.sql != "" {
+		if err := f.narrow(ctx, fewChosen); err != nil {
+			return nil, err
+		}
+	}
+	// Among a few episodes a common word may be all that there is.
+	all := f.chosen != nil || r.Tool != ""
+	if f.matches, f.asked, f.words, err = s.indexer.file.Ask(ctx, q, &r.query, r.Tool, index.AsksWhen(r.Query), all); err != nil {
 		return nil, indexFailed(err)
 	}
 	if f.matches.Merge {
 		s.indexer.kick()
 	}
 	f.asked.Steps = r.Steps
-	f.scores = rank.Score(f.matches.Corpus, f.asked, &rank.Defaults)
+	f.score()
 	found, err := f.hits(ctx)
 	if err == nil && f.phrases() {
 		err = f.preferPhrases(ctx, found[:min(len(found), phrasesIn)])
@@ -65,6 +78,7 @@ type candidate struct {
 	rank.Candidate
 	seq              int64
 	episode          *Episode
+	task             string // the same for the runs of one task
 	size             int
 	outcome, recency float64
 	phrase           float64 // 0: not looked for
@@ -77,51 +91,89 @@ func (f *fileSearch) hits(ctx context.Context) ([]*candidate, error) {
 	if f.phrases() {
 		need = max(need, phrasesIn)
 	}
-	list := f.candidates()
-	if f.filter.sql != "" && len(list) > tried {
+	list, err := f.candidates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if f.filter.sql != "" && f.chosen == nil && len(list) > tried {
 		found, all, err := f.choose(ctx, list, need, tried)
 		if err != nil || all {
 			return found, err
 		}
-		narrowed, err := f.narrow(ctx)
-		if err != nil {
+		if err := f.narrow(ctx, 1); err != nil {
 			return nil, err
 		}
-		if narrowed {
-			list = f.candidates()
+		if f.chosen != nil {
+			f.score()
+			if list, err = f.candidates(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
 	found, _, err := f.choose(ctx, list, need, len(list))
 	return found, err
 }
 
-func (f *fileSearch) candidates() []rank.Candidate {
-	if f.Steps {
-		return f.matches.Corpus.RankSteps(f.scores)
-	}
-	return f.matches.Corpus.RankEpisodes(f.scores)
-}
-
-// narrow ranks again among the episodes that the filter chooses, if they are few.
-func (f *fileSearch) narrow(ctx context.Context) (bool, error) {
-	r, err := f.q.Query(ctx, engine.Stmt{SQL: "SELECT seq FROM episodes WHERE 1" + f.filter.sql + " LIMIT ?", Args: append(slices.Clone(f.filter.args), int64(mostChosen+1))})
-	if err != nil || len(r[0].Rows) > mostChosen {
-		return false, err
-	}
-	chosen := make(map[int64]bool, len(r[0].Rows))
-	for _, row := range r[0].Rows {
-		in := engine.Row{Values: row}
-		chosen[in.Int(0)] = true
-		if in.Err != nil {
-			return false, in.Err
+// score ranks the episodes that the filter chooses, if they are known, otherwise all.
+func (f *fileSearch) score() {
+	if f.chosen != nil {
+		f.asked.Only = make([]bool, len(f.matches.Corpus.Episodes))
+		for i, e := range f.matches.Corpus.Episodes {
+			f.asked.Only[i] = f.chosen[e.ID]
 		}
 	}
-	f.asked.Only = make([]bool, len(f.matches.Corpus.Episodes))
-	for i, e := range f.matches.Corpus.Episodes {
-		f.asked.Only[i] = chosen[e.ID]
-	}
 	f.scores = rank.Score(f.matches.Corpus, f.asked, &rank.Defaults)
-	return true, nil
+}
+
+// candidates are the episodes or steps, ranked. Options.Embedder, if it can, says in place of the table
+// what those mean that words and table have found.
+func (f *fileSearch) candidates(ctx context.Context) ([]rank.Candidate, error) {
+	c, p := f.matches.Corpus, rank.Defaults
+	if f.store.embedder == nil {
+		return c.Rank(f.scores, f.asked, &p), nil
+	}
+	list := c.RankByWords(f.scores, f.asked)
+	var compared []rank.Compared
+	if f.asked.Meaning != nil {
+		compared = c.Compare(list, f.asked, &p)
+	}
+	compared = c.Rescored(compared, list, f.asked)
+	compared, model, err := f.store.rescoreAll(ctx, f.q, f.matches.Text, compared, f.Steps)
+	if err != nil {
+		return nil, err
+	}
+	if f.model = model; model == "" {
+		return c.Rank(f.scores, f.asked, &p), nil
+	}
+	p.Meaning = modelMeaning(f.Steps)
+	return c.Fuse(list, f.scores, compared, f.asked, &p), nil
+}
+
+// sqlChosen lists the episodes that a filter chooses, but not more than one over a bound.
+const sqlChosen = `SELECT json_group_array(seq), ifnull(max(bound), 0) FROM (SELECT seq, bound FROM episodes, ` +
+	`(SELECT min(?, ifnull((SELECT max(seq) FROM episodes), 0) / ?) AS bound) WHERE 1%s LIMIT 1 + min(?, ifnull((SELECT max(seq) FROM episodes), 0) / ?))`
+
+// narrow notes which episodes the filter chooses, if they are at most mostChosen, and one of
+// part.
+func (f *fileSearch) narrow(ctx context.Context, part int) error {
+	bound := []any{int64(mostChosen), int64(part)}
+	r, err := f.q.Query(ctx, engine.Stmt{SQL: fmt.Sprintf(sqlChosen, f.filter.sql), Args: slices.Concat(bound, f.filter.args, bound)})
+	if err != nil {
+		return err
+	}
+	in := engine.Row{Values: r[0].Rows[0]}
+	list, most := in.Text(0), in.Int(1)
+	var seqs []int64
+	if err := cmp.Or(in.Err, json.Unmarshal([]byte(list), &seqs)); err != nil {
+		return err
+	}
+	if len(seqs) <= int(most) {
+		f.chosen = make(map[int64]bool, len(seqs))
+		for _, seq := range seqs {
+			f.chosen[seq] = true
+		}
+	}
+	return nil
 }
 
 // choose reads the heads of candidates in turn, at most so many, until it has the hits with the
@@ -139,7 +191,7 @@ func (f *fileSearch) choose(ctx context.Context, list []rank.Candidate, need, mo
 		for _, c := range window {
 			seq := f.matches.Corpus.Episodes[c.Episode].ID
 			if h := heads[seq]; h.episode != nil {
-				n := &candidate{Candidate: c, seq: seq, episode: h.episode, size: h.size}
+				n := &candidate{Candidate: c, seq: seq, episode: h.episode, size: h.size, task: h.task}
 				n.outcome, n.recency = rank.OutcomeFactor(string(h.episode.Outcome.Kind)), rank.RecencyFactor(f.now.Sub(h.episode.Start))
 				n.Score *= n.outcome * n.recency
 				read = append(read, n)
@@ -161,20 +213,37 @@ func (f *fileSearch) runs(read []*candidate) (found []*candidate) {
 	}
 	first := make(map[string]*candidate, len(read))
 	for _, c := range read {
-		key := taskKey(c.episode)
-		if best := first[key]; best != nil {
+		if best := first[c.task]; best != nil {
 			best.alike = append(best.alike, alikeOf(c.episode))
 			continue
 		}
 		c.alike = nil
-		first[key] = c
+		first[c.task] = c
 		found = append(found, c)
 	}
 	return found
 }
 
-// taskKey is the same for the runs of one task.
-func taskKey(e *Episode) string { return oneLine(strings.ToLower(e.Description)) }
+// taskKey is the same for the runs of one task: letters' case and spaces apart, the same text. Most texts
+// are ASCII and long, and many are compared.
+func taskKey(e *Episode) string {
+	key := make([]byte, 0, len(e.Description))
+	for i := range len(e.Description) {
+		switch c := e.Description[i]; {
+		case c >= utf8.RuneSelf:
+			return oneLine(strings.ToLower(e.Description))
+		case c == ' ' || '\t' <= c && c <= '\r':
+			if n := len(key); n > 0 && key[n-1] != ' ' {
+				key = append(key, ' ')
+			}
+		case 'A' <= c && c <= 'Z':
+			key = append(key, c|0x20)
+		default:
+			key = append(key, c)
+		}
+	}
+	return string(bytes.TrimSuffix(key, []byte(" ")))
+}
 
 func alikeOf(e *Episode) Alike {
 	a := Alike{ID: e.ID, Outcome: e.Outcome.Kind, Start: e.Start}
@@ -187,6 +256,7 @@ func alikeOf(e *Episode) Alike {
 type headRow struct {
 	episode *Episode
 	size    int
+	task    string
 }
 
 // heads reads those of the candidates that the filter chooses.
@@ -197,13 +267,12 @@ func (f *fileSearch) heads(ctx context.Context, list []rank.Candidate) (map[int6
 			seqs = append(seqs, seq)
 		}
 	}
+	if len(seqs) == 0 {
+		return nil, nil
+	}
 	text, err := json.Marshal(seqs)
 	if err != nil {
 		return nil, err
-	}
-	heads := make(map[int64]headRow, len(seqs))
-	if len(seqs) == 0 {
-		return heads, nil
 	}
 	r, err := f.q.Query(ctx, engine.Stmt{
 		SQL:  "SELECT " + episodeColumns + " FROM episodes WHERE episodes.seq IN (SELECT value FROM json_each(?))" + f.filter.sql,
@@ -212,23 +281,31 @@ func (f *fileSearch) heads(ctx context.Context, list []rank.Candidate) (map[int6
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range r[0].Rows {
-		e, size, err := f.store.episodeFrom(ctx, row)
-		if err != nil {
-			return nil, err
+	rows := make([]headRow, len(r[0].Rows))
+	err = inParallel(len(rows), func(i int) (err error) {
+		h := &rows[i]
+		if h.episode, h.size, err = f.store.episodeFrom(ctx, r[0].Rows[i]); err == nil && !f.Steps && !f.EachRun {
+			h.task = taskKey(h.episode)
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	heads := make(map[int64]headRow, len(rows))
+	for i, row := range r[0].Rows {
 		seq, err := intFrom(row[0])
 		if err != nil {
 			return nil, err
 		}
-		heads[int64(seq)] = headRow{e, size}
+		heads[int64(seq)] = rows[i]
 	}
 	return heads, nil
 }
 
 // page makes hits of the candidates that the page shows.
 func (f *fileSearch) page(ctx context.Context, found []*candidate) (*SearchResults, error) {
-	results := &SearchResults{Waiting: f.matches.Waiting}
+	results := &SearchResults{Waiting: f.matches.Waiting, Model: f.model}
 	shown := found[min(f.skip, len(found)):]
 	size, n := 0, 0
 	for n < len(shown) && n < f.Limit && (n == 0 || size+shown[n].size <= maxHits) {
@@ -250,26 +327,27 @@ func (f *fileSearch) page(ctx context.Context, found []*candidate) (*SearchResul
 			terms = append(terms, f.matches.Corpus.TermScores(&f.asked.Terms[i], &rank.Defaults))
 		}
 	}
-	for i, c := range shown {
+	results.Hits = make([]Hit, n)
+	return results, inParallel(n, func(i int) error {
+		c := shown[i]
 		hit := Hit{Episode: c.episode, Score: c.Score, Alike: c.alike}
 		for _, st := range steps[i] {
 			step := texts[st.Place]
 			if step == nil {
 				continue // it is told about beside its place, but not stored
 			}
-			d := wordsOfStep(0, step)
 			h := newStepHit(step)
 			h.Score = st.Score
-			h.Snippet = cmp.Or(snippet(&f.query, d.Texts[rank.Text]), snippet(&f.query, d.Texts[rank.Result]), oneLine(cutText(step.Action, snippetBytes)))
+			h.Snippet = stepSnippet(&f.query, step)
 			hit.Steps = append(hit.Steps, h)
 		}
 		hit.Snippet = f.snippet(c, &hit)
 		if f.Explain {
 			hit.Why = f.why(c, steps[i], terms)
 		}
-		results.Hits = append(results.Hits, hit)
-	}
-	return results, nil
+		results.Hits[i] = hit
+		return nil
+	})
 }
 
 func (f *fileSearch) phrases() bool {
@@ -277,32 +355,75 @@ func (f *fileSearch) phrases() bool {
 }
 
 // preferPhrases moves those candidates up in whose head or best steps the phrases of the query
-// stand. The index does not know where in a text a word is.
+// stand. The index does not know where in a text a word is, but which steps have all words of a
+// phrase.
 func (f *fileSearch) preferPhrases(ctx context.Context, found []*candidate) error {
+	phrases := index.Query{Terms: slices.DeleteFunc(slices.Clone(f.query.Terms), func(t index.Term) bool { return !t.Phrase })}
+	holds := func(text string) bool { return len(phrases.Matches(text)) > 0 }
+	words, err := f.phraseWords(phrases.Terms)
+	if err != nil {
+		return err
+	}
+	mayHold := func(st rank.Step) bool {
+		return slices.ContainsFunc(words, func(phrase []rank.Term) bool {
+			return !slices.ContainsFunc(phrase, func(t rank.Term) bool { return !f.matches.Corpus.Holds(st.Place, &t) })
+		})
+	}
 	steps := f.stepsOf(found)
+	err = inParallel(len(found), func(i int) error {
+		c := found[i]
+		c.phrase = 1
+		if !f.Steps && holds(headText(c.episode)+"\n"+conclusionText(c.episode)) {
+			c.phrase = rank.PhraseFactor
+			steps[i] = nil
+		}
+		steps[i] = slices.DeleteFunc(steps[i], func(st rank.Step) bool { return !mayHold(st) })
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	texts, err := f.readSteps(ctx, steps)
 	if err != nil {
 		return err
 	}
-	holds := func(text string) bool {
-		return slices.ContainsFunc(f.query.Matches(text), func(s index.Span) bool { return f.query.Terms[s.Term].Phrase })
-	}
-	for i, c := range found {
-		c.phrase = 1
-		in := !f.Steps && holds(headText(c.episode)+"\n"+conclusionText(c.episode))
+	err = inParallel(len(found), func(i int) error {
+		c := found[i]
 		for _, st := range steps[i] {
-			if step := texts[st.Place]; step != nil && !in {
+			if step := texts[st.Place]; step != nil && c.phrase == 1 {
 				d := wordsOfStep(0, step)
-				in = holds(d.Texts[rank.Text]) || holds(d.Texts[rank.Result])
+				if holds(d.Texts[rank.Text]) || holds(d.Texts[rank.Result]) {
+					c.phrase = rank.PhraseFactor
+				}
 			}
 		}
-		if in {
-			c.phrase = rank.PhraseFactor
-			c.Score *= rank.PhraseFactor
-		}
+		c.Score *= c.phrase
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	slices.SortStableFunc(found, func(a, b *candidate) int { return cmp.Compare(b.Score, a.Score) })
 	return nil
+}
+
+// phraseWords are what a step that holds a phrase has in the index, for each phrase.
+func (f *fileSearch) phraseWords(phrases []index.Term) ([][]rank.Term, error) {
+	words := make([][]rank.Term, len(phrases))
+	for i, p := range phrases {
+		tokens := p.Tokens
+		if p.Prefix {
+			tokens = tokens[:len(tokens)-1] // it may be the beginning of another one
+		}
+		for _, token := range tokens {
+			t, err := f.matches.Term(token)
+			if err != nil {
+				return nil, indexFailed(err)
+			}
+			words[i] = append(words[i], t)
+		}
+	}
+	return words, nil
 }
 
 func cutText(s string, most int) string {
@@ -331,20 +452,21 @@ func (f *fileSearch) snippet(c *candidate, hit *Hit) string {
 
 // stepsOf returns the steps that each hit shows.
 func (f *fileSearch) stepsOf(shown []*candidate) [][]rank.Step {
-	steps := make([][]rank.Step, len(shown))
-	at := make(map[int32]int, len(shown))
-	for i, c := range shown {
-		if f.Steps {
+	if f.Steps {
+		steps := make([][]rank.Step, len(shown))
+		for i, c := range shown {
 			steps[i] = []rank.Step{c.Step}
 		}
-		at[c.Episode] = i
-	}
-	if f.Steps {
 		return steps
 	}
-	for _, st := range f.scores.Steps {
-		if i, ok := at[st.Episode]; ok && len(steps[i]) < stepsOfHit && st.Own > 0 {
-			steps[i] = append(steps[i], st)
+	episodes := make([]int32, len(shown))
+	for i, c := range shown {
+		episodes[i] = c.Episode
+	}
+	steps := f.matches.Corpus.StepsOf(f.scores, episodes, stepsOfHit)
+	for i, c := range shown {
+		if len(steps[i]) == 0 && rank.IsStep(c.Step.Place) {
+			steps[i] = []rank.Step{c.Step}
 		}
 	}
 	return steps
@@ -354,17 +476,19 @@ func (f *fileSearch) stepsOf(shown []*candidate) [][]rank.Step {
 const sqlStepRuns = `SELECT place, count, payload FROM runs WHERE place IN
  (SELECT (SELECT max(place) FROM runs WHERE place <= j.value AND place > j.value >> 24 << 24) FROM json_each(?) j)`
 
-// readSteps reads steps by their places.
+// readSteps returns the steps that were read so far, by their places, and reads those that
+// were not.
 func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int64]*Step, error) {
 	var places []int64
 	for _, steps := range hits {
 		for _, st := range steps {
-			places = append(places, st.Place)
+			if f.read[st.Place] == nil {
+				places = append(places, st.Place)
+			}
 		}
 	}
-	read := make(map[int64]*Step, len(places))
 	if len(places) == 0 {
-		return read, nil
+		return f.read, nil
 	}
 	slices.Sort(places)
 	list, err := json.Marshal(places)
@@ -375,27 +499,42 @@ func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range r[0].Rows {
-		in := engine.Row{Values: row}
-		place, count := in.Int(0), in.Int(1)
-		if in.Err != nil {
-			return nil, fmt.Errorf("runs: %w: %w", ErrCorrupt, in.Err)
+	runs := make([]map[int64]*Step, len(r[0].Rows))
+	err = inParallel(len(runs), func(i int) (err error) {
+		runs[i], err = f.readRun(ctx, r[0].Rows[i], places)
+		return err
+	})
+	if f.read == nil {
+		f.read = make(map[int64]*Step, len(places))
+	}
+	for _, run := range runs {
+		maps.Copy(f.read, run)
+	}
+	return f.read, err
+}
+
+// readRun reads those of the places that a row of sqlStepRuns holds.
+func (f *fileSearch) readRun(ctx context.Context, row []any, places []int64) (map[int64]*Step, error) {
+	in := engine.Row{Values: row}
+	place, count := in.Int(0), in.Int(1)
+	if in.Err != nil {
+		return nil, fmt.Errorf("runs: %w: %w", ErrCorrupt, in.Err)
+	}
+	stored := chosenSteps{wanted: make(map[int]bool), steps: make(map[int]storedStep)}
+	from, _ := slices.BinarySearch(places, place)
+	for _, wanted := range places[from:] {
+		if wanted < place+count {
+			stored.wanted[int(wanted-place)] = true
 		}
-		stored := chosenSteps{wanted: make(map[int]bool), steps: make(map[int]storedStep)}
-		from, _ := slices.BinarySearch(places, place)
-		for _, wanted := range places[from:] {
-			if wanted < place+count {
-				stored.wanted[int(wanted-place)] = true
-			}
-		}
-		if _, err := f.store.payloads.DecodeSized(ctx, row[2], &stored); err != nil {
-			return nil, fmt.Errorf("steps at %d: %w", place, err)
-		}
-		for i := range stored.steps {
-			st := Step(stored.steps[i])
-			st.Number = int((place + int64(i)) & (1<<rank.NumberBits - 1))
-			read[place+int64(i)] = &st
-		}
+	}
+	if _, err := f.store.payloads.DecodeSized(ctx, row[2], &stored); err != nil {
+		return nil, fmt.Errorf("steps at %d: %w", place, err)
+	}
+	read := make(map[int64]*Step, len(stored.steps))
+	for i := range stored.steps {
+		st := Step(stored.steps[i])
+		st.Number = int((place + int64(i)) & (1<<rank.NumberBits - 1))
+		read[place+int64(i)] = &st
 	}
 	return read, nil
 }
@@ -406,7 +545,7 @@ func (f *fileSearch) why(c *candidate, steps []rank.Step, terms []*rank.TermScor
 	if !f.Steps && len(steps) > 0 {
 		step = slices.MaxFunc(steps, func(a, b rank.Step) int { return cmp.Compare(a.Own, b.Own) })
 	}
-	w := &Why{Own: step.Own, Episode: f.scores.Episodes[c.Episode], Outcome: c.outcome, Recency: c.recency, Phrase: cmp.Or(c.phrase, 1)}
+	w := &Why{Own: step.Own, Meaning: c.Meaning, Episode: f.scores.Episodes[c.Episode], Outcome: c.outcome, Recency: c.recency, Phrase: cmp.Or(c.phrase, 1)}
 	if f.Steps {
 		w.Neighbours = step.Score - step.Own
 	}

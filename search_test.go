@@ -198,7 +198,7 @@ func TestHitsNameSteps(t *testing.T) {
 			t.Errorf("%q: %+v", query, h)
 		}
 		// The parts of a score add up to it.
-		if w := h.Why; w == nil || len(w.Words) == 0 || math.Abs((w.Own+w.Episode)*w.Outcome*w.Recency-h.Score) > 1e-4 {
+		if w := h.Why; w == nil || len(w.Words) == 0 || math.Abs((w.Own+w.Episode+w.Meaning)*w.Outcome*w.Recency-h.Score) > 1e-4 {
 			t.Errorf("%q: score %v, why %+v", query, h.Score, w)
 		}
 	}
@@ -212,13 +212,59 @@ func TestHitsNameSteps(t *testing.T) {
 		if len(h.Steps) != 1 {
 			t.Fatalf("a step: %+v", h)
 		}
-		if w := h.Why; math.Abs((w.Own+w.Neighbours+w.Episode)*w.Outcome*w.Recency*w.Phrase-h.Score) > 1e-4 {
+		if w := h.Why; math.Abs((w.Own+w.Neighbours+w.Episode+w.Meaning)*w.Outcome*w.Recency*w.Phrase-h.Score) > 1e-4 {
 			t.Errorf("score %v, why %+v", h.Score, w)
 		}
 	}
 	if found.Hits[0].Episode.ID != e.ID || found.Hits[0].Steps[0].Number != 2 {
 		t.Errorf("the best step is %+v", found.Hits[0])
 	}
+}
+
+// What holds none of the words is found by what it means, and says so; what the model knows
+// nothing of is not.
+func TestSearchFindsWhatMeansTheSame(t *testing.T) {
+	s := onFile(t)
+	car := &Episode{Description: "errands", Steps: []Step{{Action: "made coffee"}, {Action: "drove the automobile"}}}
+	ok(t, s.PutEpisode(t.Context(), car))
+	appended := &Episode{Description: "chores"}
+	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "book a flight to Paris"}))
+	ok(t, s.StartEpisode(t.Context(), appended))
+	_, err := s.AppendSteps(t.Context(), appended.ID, Step{Action: "booked an airplane"})
+	ok(t, err)
+	check := func() {
+		t.Helper()
+		for _, steps := range []bool{false, true} {
+			found, err := s.Search(t.Context(), "car", &SearchOptions{Steps: steps, Explain: true})
+			ok(t, err)
+			if len(found.Hits) == 0 {
+				t.Fatal("nothing was found")
+			}
+			h := found.Hits[0]
+			if h.Episode.ID != car.ID || len(h.Steps) != 1 || h.Steps[0].Number != 2 || h.Snippet == "" {
+				t.Errorf("steps %v: %+v", steps, h)
+			}
+			if w := h.Why; len(w.Words) != 0 || w.Meaning <= 0 || math.Abs((w.Own+w.Neighbours+w.Episode+w.Meaning)*w.Outcome*w.Recency-h.Score) > 1e-4 {
+				t.Errorf("score %v, why %+v", h.Score, w)
+			}
+		}
+		for _, none := range []string{"qwertzuiop", "x47", `"car dealer"`} {
+			if found, err := s.Search(t.Context(), none, nil); err != nil || len(found.Hits) != 0 {
+				t.Errorf("%s: %+v, %v", none, found, err)
+			}
+		}
+		found, err := s.Search(t.Context(), "airplane", &SearchOptions{Filter: EpisodeFilter{Tags: []string{"none"}}})
+		if err != nil || len(found.Hits) != 0 {
+			t.Errorf("with a filter: %+v, %v", found, err)
+		}
+		found, err = s.Search(t.Context(), "airplane", nil)
+		if err != nil || len(found.Hits) == 0 || found.Hits[0].Episode.ID != appended.ID {
+			t.Errorf("%+v, %v", found, err)
+		}
+	}
+	check()
+	ok(t, s.Reindex(t.Context()))
+	check()
 }
 
 // Pages follow one another without a gap or a repetition.

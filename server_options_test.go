@@ -138,7 +138,7 @@ func (g *gateway) lastClient() string {
 // stores checks that an episode can be put and read at target.
 func stores(t *testing.T, target string, opts *Options) {
 	t.Helper()
-	s, err := Open(t.Context(), target, opts)
+	s, err := Open(t.Context(), target, direct(opts))
 	ok(t, err)
 	defer s.Close()
 	e := &Episode{Description: "x"}
@@ -153,7 +153,7 @@ func stores(t *testing.T, target string, opts *Options) {
 // refuses checks that neither Open nor Probe gets through.
 func refuses(t *testing.T, target string, opts *Options, sentinel error, says string) {
 	t.Helper()
-	_, err := Open(t.Context(), target, opts)
+	_, err := Open(t.Context(), target, direct(opts))
 	if err == nil || sentinel != nil && !errors.Is(err, sentinel) || !strings.Contains(err.Error(), says) {
 		t.Errorf("open: %v, want %q", err, says)
 	}
@@ -232,10 +232,6 @@ func TestNamespaces(t *testing.T) {
 	}
 	if got := probe(t, server.URL()+"?namespace=alpha", nil).Target; got != server.URL()+"?namespace=alpha" {
 		t.Errorf("the target is shown as %s", got)
-	}
-	o := &Options{CacheDir: "x"}
-	if o.dictionaryDir(target{url: "http://h"}) == o.dictionaryDir(target{url: "http://h", namespace: "alpha"}) {
-		t.Error("two databases have one folder of dictionaries")
 	}
 }
 

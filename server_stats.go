@@ -39,6 +39,7 @@ type ServerStats struct {
 
 	// Bytes on the sockets, including HTTP and TLS.
 	ReadBytes   Traffic `json:"read_bytes"`   // of calls that read
+	PullBytes   Traffic `json:"pull_bytes"`   // of what keeps the replica in step: see Options.Replica
 	WriteBytes  Traffic `json:"write_bytes"`  // of calls that write
 	UpkeepBytes Traffic `json:"upkeep_bytes"` // of handshakes, pings and requests that only close streams
 }
@@ -167,7 +168,7 @@ func newServerStats(s remote.ServerStats) *ServerStats {
 		StreamsOpened: s.StreamsOpened, StreamsReused: s.StreamsReused,
 		StreamsClosed: s.StreamsClosed, StreamsLost: s.StreamsLost,
 		RetryBudgetExhausted: s.RetryBudgetExhausted, BreakerRejected: s.BreakerRejected, Stuck: s.Stuck,
-		ReadBytes: Traffic(s.Reads), WriteBytes: Traffic(s.Writes), UpkeepBytes: Traffic(s.Upkeep),
+		ReadBytes: Traffic(s.Reads), PullBytes: Traffic(s.Pulls), WriteBytes: Traffic(s.Writes), UpkeepBytes: Traffic(s.Upkeep),
 	}
 	for _, e := range s.Servers {
 		out.Servers = append(out.Servers, EndpointStats(e))

@@ -1,11 +1,11 @@
 package episodic
 
 import (
-	"cmp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/episodic-memory/episodic/internal/index"
+	"github.com/episodic-memory/episodic/internal/rank"
 )
 
 // snippetBytes is about how long a snippet is.
@@ -59,7 +59,21 @@ func snippet(q *index.Query, text string) string {
 // headSnippet is cut out of what an episode says of itself; where no word of the query
 // stands in it, it is the beginning of the task.
 func headSnippet(q *index.Query, e *Episode) string {
-	return cmp.Or(snippet(q, headText(e)+"\n"+conclusionText(e)), oneLine(cutText(e.Description, snippetBytes)))
+	if cut := snippet(q, headText(e)+"\n"+conclusionText(e)); cut != "" {
+		return cut
+	}
+	return oneLine(cutText(e.Description, snippetBytes))
+}
+
+// stepSnippet is cut out of what a step did, or what came of it.
+func stepSnippet(q *index.Query, s *Step) string {
+	d := wordsOfStep(0, s)
+	for _, field := range [...]int{rank.Text, rank.Result} {
+		if cut := snippet(q, d.Texts[field]); cut != "" {
+			return cut
+		}
+	}
+	return oneLine(cutText(s.Action, snippetBytes))
 }
 
 // between widens a part of a text, at most from least to most, to where words end.

@@ -40,6 +40,9 @@ func (s *Store) Counts(ctx context.Context) (_ Counts, err error) {
 	if err := s.check(ctx, true, ""); err != nil {
 		return Counts{}, failed(err, "count")
 	}
+	if ctx, s, err = s.on(ctx, readsPage(ID{}, nil)); err != nil {
+		return Counts{}, failed(err, "count")
+	}
 	count := engine.Stmt{SQL: sqlCounts}
 	if cond, args := s.scope.condition("n"); cond != "" {
 		count = engine.Stmt{SQL: "WITH mine(n) AS (SELECT n FROM scopes WHERE " + cond + ")" + sqlCountsInScope, Args: args}
@@ -96,11 +99,19 @@ type Stats struct {
 	// Server is what happened on the way to a libSQL server; nil for a local file.
 	Server *ServerStats `json:"server,omitempty"`
 
+	// Redacted are secrets that were replaced in what was to be stored, by kind (see Redact);
+	// it has the kinds that were found.
+	Redacted map[string]uint64 `json:"redacted"`
+
 	Compression CompressionStats `json:"compression"`
 	// Cache is what was kept in memory; nil if there is no cache.
 	Cache *CacheStats `json:"cache,omitempty"`
+	// Replica is what was kept on this machine of a server's memory; nil if there is no replica.
+	Replica *ReplicaStats `json:"replica,omitempty"`
 	// Vectors is what was held and done for Nearest.
 	Vectors VectorStats `json:"vectors"`
+	// Embedder is what was done with Options.Embedder; nil without it.
+	Embedder *EmbedderStats `json:"embedder,omitempty"`
 }
 
 // Turns counts the turns that a Store took to write. A turn is for one transaction.
@@ -155,7 +166,17 @@ func (s *Store) Stats() Stats {
 	if s.cache != nil {
 		stats.Cache = newCacheStats(s.cache.Stats())
 	}
+	stats.Redacted = s.redactor.counts()
 	stats.Vectors = s.sets.vectorStats()
+	if s.replica != nil {
+		stats.Replica = s.replica.stats()
+		if s.queue != nil {
+			stats.Replica.Queue = s.queue.stats()
+		}
+		inner := s.replica.inner.Stats()
+		stats.Cache, stats.Vectors = inner.Cache, stats.Vectors.plus(inner.Vectors)
+	}
+	stats.Embedder = s.embedder.embedderStats()
 	p := s.payloads.Stats()
 	stats.Compression = CompressionStats{
 		Episodes: PayloadStats(p.Kinds[payload.Episodes]), Patterns: PayloadStats(p.Kinds[payload.Patterns]),

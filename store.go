@@ -27,13 +27,19 @@ type Store struct {
 	hub      *feed.Hub // of those who watch changes
 	wording  wording
 	indexer  *indexer
+	embedder *embedder                   // nil: Options.Embedder is not set
 	cache    *cache.Cache[cacheKey, any] // nil: none
 	unpolled bool                        // Cache.DisablePolling
 	vectors  VectorFormat                // of those written
 	sets     *vectorSets                 // of Nearest
 	tracer   Tracer                      // nil: none
+	redactor *redactor                   // of what is written; nil: it was redacted before
 
 	publisher *publisher
+
+	replica *localReplica // of a server's memory, which reads go to; nil: none
+	mark    string        // begins the cursors of its lists
+	queue   *writeQueue   // where writes go; nil: to the database
 
 	// failedOpen are failures before the Store was open: Open reads tables that a new
 	// database lacks.
@@ -59,7 +65,7 @@ type Store struct {
 //	cert, key   see Options.TLS.CertFile and KeyFile
 //	tls         0 makes libsql:// mean http://
 //
-// A nil opts gives the defaults. The database must be episodic's alone. Errors:
+// A file that Link has linked to a server opens the server. A nil opts gives the defaults. The database must be episodic's alone. Errors:
 // ErrInvalid for a target or option that cannot be; ErrNotFound if it must exist
 // and does not; ErrSchema for a file that is no database and a database of
 // another program or of a newer episodic; ErrUnauthorized; Retryable errors if
@@ -75,39 +81,89 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
+	secrets, err := newRedactor(opts)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
 	t, err := parseTarget(target, opts.AllowPlaintext)
 	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	if err := checkEmbedder(opts.Embedder, t); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	e, err := openEngine(ctx, t, opts)
 	if err != nil {
 		return nil, openFailed(t, err)
 	}
-	if err := schema.Migrate(ctx, e, !opts.MustExist); err != nil {
-		return nil, openFailed(t, errors.Join(err, e.Close()))
+	if t.path != "" {
+		switch linked, err := linkedServer(ctx, e); {
+		case err != nil:
+			return nil, openFailed(t, errors.Join(err, e.Close()))
+		case linked != "":
+			if err := e.Close(); err != nil {
+				return nil, openFailed(t, err)
+			}
+			return openLinked(ctx, t.path, linked, opts, scope)
+		}
 	}
-	if server, ok := e.(*remote.Engine); ok {
+	server, _ := e.(*remote.Engine)
+	r, migrated, err := openReplica(ctx, t, opts, scope)
+	if err == nil && !migrated {
+		if err = schema.Migrate(ctx, e, !opts.MustExist); err != nil && r != nil {
+			err = errors.Join(err, r.couldNotOpen(ctx, err))
+		}
+	}
+	if err == nil && r != nil {
+		err = r.start(server, opts)
+	}
+	if err != nil {
+		return nil, openFailed(t, errors.Join(err, r.close(), e.Close()))
+	}
+	if server != nil {
 		server.Migrated()
 	}
-	s := newStore(e, opts, opts.dictionaryDir(t))
+	var copied engine.Engine
+	if r != nil {
+		copied = r.inner.engine
+	}
+	s := newStore(e, opts, copied, false)
 	s.publisher.target = t.absolute()
-	s.scope, s.failedOpen = scope, e.Stats().Failures
-	s.openCache(opts.Cache)
+	s.scope, s.failedOpen, s.replica, s.redactor = scope, e.Stats().Failures, r, secrets
+	if r != nil {
+		s.sets.maxBytes = minVectorBytes // the server compares what is not here yet; it is not fetched twice
+	}
+	if migrated {
+		s.engine = checkedWrites{e, r}
+	}
+	if err := s.openQueue(ctx, t, opts); err != nil {
+		return nil, openFailed(t, errors.Join(err, s.Close()))
+	}
+	if s.embedder != nil {
+		if err := s.embedder.checkStored(ctx, e); err != nil {
+			return nil, openFailed(t, errors.Join(err, s.Close()))
+		}
+		s.embedder.kick()
+	}
+	if r == nil { // which has one of its own
+		s.openCache(opts.Cache)
+	}
 	return s, nil
 }
 
-// newStore returns a Store on a database that has been migrated. The options have
-// been checked.
-func newStore(e engine.Engine, o *Options, dictionaryDir string) *Store {
+// newStore returns a Store on a database that has been migrated, of which copied, if it is
+// not nil, is the replica. replica says that e is one. The options have been checked.
+func newStore(e engine.Engine, o *Options, copied engine.Engine, replica bool) *Store {
 	server, _ := e.(*remote.Engine)
 	c := o.Compression.payloadOptions(o.Logger)
-	c.Folder = dictionaryDir
+	c.Copy, c.DisableTraining = copied, replica
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
 	s.sets = newVectorSets(e, &o.Vectors)
 	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()
 	s.wording = wording{server: server != nil, steps: o.IndexSteps}
 	s.indexer = newIndexer(s, o.Logger)
+	s.embedder = newEmbedder(s, o.Embedder, o.Logger)
 	return s
 }
 
@@ -124,7 +180,11 @@ func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, er
 		return nil, err
 	}
 	if t.path != "" {
-		return embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, LockDir: opts.LockDir})
+		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir})
+		if _, ok := errors.AsType[*embedded.NetworkError](err); ok {
+			return nil, invalid("target", "%v; AllowNetworkFile opens it all the same", err)
+		}
+		return e, err
 	}
 	cfg, err := opts.remoteConfig(t)
 	if err != nil {
@@ -150,7 +210,8 @@ func (s *Store) Warm(ctx context.Context) (err error) {
 }
 
 // Close waits for writes under way, and frees everything the Store holds. Reads
-// under way and later calls return ErrClosed. Closing twice is harmless. A Store
+// under way and later calls return ErrClosed. Closing twice is harmless. The error is
+// ErrReplaced if the file that was written is not in its place any more. A Store
 // that Scoped returned ends with the one that it was made of: its own Close does
 // nothing.
 func (s *Store) Close() error {
@@ -158,14 +219,16 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.publisher.close()
+	queueErr := s.queue.close()
 	s.hub.Close(ErrClosed)
+	s.embedder.close()
 	s.indexer.close()
 	s.payloads.Close()
 	if s.cache != nil {
 		s.cache.Close()
 	}
-	if err := s.engine.Close(); err != nil {
-		return fmt.Errorf("close: %w", err)
+	if err := errors.Join(queueErr, s.replica.close(), s.engine.Close()); err != nil {
+		return failed(err, "close")
 	}
 	return nil
 }

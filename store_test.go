@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -19,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if crashWriter() {
+	if crashWriter() || faultyProcess() || queueWriter() || conflictWriter() {
 		return
 	}
 	remove := testkit.UserCacheDir()
@@ -29,10 +30,16 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// open opens a Store that the test closes.
+// open opens a Store that the test closes: with a replica of its server if opts say where that
+// is, or onEveryTarget does.
 func open(t testing.TB, target string, opts *Options) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), target, opts)
+	o := direct(opts)
+	if dir, found := replicated.Load(target); found && !orZero(opts).Replica.Disabled && o.Replica.Disabled {
+		o.CacheDir, o.Replica.Disabled = dir.(string), false
+		o.Cache.PollInterval = cmp.Or(o.Cache.PollInterval, time.Nanosecond) // others' writes are to be seen
+	}
+	s, err := Open(t.Context(), target, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,12 +51,38 @@ func open(t testing.TB, target string, opts *Options) *Store {
 	return s
 }
 
+// direct returns opts with no replica of a server, unless they say where it is: one in the
+// user's cache folder would be shared with other tests.
+func direct(opts *Options) *Options {
+	o := *orZero(opts)
+	o.Replica.Disabled = o.Replica.Path == "" && o.CacheDir == ""
+	return &o
+}
+
+// replicated are the servers whose Stores are to have a replica, with the cache folder for it.
+var replicated sync.Map
+
 func onFile(t testing.TB) *Store { return open(t, filepath.Join(t.TempDir(), "m.db"), nil) }
 
-// onEveryTarget runs a test on the address of a fresh memory of each kind.
-func onEveryTarget(t *testing.T, test func(t *testing.T, target string)) {
+// onFileAndServer runs a test on the address of a fresh memory of each kind.
+func onFileAndServer(t *testing.T, test func(t *testing.T, target string)) {
 	t.Run("file", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "m.db")) })
 	t.Run("sqld", func(t *testing.T) { test(t, hranatest.Start(t).URL()) })
+}
+
+// onEveryTarget is onFileAndServer and, in long tests, runs the test on a server whose Stores
+// share a replica. It is for tests of what is stored and read, and not of how.
+func onEveryTarget(t *testing.T, test func(t *testing.T, target string)) {
+	onFileAndServer(t, test)
+	if testkit.Effort(0, 0, 1) == 0 {
+		return
+	}
+	t.Run("replica", func(t *testing.T) {
+		url := hranatest.Start(t).URL()
+		replicated.Store(url, t.TempDir())
+		defer replicated.Delete(url)
+		test(t, url)
+	})
 }
 
 // onEveryEngine runs a test on a fresh memory of each kind.
@@ -101,7 +134,7 @@ func TestOpenRefusesBadTargets(t *testing.T) {
 		{target: server.URL() + "?authToken=sesame", is: ErrUnauthorized, text: "JWT is invalid"},
 		{target: server.URL() + "?authToken=" + key.Token(false, time.Now().Add(-time.Hour)), is: ErrUnauthorized, text: "expired"},
 	} {
-		s, err := Open(t.Context(), tt.target, nil)
+		s, err := Open(t.Context(), tt.target, direct(nil))
 		if err == nil {
 			t.Errorf("%q was opened", tt.target)
 			ok(t, s.Close())
@@ -122,7 +155,7 @@ func TestOpenRefusesBadTargets(t *testing.T) {
 
 func TestMustExist(t *testing.T) {
 	onEveryTarget(t, func(t *testing.T, target string) {
-		_, err := Open(t.Context(), target, &Options{MustExist: true})
+		_, err := Open(t.Context(), target, direct(&Options{MustExist: true}))
 		wants(t, err, ErrNotFound, "no memory yet")
 		if _, err := os.Stat(target); err == nil {
 			t.Error("the file was created")
@@ -165,11 +198,11 @@ func TestDatabasesOfOthersAreRefused(t *testing.T) {
 		s := open(t, target, nil)
 		_, err := s.engine.Batch(t.Context(), stmt("INSERT INTO episodic_migrations VALUES(99, 0)"))
 		ok(t, err)
-		_, err = Open(t.Context(), target, nil)
+		_, err = Open(t.Context(), target, direct(nil))
 		wants(t, err, ErrSchema, "newer episodic")
 		_, err = s.engine.Batch(t.Context(), stmt("ALTER TABLE episodic_migrations RENAME TO other"))
 		ok(t, err)
-		_, err = Open(t.Context(), target, nil)
+		_, err = Open(t.Context(), target, direct(nil))
 		wants(t, err, ErrSchema, "another program")
 	})
 }
@@ -208,11 +241,11 @@ func TestCancelledCallsLeaveTheStoreUsable(t *testing.T) {
 }
 
 func TestSixOpenersOfOneNewMemory(t *testing.T) {
-	onEveryTarget(t, func(t *testing.T, target string) {
+	test := func(t *testing.T, target string, opts *Options) {
 		var wg sync.WaitGroup
 		for range 6 {
 			wg.Go(func() {
-				s, err := Open(t.Context(), target, nil)
+				s, err := Open(t.Context(), target, opts)
 				if err != nil {
 					t.Errorf("open: %v", err)
 					return
@@ -226,15 +259,17 @@ func TestSixOpenersOfOneNewMemory(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		counts, err := open(t, target, nil).Counts(t.Context())
+		counts, err := open(t, target, opts).Counts(t.Context())
 		if err != nil || counts.Episodes != 6 {
 			t.Errorf("%d episodes, %v", counts.Episodes, err)
 		}
-	})
+	}
+	onEveryTarget(t, func(t *testing.T, target string) { test(t, target, direct(nil)) })
+	t.Run("replica", func(t *testing.T) { test(t, hranatest.Start(t).URL(), &Options{CacheDir: t.TempDir()}) })
 }
 
 func TestStatsCountWhatHappened(t *testing.T) {
-	onEveryTarget(t, func(t *testing.T, target string) {
+	onFileAndServer(t, func(t *testing.T, target string) {
 		// Looking for dictionaries is a read besides.
 		s := open(t, target, &Options{Compression: Compression{DisableDictionaries: true}})
 		s.indexer.close() // which now and then looks whether there is something to merge

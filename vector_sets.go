@@ -21,8 +21,8 @@ type Vectors struct {
 	// room. One that does not fit alone is not held: each call then reads it through in the
 	// database, which Stats().Vectors.Fallbacks counts. That takes one to three seconds for 100,000
 	// vectors, on a local file, which is read through, and on a server, which compares them.
-	// At least 65,536. Default 268,435,456 (256 MiB) for a local file, and for a server
-	// 67,108,864 (64 MiB), because all of it is fetched from there once.
+	// At least 65,536. Default 268,435,456 (256 MiB) for a local file or a replica, and for a
+	// server without one 67,108,864 (64 MiB), because all of it is fetched from there once.
 	MaxBytes int64
 }
 
@@ -48,6 +48,13 @@ type VectorStats struct {
 	Fallbacks uint64 `json:"fallbacks"` // of Searches, those for which the vectors did not fit into memory
 	Loads     uint64 `json:"loads"`     // times that the vectors of a kind and model were loaded
 	Evictions uint64 `json:"evictions"` // times that those of one made room for others
+}
+
+func (s VectorStats) plus(o VectorStats) VectorStats {
+	return VectorStats{
+		Held: s.Held + o.Held, Bytes: s.Bytes + o.Bytes,
+		Searches: s.Searches + o.Searches, Fallbacks: s.Fallbacks + o.Fallbacks, Loads: s.Loads + o.Loads, Evictions: s.Evictions + o.Evictions,
+	}
 }
 
 // vectorSets are what a Store holds in memory for Nearest.

@@ -93,10 +93,7 @@ func (w wording) serverSteps(steps []Step) any {
 // serverWords are the tokens of texts, each once for every doubling of its number, so
 // that what is often said weighs more, and not what is long.
 func serverWords(texts ...string) string {
-	text := strings.Join(texts, "\n")
-	if len(text) > maxServerWords {
-		text = strings.ToValidUTF8(text[:maxServerWords], "")
-	}
+	text := cutUTF8(strings.Join(texts, "\n"), maxServerWords)
 	seen := make(map[string]int)
 	var kept []string
 	for _, token := range strings.Fields(serverTokens(string(index.AppendTokens(nil, text)))) {
@@ -140,11 +137,7 @@ func wordsOfStep(n int, s *Step) index.Document {
 	d := index.Document{Number: n, Actor: s.Tool}
 	d.Texts[rank.Text] = strings.Join([]string{s.Tool, s.Action, parametersText(s.Parameters), metadataText(s.Metadata)}, "\n")
 	if s.Result != nil {
-		text := s.Result.Text
-		if len(text) > maxResultWords {
-			text = strings.ToValidUTF8(text[:maxResultWords], "")
-		}
-		d.Texts[rank.Result] = text
+		d.Texts[rank.Result] = cutUTF8(s.Result.Text, maxResultWords)
 	}
 	if !s.Time.IsZero() {
 		d.Texts[rank.Date] = dateWords(s.Time)

@@ -32,7 +32,7 @@ const (
 	stampedes       = 20
 )
 
-var noCache = &episodic.Options{Cache: episodic.Cache{Disabled: true}}
+var noCache = uncached()
 
 func caching(ctx context.Context, b *bench) error {
 	pool := b.corpus.episodes(0, max(min(b.n, cacheEpisodes), batchSize))
@@ -54,7 +54,7 @@ func caching(ctx context.Context, b *bench) error {
 }
 
 func fill(ctx context.Context, target string, pool []*episodic.Episode) error {
-	store, err := episodic.Open(ctx, target, nil)
+	store, err := episodic.Open(ctx, target, direct())
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func farEpisodes(ctx context.Context, b *bench, server *hranatest.Server, pool [
 	for _, t := range []struct {
 		url  string
 		opts *episodic.Options
-	}{{link.URL(), noCache}, {link.URL(), nil}, {server.URL(), noCache}} {
+	}{{link.URL(), noCache}, {link.URL(), direct()}, {server.URL(), noCache}} {
 		s, err := episodic.Open(ctx, t.url, t.opts)
 		if err != nil {
 			return err
@@ -210,7 +210,7 @@ func stampede(ctx context.Context, b *bench, server *hranatest.Server, pool []*e
 	l.link.SetRTT(cacheRTT)
 	// Looking for a dictionary takes a request more, and so does the first read of
 	// what was written with one that the Store does not know yet.
-	store, err := episodic.Open(ctx, l.url(), &episodic.Options{Compression: episodic.Compression{DisableDictionaries: true}})
+	store, err := episodic.Open(ctx, l.url(), &episodic.Options{Compression: episodic.Compression{DisableDictionaries: true}, Replica: episodic.Replica{Disabled: true}})
 	if err != nil {
 		return err
 	}

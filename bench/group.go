@@ -63,7 +63,7 @@ func group(ctx context.Context, b *bench) error {
 		return putApart(ctx, url, pool)
 	}}
 	episodes := &target{cell: &cell{name: "PutEpisode, one Store"}, table: "episodes", open: func(ctx context.Context, url string) (op, func() error, error) {
-		store, err := episodic.Open(ctx, url, nil)
+		store, err := episodic.Open(ctx, url, direct())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -163,7 +163,7 @@ func putApart(ctx context.Context, url string, pool []*episodic.Episode) (op, fu
 	}
 	for i := range stores {
 		var err error
-		if stores[i], err = episodic.Open(ctx, url, nil); err != nil {
+		if stores[i], err = episodic.Open(ctx, url, direct()); err != nil {
 			return nil, nil, errors.Join(err, closeAll())
 		}
 		puts[i] = putter(stores[i], pool)

@@ -30,7 +30,7 @@ func life(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer server.Kill()
-	onServer, err := episodic.Open(ctx, server.URL(), &episodic.Options{IndexSteps: true})
+	onServer, err := episodic.Open(ctx, server.URL(), &episodic.Options{IndexSteps: true, Replica: episodic.Replica{Disabled: true}})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ var scenarios = []scenario{
 	{"rivals", rivalsClaim, true, rivals},
 	{"writers", writersClaim, true, writers},
 	{"replicas", replicasClaim, true, replicas},
+	{"replica", replicaClaim, true, replicaScenario},
+	{"records", recordsClaim, false, records},
 }
 
 // bench is what the scenarios share.
@@ -59,9 +61,11 @@ type bench struct {
 	dir      string        // holds the databases
 	data     string        // holds real texts, if it exists
 	corpus   *corpus
-	full     bool           // measure what takes long too
-	baseline string         // a writer built from another commit; "": none
-	match    *regexp.Regexp // names of the rows or parts that are run
+	full     bool   // measure what takes long too
+	baseline string // a writer built from another commit; "": none
+	// commandBaseline is an episodic command built from another commit; "": none.
+	commandBaseline string
+	match           *regexp.Regexp // names of the rows or parts that are run
 }
 
 func main() {
@@ -71,6 +75,8 @@ func main() {
 	switch {
 	case os.Getenv(childVariable) != "":
 		do = child
+	case os.Getenv(replicaVariable) != "":
+		do = replicaChild
 	case os.Getenv(writerVariable) != "":
 		do = func(ctx context.Context) error { return agent.Run(ctx, os.Stdin, os.Stdout) }
 	}
@@ -89,9 +95,10 @@ func run(ctx context.Context) (err error) {
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
 	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire and rivals use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file")
-	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too")
+	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too; replica: measure memory with 100,000 episodes too")
 	baseline := flag.String("baseline", "", "writers, recall: a writer built from another commit, to be measured beside; see README.md")
-	match := flag.String("match", "", "writers, recall: run only the rows, or parts, whose name this regular expression matches")
+	commandBaseline := flag.String("command-baseline", "", "records: an episodic command built from another commit, to be measured beside")
+	match := flag.String("match", "", "writers, recall, replica: run only the rows, or parts, whose name this regular expression matches")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
 	switch {
@@ -112,7 +119,7 @@ func run(ctx context.Context) (err error) {
 	}
 
 	b := &bench{report: &report{out: os.Stdout, short: *short}, n: *n, duration: *duration, rounds: *rounds, data: *data, corpus: newCorpus(),
-		full: *full, baseline: *baseline, match: matched}
+		full: *full, baseline: *baseline, commandBaseline: *commandBaseline, match: matched}
 	if *output != "" {
 		if err := os.MkdirAll(filepath.Dir(*output), 0o755); err != nil {
 			return err

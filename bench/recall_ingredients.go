@@ -19,31 +19,40 @@ type ingredient struct {
 	level  eval.Level // "": of both
 	parse  func(text string) index.Query
 	params func(*rank.Params)
-	asked  func(*index.Query, *index.Matches, *rank.Query, []string)
+	asked  func(*index.Query, *index.Matches, *rank.Query, []string) error
 	scores func(*rank.Scores)
 }
 
 var ingredients = []ingredient{
 	{name: wayBare},
+	{name: wayWords, params: func(p *rank.Params) { p.Meaning = 0 }},
 	{name: "without neighbours", level: eval.Steps, params: func(p *rank.Params) { p.Neighbour = nil }},
 	{name: "without the episode's score", params: func(p *rank.Params) { p.EpisodeWeights = [rank.Fields]float64{} }},
 	{name: "without the best step's score", level: eval.Episodes, scores: func(s *rank.Scores) { clear(s.Best) }},
 	{name: "without names: words like others", asked: namesAsWords},
-	{name: "without time words", asked: func(_ *index.Query, _ *index.Matches, q *rank.Query, _ []string) { q.TimeWords = nil }},
+	{name: "without time words", asked: func(_ *index.Query, _ *index.Matches, q *rank.Query, _ []string) error {
+		q.TimeWords = nil
+		return nil
+	}},
 	{name: "without dates in words", params: func(p *rank.Params) { p.StepWeights[rank.Date] = 0 }},
 	{name: "without results", params: func(p *rank.Params) { p.StepWeights[rank.Result], p.EpisodeWeights[rank.Result] = 0, 0 }},
 	{name: "without stop words: all are looked for", parse: everyWord},
 }
 
-func namesAsWords(query *index.Query, m *index.Matches, q *rank.Query, words []string) {
+func namesAsWords(query *index.Query, m *index.Matches, q *rank.Query, words []string) error {
 	q.Names = nil
 	for _, t := range query.Terms {
 		if !slices.Contains(words, t.Word) {
 			for _, token := range t.Tokens {
-				q.Terms = append(q.Terms, m.Term(token))
+				term, err := m.Term(token)
+				if err != nil {
+					return err
+				}
+				q.Terms = append(q.Terms, term)
 			}
 		}
 	}
+	return nil
 }
 
 // everyWord parses each word alone: a stop word leaves a query only if there are others.
@@ -73,13 +82,15 @@ func (r *ranker) without(i ingredient) way {
 			parse = i.parse
 		}
 		query := parse(text)
-		m, asked, words, err := r.index.Ask(ctx, r.engine, &query, "", index.AsksWhen(text))
+		m, asked, words, err := r.index.Ask(ctx, r.engine, &query, "", index.AsksWhen(text), false)
 		if err != nil {
 			return nil, err
 		}
 		asked.Steps = r.steps
 		if i.asked != nil {
-			i.asked(&query, m, asked, words)
+			if err := i.asked(&query, m, asked, words); err != nil {
+				return nil, err
+			}
 		}
 		p := rank.Defaults
 		if i.params != nil {
@@ -89,10 +100,7 @@ func (r *ranker) without(i ingredient) way {
 		if i.scores != nil {
 			i.scores(scores)
 		}
-		list := m.Corpus.RankEpisodes(scores)
-		if r.steps {
-			list = m.Corpus.RankSteps(scores)
-		}
+		list := m.Corpus.Rank(scores, asked, &p)
 		for _, c := range list[:min(limit, len(list))] {
 			key := r.keys[m.Corpus.Episodes[c.Episode].ID]
 			if r.steps {

@@ -52,7 +52,7 @@ func recallSize(ctx context.Context, b *bench, d *recallData) error {
 		others += n
 	}
 	add("other tables", others)
-	add("free, for what is stored next", left-others)
+	add("free, and the map of pages", left-others)
 	add("**the file, after Compact**", size)
 	add("the file before that, as import leaves it", imported)
 	b.table(rows...)

@@ -52,9 +52,15 @@ type running interface {
 // ourSide is a Store.
 type ourSide struct{ *episodic.Store }
 
-// uncached returns the options of a Store that reads from the database.
+// uncached returns the options of a Store that reads from the database: a server's too,
+// without a replica.
 func uncached() *episodic.Options {
-	return &episodic.Options{Cache: episodic.Cache{Disabled: true}}
+	return &episodic.Options{Cache: episodic.Cache{Disabled: true}, Replica: episodic.Replica{Disabled: true}}
+}
+
+// direct returns the options of a Store that has a cache, and no replica of a server.
+func direct() *episodic.Options {
+	return &episodic.Options{Replica: episodic.Replica{Disabled: true}}
 }
 
 func openOurSide(ctx context.Context, target string, opts *episodic.Options) (side, error) {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/episodic-memory/episodic"
@@ -53,22 +51,29 @@ func child(ctx context.Context) error {
 
 // run lets a child do the task.
 func (t *childTask) run(ctx context.Context) (result childResult, err error) {
+	err = runChild(ctx, childVariable, t, &result)
+	return result, err
+}
+
+// runChild runs this program with a variable set, a task on its standard input, and returns what it
+// prints.
+func runChild(ctx context.Context, variable string, task, result any) error {
 	self, err := os.Executable()
 	if err != nil {
-		return result, err
+		return err
 	}
-	input, err := json.Marshal(t)
+	input, err := json.Marshal(task)
 	if err != nil {
-		return result, err
+		return err
 	}
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), childVariable+"=1")
+	cmd.Env = append(os.Environ(), variable+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &errs
 	if err := cmd.Run(); err != nil {
-		return result, fmt.Errorf("%w: %s", err, errs.Bytes())
+		return fmt.Errorf("%w: %s", err, errs.Bytes())
 	}
-	return result, json.Unmarshal(out.Bytes(), &result)
+	return json.Unmarshal(out.Bytes(), result)
 }
 
 func (t *childTask) do(ctx context.Context) (result childResult, err error) {
@@ -93,7 +98,7 @@ func (t *childTask) do(ctx context.Context) (result childResult, err error) {
 // tables.
 func (t *childTask) open(ctx context.Context) (get op, closeTarget func() error, err error) {
 	if t.Ours {
-		var opts *episodic.Options
+		opts := direct()
 		if t.Uncached {
 			opts = uncached()
 		}
@@ -123,14 +128,12 @@ func (t *childTask) open(ctx context.Context) (get op, closeTarget func() error,
 // peakMemory is the most memory of this process that was resident at once, in KB.
 // The figure that wait returns would not do: in it the parent has a part.
 func peakMemory() (int, error) {
-	status, err := os.ReadFile("/proc/self/status")
+	sizes, err := processMemory()
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		if name, value, _ := strings.Cut(line, ":"); name == "VmHWM" {
-			return strconv.Atoi(strings.Fields(value)[0])
-		}
+	if peak, ok := sizes["VmHWM"]; ok {
+		return int(peak >> 10), nil
 	}
 	return 0, errors.New("/proc/self/status has no VmHWM")
 }

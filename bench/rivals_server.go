@@ -69,7 +69,7 @@ func fillServer(ctx context.Context, b *bench, ours bool, episodes []*episodic.E
 // fillOurs stores the episodes, and trains the dictionary that many of them bring, with
 // which the second half is written.
 func fillOurs(ctx context.Context, url string, episodes []*episodic.Episode) error {
-	store, err := episodic.Open(ctx, url, nil)
+	store, err := episodic.Open(ctx, url, direct())
 	if err != nil {
 		return err
 	}

@@ -297,7 +297,7 @@ func nearestOnServer(ctx context.Context, b *bench) (err error) {
 	}
 	defer server.Kill()
 	set := clusters("clusters, uneven numbers", n, queries, 0.5)
-	writer, err := episodic.Open(ctx, server.URL(), nil)
+	writer, err := episodic.Open(ctx, server.URL(), direct())
 	if err != nil {
 		return err
 	}
@@ -315,7 +315,7 @@ func nearestOnServer(ctx context.Context, b *bench) (err error) {
 		name     string
 		maxBytes int64
 	}{{"held", 0}, {"by the server", 64 << 10}} {
-		store, err := episodic.Open(ctx, server.URL(), &episodic.Options{Vectors: episodic.Vectors{MaxBytes: row.maxBytes}})
+		store, err := episodic.Open(ctx, server.URL(), &episodic.Options{Vectors: episodic.Vectors{MaxBytes: row.maxBytes}, Replica: episodic.Replica{Disabled: true}})
 		if err != nil {
 			return err
 		}

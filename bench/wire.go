@@ -115,7 +115,7 @@ func measureWire(ctx context.Context, b *bench, m *material, pause time.Duration
 	}
 	defer server.Kill()
 	s := &wireServer{Server: server, trained: len(m.train), pause: pause}
-	if s.direct, err = episodic.Open(ctx, server.URL(), nil); err != nil {
+	if s.direct, err = episodic.Open(ctx, server.URL(), direct()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.direct.Close()) }()
@@ -230,7 +230,7 @@ func (s *wireServer) open(ctx context.Context) (*line, *episodic.Store, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := episodic.Open(ctx, l.url(), &episodic.Options{AuthToken: episodic.StaticToken(wireToken)})
+	store, err := episodic.Open(ctx, l.url(), &episodic.Options{AuthToken: episodic.StaticToken(wireToken), Replica: episodic.Replica{Disabled: true}})
 	if err != nil {
 		l.close()
 		return nil, nil, err

@@ -31,6 +31,9 @@ type crowd struct {
 	pause    time.Duration
 	bursts   bool
 	rtt      time.Duration
+	queued   bool   // writes are queued, in a replica of each machine
+	whole    bool   // episodes are put as a whole
+	counted  bool   // requests are counted where they pass
 	onFile   bool   // the memory is a local file
 	fault    *fault // nil: none
 	program  string // a writer of another commit; "": this program
@@ -61,6 +64,7 @@ type crowdResult struct {
 	errs       map[string]int // texts without what differs between calls
 	silence    time.Duration  // the longest without a write of anybody, struck or not
 	requests   uint64
+	passed     int // requests that came to the server until all writers had ended, if they were counted
 	stuck      bool
 	told       time.Duration // from the last write to the first call that failed with the advice to restart the server
 	after      time.Duration // until the server gave a lock once the load was over
@@ -140,7 +144,7 @@ func (c *crowd) run(ctx context.Context, b *bench, window time.Duration) (_ *cro
 		}
 		o.noTurns = o.noTurns || !ready.Turns
 	}
-	begin := time.Now()
+	begin, before := time.Now(), r.passed()
 	for _, w := range r.writers {
 		if _, err := io.WriteString(w.input, "begin\n"); err != nil {
 			return nil, err
@@ -169,6 +173,7 @@ func (c *crowd) run(ctx context.Context, b *bench, window time.Duration) (_ *cro
 	if err := <-ended; err != nil {
 		return nil, err
 	}
+	o.passed = r.passed() - before
 	if !o.stuck && r.server != nil {
 		// A server that loses its lock may give it once more before.
 		if err := rest(ctx, min(window, time.Second)); err != nil {
@@ -198,7 +203,7 @@ func (r *crowdRun) prepare(ctx context.Context) (err error) {
 		r.target = r.server.URL()
 		to = r.target
 	}
-	if r.rtt > 0 {
+	if r.rtt > 0 || r.counted {
 		if r.link, err = hranatest.NewLink(r.target); err != nil {
 			return err
 		}
@@ -213,6 +218,7 @@ func (r *crowdRun) prepare(ctx context.Context) (err error) {
 			Target: to, LockDir: r.lockDir(i % r.machines), Number: i,
 			Callers: max(r.callers, 1), Window: r.window, Pause: r.pause, Patience: callPatience,
 			Burst: map[bool]int{true: burstEpisodes}[r.bursts], Rest: burstRest,
+			Queue: map[bool]string{true: r.lockDir(i % r.machines)}[r.queued], Whole: r.whole,
 		})
 		if err != nil {
 			return err
@@ -220,6 +226,14 @@ func (r *crowdRun) prepare(ctx context.Context) (err error) {
 		r.writers = append(r.writers, w)
 	}
 	return nil
+}
+
+// passed is how many requests have come to the server over the link so far.
+func (r *crowdRun) passed() int {
+	if r.link == nil {
+		return 0
+	}
+	return r.link.Counts().Requests
 }
 
 // create lets a writer of this crowd's kind make the memory. It writes one episode.
@@ -529,6 +543,9 @@ func (w *writing) written() []*written {
 			x.unknown = e.Unknown
 		case e.Kind == agent.Started:
 			x.started = true
+			if e.Whole {
+				x.steps = agent.StepsEach
+			}
 		default:
 			x.steps++
 		}

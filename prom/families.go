@@ -13,6 +13,7 @@ func families(s episodic.Stats) []family {
 		one("turns_waited_seconds_total", "Time waited for turns to write.", s.Turns.Waited.Seconds()),
 		one("turns_unlocked_total", "Turns taken without the lock of this machine.", s.Turns.Unlocked),
 		one("turns_missed_total", "Writes that came to the server at another machine's turn, and again later.", s.Turns.Missed),
+		by("redacted_total", "Secrets replaced in what was to be stored by kind.", "kind", s.Redacted),
 		by("failures_total", "Calls to the database that failed by reason.", "reason", s.Failures),
 		one("compression_trainings_total", "Trainings of a dictionary that came to an end.", s.Compression.Trainings),
 		one("compression_failures_total", "Looks for a dictionary and trainings in the background that failed.", s.Compression.Failures),
@@ -20,8 +21,14 @@ func families(s episodic.Stats) []family {
 	all = append(all, payloadFamilies("compression_episodes_", "episodes and steps", &s.Compression.Episodes)...)
 	all = append(all, payloadFamilies("compression_patterns_", "patterns, heuristics and relations", &s.Compression.Patterns)...)
 	all = append(all, vectorFamilies(&s.Vectors)...)
+	if s.Embedder != nil {
+		all = append(all, embedderFamilies(s.Embedder)...)
+	}
 	if s.Cache != nil {
 		all = append(all, cacheFamilies(s.Cache)...)
+	}
+	if s.Replica != nil {
+		all = append(all, replicaFamilies(s.Replica)...)
 	}
 	if s.Server == nil {
 		return all
@@ -32,6 +39,7 @@ func families(s episodic.Stats) []family {
 		one("stuck_total", "Times that the server was found to answer reads and no writes.", s.Server.Stuck),
 		one("retry_budget_exhausted_total", "Retries not made because the retry budget was used up.", s.Server.RetryBudgetExhausted),
 		traffic("read_bytes_total", "Bytes on the sockets of calls that read.", s.Server.ReadBytes),
+		traffic("pull_bytes_total", "Bytes on the sockets of what keeps the replica in step.", s.Server.PullBytes),
 		traffic("write_bytes_total", "Bytes on the sockets of calls that write.", s.Server.WriteBytes),
 		traffic("upkeep_bytes_total", "Bytes on the sockets of handshakes, pings and requests that only close streams.", s.Server.UpkeepBytes),
 		by("server_info", "The protocol of the server's last answer.", "protocol", map[string]uint64{s.Server.Protocol: 1}),
@@ -79,6 +87,45 @@ func cacheFamilies(c *episodic.CacheStats) []family {
 	}
 }
 
+func replicaFamilies(r *episodic.ReplicaStats) []family {
+	asOf := 0.0
+	if !r.AsOf.IsZero() {
+		asOf = float64(r.AsOf.UnixMicro()) / 1e6
+	}
+	since := 0.0
+	if !r.Since.IsZero() {
+		since = float64(r.Since.UnixMicro()) / 1e6
+	}
+	families := []family{
+		one("replica_as_of_timestamp_seconds", "When the server had what the replica has, 0 while that is no moment.", asOf),
+		one("replica_complete", "Whether the replica has all that the server had then.", oneIf(r.Complete)),
+		one("replica_remaining", "About how many items the replica is yet to fetch.", r.Remaining),
+		one("replica_since_timestamp_seconds", "When the first episodes began that the replica holds, 0 if it holds all.", since),
+		one("replica_down", "Whether the server could not be asked for changes the last time.", oneIf(r.Down != "")),
+		one("replica_pulls_total", "Times that changes were asked for and had.", r.Pulls),
+		one("replica_items_total", "Items fetched into the replica.", r.Items),
+		one("replica_payload_bytes_total", "Bytes of the compressed payloads of items fetched.", r.PayloadBytes),
+		one("replica_reads_total", "Reads that the replica answered.", r.Reads),
+		one("replica_older_reads_total", "Reads that the replica answered although it was older than promised.", r.OlderReads),
+		one("replica_server_reads_total", "Reads for which the server was asked in place of the replica.", r.ServerReads),
+		one("replica_waits_total", "Reads that waited for changes to be fetched.", r.Waits),
+		one("replica_failures_total", "Reads that failed because the replica was not new enough.", r.Failures),
+	}
+	if q := r.Queue; q != nil {
+		families = append(families,
+			one("queue_down", "Whether queued writes could not be pushed the last time.", oneIf(q.Down != "")),
+			one("queue_queued_total", "Writes that were queued.", q.Queued),
+			one("queue_pushed_total", "Queued writes that this store has pushed.", q.Pushed),
+			one("queue_requests_total", "Transactions that carried queued writes to the server.", q.Requests),
+			one("queue_refused_total", "Times that the server has refused a queued write for good.", q.Refused),
+			one("queue_merged_total", "Queued writes that were merged with what others had changed.", q.Merged),
+			one("queue_conflicts_total", "Queued writes by which something lost, or that came late.", q.Conflicts),
+			one("queue_unsure_total", "Times that the server was asked how much it has of the queued writes.", q.Unsure),
+		)
+	}
+	return families
+}
+
 func vectorFamilies(v *episodic.VectorStats) []family {
 	return []family{
 		one("vectors_held", "Vectors held in memory.", v.Held),
@@ -87,6 +134,19 @@ func vectorFamilies(v *episodic.VectorStats) []family {
 		one("vectors_fallbacks_total", "Calls of Nearest for which the vectors did not fit into memory.", v.Fallbacks),
 		one("vectors_loads_total", "Times that the vectors of a kind and model were loaded.", v.Loads),
 		one("vectors_evictions_total", "Times that the vectors of a kind and model made room for others.", v.Evictions),
+	}
+}
+
+func embedderFamilies(e *episodic.EmbedderStats) []family {
+	return []family{
+		by("embedder_info", "The embedding model of searches.", "model", map[string]uint64{e.Name: 1}),
+		one("embedder_dim", "Numbers of a vector of the embedding model.", e.Dim),
+		one("embedder_embedded_total", "Documents whose vectors were stored.", e.Embedded),
+		one("embedder_refused_total", "Documents that the embedding model did not take.", e.Refused),
+		one("embedder_failures_total", "Times that making vectors was given up.", e.Failures),
+		one("embedder_searches_total", "Searches for which the embedding model was asked.", e.Searches),
+		one("embedder_missed_total", "Searches for which the embedding model failed.", e.Missed),
+		one("embedder_skipped_total", "Searches for which the embedding model was not asked because it had just failed.", e.Skipped),
 	}
 }
 

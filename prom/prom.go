@@ -35,7 +35,7 @@ import (
 // NewCollector returns a collector of store's metrics; each scrape calls
 // [episodic.Store.Stats] once. The labels, which may be nil, are added to every metric.
 // Several Stores in one registry need the same label names with different values.
-// Register returns an error for invalid labels; the names state, reason, protocol,
+// Register returns an error for invalid labels; the names state, reason, kind, protocol,
 // direction, mode and (of several servers) address are reserved. The collector of a closed Store exports its last
 // values until it is unregistered.
 func NewCollector(store *episodic.Store, labels prometheus.Labels) prometheus.Collector {

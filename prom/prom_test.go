@@ -32,7 +32,7 @@ func ok(t *testing.T, err error) {
 
 func open(t *testing.T, target string) *episodic.Store {
 	t.Helper()
-	s, err := episodic.Open(t.Context(), target, nil)
+	s, err := episodic.Open(t.Context(), target, &episodic.Options{Replica: episodic.Replica{Disabled: true}})
 	ok(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
@@ -123,8 +123,12 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 		case time.Duration:
 			set("_seconds", "", f.Seconds())
 		case map[string]uint64:
-			for reason, n := range f {
-				set("_total", fmt.Sprintf("{reason=%q}", reason), float64(n))
+			label := "reason"
+			if name == "redacted" {
+				label = "kind"
+			}
+			for value, n := range f {
+				set("_total", fmt.Sprintf("{%s=%q}", label, value), float64(n))
 			}
 		case episodic.Traffic:
 			set("_total", `{direction="sent"}`, float64(f.Sent))
@@ -146,11 +150,22 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 		case episodic.PayloadStats:
 			wanted(t, reflect.ValueOf(f), name+"_", want)
 		case string:
-			if name == "compression_last_failure" {
+			if name == "compression_last_failure" || name == "embedder_last_failure" {
+				continue
+			}
+			if name == "embedder_name" {
+				want[fmt.Sprintf("embedder_info{model=%q}", f)] = 1
 				continue
 			}
 			if name == "cache_mode" {
 				want[fmt.Sprintf("cache_info{mode=%q}", f)] = 1
+				continue
+			}
+			if name == "replica_path" {
+				continue
+			}
+			if name == "replica_down" || name == "queue_down" {
+				want[name] = map[bool]float64{true: 1}[f != ""]
 				continue
 			}
 			want[fmt.Sprintf("server_info{protocol=%q}", f)] = 1
@@ -166,8 +181,25 @@ func wanted(t *testing.T, v reflect.Value, prefix string, want map[string]float6
 			if f != nil {
 				wanted(t, reflect.ValueOf(*f), "cache_", want)
 			}
+		case *episodic.ReplicaStats:
+			if f != nil {
+				wanted(t, reflect.ValueOf(*f), "replica_", want)
+			}
+		case *episodic.QueueStats:
+			if f != nil {
+				wanted(t, reflect.ValueOf(*f), "queue_", want)
+			}
+		case time.Time:
+			want[name+"_timestamp_seconds"] = 0
+			if !f.IsZero() {
+				want[name+"_timestamp_seconds"] = float64(f.UnixMicro()) / 1e6
+			}
 		case episodic.VectorStats:
 			wanted(t, reflect.ValueOf(f), "vectors_", want)
+		case *episodic.EmbedderStats:
+			if f != nil {
+				wanted(t, reflect.ValueOf(*f), "embedder_", want)
+			}
 		case episodic.PoolStats:
 			wanted(t, reflect.ValueOf(f), "pool_", want)
 		case []episodic.EndpointStats:
@@ -208,6 +240,11 @@ func fill(v reflect.Value, next *int64) {
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem(), next)
 	case reflect.Struct:
+		if at, is := v.Addr().Interface().(*time.Time); is {
+			*next++
+			*at = time.UnixMicro(*next)
+			return
+		}
 		for i := range v.NumField() {
 			fill(v.Field(i), next)
 		}
@@ -383,7 +420,7 @@ func TestOperationsPageHasEveryMetric(t *testing.T) {
 	_, tables, _ := strings.Cut(string(page), "\n## Metrics\n")
 	tables, queries, _ := strings.Cut(tables, "\n## Queries")
 	exported := map[string]bool{}
-	for _, f := range families(episodic.Stats{Server: &episodic.ServerStats{Servers: make([]episodic.EndpointStats, 1)}, Cache: &episodic.CacheStats{}}) {
+	for _, f := range families(episodic.Stats{Server: &episodic.ServerStats{Servers: make([]episodic.EndpointStats, 1)}, Cache: &episodic.CacheStats{}, Replica: &episodic.ReplicaStats{Queue: &episodic.QueueStats{}}, Embedder: &episodic.EmbedderStats{}}) {
 		exported[f.name] = true
 		if !strings.Contains(tables, "`"+f.name+"`") {
 			t.Errorf("docs/operations.md says nothing of %s", f.name)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -35,6 +36,10 @@ type Task struct {
 	Burst    int           // episodes after which a caller rests; 0: it never does
 	Rest     time.Duration
 	Patience time.Duration // with each call
+	// Queue is a folder for the machine's replica and outbox: writes are queued, and pushed
+	// before the writer ends. Empty: they go to the server.
+	Queue string `json:",omitempty"`
+	Whole bool   `json:",omitempty"` // episodes are put when they have ended, with all their steps
 
 	// Episodes is a file of them, each as JSON. If it is set, nothing above but Target and
 	// LockDir matters: each further line of the input is an Order.
@@ -69,6 +74,7 @@ type Event struct {
 	At      time.Time     `json:",omitzero"`  // of the end of the call
 	Took    time.Duration `json:",omitempty"`
 	Unknown bool          `json:",omitempty"` // failed, and may be stored all the same
+	Whole   bool          `json:",omitempty"` // of Started: with all its steps
 
 	// Of Turn: milliseconds of the server's clock.
 	Machine, From, To int64 `json:",omitempty"`
@@ -108,6 +114,14 @@ func Run(ctx context.Context, input io.Reader, output io.Writer) error {
 	opts := &episodic.Options{}
 	ready := Event{Kind: Ready, Turns: set(opts, "LockDir", w.LockDir)}
 	set(opts, "Logger", slog.New(&turns{w: w}))
+	if w.Queue == "" {
+		set(opts, "Replica.Disabled", true) // what is measured is writing to the server
+	} else if !set(opts, "Replica.Offline", 1) {
+		return errors.New("the Store cannot queue writes")
+	} else {
+		set(opts, "Replica.Path", filepath.Join(w.Queue, "replica.db"))
+		set(opts, "StateDir", w.Queue)
+	}
 	store, err := episodic.Open(ctx, w.Target, opts)
 	if err != nil {
 		ready.Error = err.Error()
@@ -133,8 +147,9 @@ func Run(ctx context.Context, input io.Reader, output io.Writer) error {
 		wg.Go(func() { w.write(ctx, caller, end) })
 	}
 	wg.Wait()
+	err = w.flush(ctx)
 	done := Event{Kind: Done, Requests: store.Stats().Requests - before}
-	if err := store.Close(); err != nil {
+	if err := errors.Join(err, store.Close()); err != nil {
 		done.Error = err.Error()
 	}
 	return w.tell(done)
@@ -143,11 +158,14 @@ func Run(ctx context.Context, input io.Reader, output io.Writer) error {
 // set sets a field that the options of older commits lack, and reports whether it is
 // there.
 func set(opts *episodic.Options, field string, value any) bool {
-	f := reflect.ValueOf(opts).Elem().FieldByName(field)
-	if f.IsValid() {
-		f.Set(reflect.ValueOf(value))
+	f := reflect.ValueOf(opts).Elem()
+	for name := range strings.SplitSeq(field, ".") {
+		if f = f.FieldByName(name); !f.IsValid() {
+			return false
+		}
 	}
-	return f.IsValid()
+	f.Set(reflect.ValueOf(value).Convert(f.Type()))
+	return true
 }
 
 type work struct {
@@ -174,6 +192,15 @@ func (w *work) write(ctx context.Context, caller int, end time.Time) {
 			ID:          episodic.NewID(),
 			Description: fmt.Sprintf("writer %d.%d does task %d with words like reservation and flaky test", w.Number, caller, n),
 		}
+		if w.Whole {
+			e.Outcome.Kind = episodic.Success
+			for i := range StepsEach {
+				e.Steps = append(e.Steps, NewStep(w.Number, n, i))
+			}
+			w.call(ctx, Event{Kind: Started, Episode: e.ID, Whole: true}, func(ctx context.Context) error { return w.store.PutEpisode(ctx, e) })
+			pause(w.Pause, end)
+			continue
+		}
 		if !w.call(ctx, Event{Kind: Started, Episode: e.ID}, func(ctx context.Context) error { return w.start(ctx, e) }) {
 			continue
 		}
@@ -192,6 +219,20 @@ func (w *work) write(ctx context.Context, caller int, end time.Time) {
 		}
 		pause(w.Pause, end)
 	}
+}
+
+// flush waits until what was queued is on the server.
+func (w *work) flush(ctx context.Context) error {
+	if w.Queue == "" {
+		return nil
+	}
+	s, ok := any(w.store).(interface{ Flush(context.Context) error })
+	if !ok {
+		return errors.New("the Store cannot flush")
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.Patience)
+	defer cancel()
+	return s.Flush(ctx)
 }
 
 func pause(d time.Duration, end time.Time) { time.Sleep(min(d, time.Until(end))) }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -26,12 +27,18 @@ type system struct {
 	getenv         func(string) string
 	dataHome       string // the user's data folder
 	self           string // what a shell runs to start this program again
+	// command runs a program of the system, and returns what it says.
+	command func(name string, args ...string) (string, error)
 }
 
 func processSystem() system {
 	return system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		getenv: os.Getenv, dataHome: xdg.DataHome, self: startedAs(),
+		command: func(name string, args ...string) (string, error) {
+			out, err := exec.Command(name, args...).CombinedOutput()
+			return strings.TrimSpace(string(out)), err
+		},
 	}
 }
 
@@ -42,9 +49,14 @@ type app struct {
 
 	db             *string // --db; nil if it was not given
 	allowPlaintext bool
+	offline        episodic.Offline // when writes to a server are acknowledged
 
+	redact        episodic.Redact
 	project, user *string         // --project, --user; nil if they were not given
 	whole         *episodic.Store // the open database without a scope; nil if there is none
+
+	modelSpec string      // of the embedding model to use; empty: what the database names
+	model     *namedModel // which is used; nil: none
 }
 
 func newApp(sys system) *app {
@@ -83,7 +95,7 @@ func parseURL(target string) (*url.URL, error) {
 // options are those of the command line and of the environment for target. What target
 // carries itself was given for this very server, and comes first.
 func (a *app) options(target string) *episodic.Options {
-	o := &episodic.Options{AllowPlaintext: a.allowPlaintext}
+	o := &episodic.Options{AllowPlaintext: a.allowPlaintext, AllowNetworkFile: a.getenv("EPISODIC_NETWORK_FILE") == "1"}
 	var carries url.Values
 	if u, err := parseURL(target); err == nil {
 		carries = u.Query()
@@ -98,6 +110,8 @@ func (a *app) options(target string) *episodic.Options {
 			o.AuthToken = episodic.StaticToken(a.getenv("TURSO_AUTH_TOKEN"))
 		}
 	}
+	o.Replica.Offline = a.offline
+	o.Redact = a.redact
 	o.IndexSteps = a.getenv("EPISODIC_INDEX_STEPS") == "1"
 	if !carries.Has("namespace") {
 		o.Namespace = a.getenv("EPISODIC_NAMESPACE")
@@ -114,7 +128,8 @@ func (a *app) options(target string) *episodic.Options {
 // variables are the environment's for options that may be wrong.
 var variables = map[string]string{
 	"BasicAuth": "EPISODIC_BASIC_AUTH", "Namespace": "EPISODIC_NAMESPACE",
-	"TLS.CAFile": "EPISODIC_CA_FILE", "TLS.CertFile": "EPISODIC_CERT_FILE", "TLS.KeyFile": "EPISODIC_KEY_FILE",
+	"Redact.Allow": "EPISODIC_REDACT_ALLOW",
+	"TLS.CAFile":   "EPISODIC_CA_FILE", "TLS.CertFile": "EPISODIC_CERT_FILE", "TLS.KeyFile": "EPISODIC_KEY_FILE",
 }
 
 // errNoMemory says that the database to read from is not there, perhaps because
@@ -142,6 +157,12 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	}
 	options := a.options(target)
 	options.MustExist = mustExist
+	if a.model == nil {
+		a.model = a.chooseModel(ctx, target, options)
+	}
+	if a.model != nil {
+		options.Embedder = a.model
+	}
 	store, err := episodic.Open(ctx, target, options)
 	if errors.Is(err, episodic.ErrNotFound) {
 		return fmt.Errorf("%s: %w", shownTarget(target), errNoMemory)
@@ -153,6 +174,7 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	if err == nil {
 		a.whole = store
 		err = f(narrow)
+		err = errors.Join(err, a.tellQueued(ctx, store))
 		a.whole = nil
 	}
 	return errors.Join(err, store.Close())
@@ -172,12 +194,12 @@ func (a *app) scope() episodic.Scope {
 
 // shownTarget is a target without the secrets that a URL can carry.
 func shownTarget(target string) string {
-	scheme, _, isURL := strings.Cut(target, "://")
-	if !isURL || strings.EqualFold(scheme, "file") {
+	if !isServer(target) {
 		return target
 	}
 	u, err := parseURL(target)
 	if err != nil {
+		scheme, _, _ := strings.Cut(target, "://")
 		return scheme + "://"
 	}
 	namespace := u.Query().Get("namespace")

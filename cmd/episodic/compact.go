@@ -15,9 +15,9 @@ type compactCmd struct {
 
 // Help is shown by compact --help.
 func (*compactCmd) Help() string {
-	return `Indexes for search what is waiting, and merges the search index. Trains dictionaries if it is time to, recompresses what was stored without the newest one, and deletes all others. After that neither the search index nor a dictionary holds text of what was deleted before. Others may use the database meanwhile. It can be interrupted at any moment, and goes on when it is run again.
+	return `Indexes for search what is waiting, and merges the search index. Trains dictionaries if it is time to, recompresses what was stored without the newest one, and deletes all others. Makes the vectors that are missing of the embedding model, if one is in use. After that neither the search index nor a dictionary holds text of what was deleted before. Others may use the database meanwhile. It can be interrupted at any moment, and goes on when it is run again.
 
-A file does not get shorter: the freed space is used for what is stored next.`
+At last a local file gets shorter by what is free in it. A file of an earlier version is written anew for that, once, if a fifth of it is free: that takes up to twice its space meanwhile, and others cannot write until it is done.`
 }
 
 func (c *compactCmd) Run(ctx context.Context, a *app) error {
@@ -44,24 +44,41 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 				count(int(done.Rewritten), "payload"), size(done.Before-done.After), err)
 		}
 		if c.JSON {
-			return a.printJSON(done)
+			err = a.printJSON(done)
+		} else {
+			a.printCompaction(done)
 		}
-		a.printTrained(done.Trained)
-		a.printf("%s rewritten", count(int(done.Rewritten), "payload"))
-		if done.Before > 0 {
-			a.printf(": %s became %s, %s saved (%.0f %%)", size(done.Before), size(done.After), size(done.Before-done.After),
-				100*float64(done.Before-done.After)/float64(done.Before))
+		if err != nil {
+			return err
 		}
-		a.printf("\n")
-		if done.Deleted > 0 {
-			a.printf("%s deleted\n", dictionaries(done.Deleted))
-		}
-		if done.Damaged > 0 {
+		if done.Damaged > 0 && !c.JSON {
 			a.complain("%s could not be read; the first: %s", count(int(done.Damaged), "payload"), done.Damage)
 			return errReported
 		}
+		if a.model != nil {
+			return a.embedNow(ctx, c.JSON)
+		}
 		return nil
 	})
+}
+
+func (a *app) printCompaction(done episodic.Compaction) {
+	a.printTrained(done.Trained)
+	a.printf("%s rewritten", count(int(done.Rewritten), "payload"))
+	if done.Before > 0 {
+		a.printf(": %s became %s, %s saved (%.0f %%)", size(done.Before), size(done.After), size(done.Before-done.After),
+			100*float64(done.Before-done.After)/float64(done.Before))
+	}
+	a.printf("\n")
+	if done.Deleted > 0 {
+		a.printf("%s deleted\n", dictionaries(done.Deleted))
+	}
+	if done.Freed > 0 {
+		a.printf("gave back %s\n", size(done.Freed))
+	}
+	if done.NotFreed != "" {
+		a.complain("the file did not get shorter: %s", done.NotFreed)
+	}
 }
 
 func dictionaries(n int64) string {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/eval"
 )
 
@@ -17,6 +18,7 @@ type evalCmd struct {
 	Level   string `enum:"auto,episode,step" default:"auto" help:"What is to be found: episode, whole documents; step, parts of them; auto, step if the questions name parts."`
 	Shared  bool   `help:"Put all collections into one memory. Otherwise each has its own."`
 	Keep    string `placeholder:"FOLDER" help:"Keep the memories in this folder, which must be new or empty. Otherwise they are deleted."`
+	Model   string `placeholder:"SPEC" help:"Compare meanings by this embedding model, as of model use. Otherwise by none."`
 	JSON    bool   `name:"json" help:"Print JSON."`
 }
 
@@ -43,6 +45,15 @@ func (c *evalCmd) Run(ctx context.Context, a *app) error {
 	ev := &evaluation{app: a, data: data, level: level, tasks: data.Tasks(level)}
 	if len(ev.tasks) == 0 {
 		return fmt.Errorf("no question of %s names a part of a document; use --level %s", c.File, eval.Episodes)
+	}
+	if c.Model != "" {
+		spec, err := a.resolveModel(c.Model)
+		if err != nil {
+			return err
+		}
+		if ev.model, err = episodic.OpenEmbedder(ctx, spec); err != nil {
+			return err
+		}
 	}
 	if err := ev.run(ctx, c.Keep, c.Shared); err != nil {
 		return err
@@ -106,8 +117,11 @@ type evalResult struct {
 	Parts     int           `json:"parts"`
 	// LeftOut counts the questions without evidence that could be found, and Missing the
 	// pieces of evidence of the others that do not exist and count as not found.
-	LeftOut     int        `json:"questions_left_out"`
-	Missing     int        `json:"evidence_missing"`
+	LeftOut int `json:"questions_left_out"`
+	Missing int `json:"evidence_missing"`
+	// Model is the embedding model, and Without counts the questions in which it took no part.
+	Model       string     `json:"model,omitempty"`
+	Without     int        `json:"questions_without_model,omitempty"`
 	LoadSeconds float64    `json:"load_seconds"`
 	FileBytes   int64      `json:"file_bytes"`
 	DataBytes   int64      `json:"data_bytes"` // of the documents as JSON of episodes
@@ -127,6 +141,9 @@ func (a *app) printEvaluation(r *evalResult) {
 	}
 	if r.Missing > 0 {
 		a.printf("; evidence that does not exist, %s, counts as not found", count(r.Missing, "piece"))
+	}
+	if r.Model != "" {
+		a.printf("\n%-11s %s%s", "model", oneLine(r.Model), also(uint64(r.Without), "questions without it"))
 	}
 	a.printf("\n%-11s %s\n\n", "level", r.Level)
 

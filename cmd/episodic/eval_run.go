@@ -13,6 +13,7 @@ import (
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/eval"
+	"github.com/episodic-memory/episodic/internal/transcript"
 )
 
 // evaluation fills memories with a dataset and asks its questions.
@@ -21,6 +22,9 @@ type evaluation struct {
 	data  *eval.Dataset
 	level eval.Level
 	tasks []eval.Task
+	model episodic.Embedder // nil: none
+
+	without int // questions in which it took no part
 
 	keys     map[episodic.ID]eval.Key // of the documents in the memory that is asked
 	report   eval.Report
@@ -71,7 +75,7 @@ func (ev *evaluation) run(ctx context.Context, keep string, shared bool) (err er
 func (ev *evaluation) memory(ctx context.Context, path string, first, end int) error {
 	ev.memories++
 	ev.keys = make(map[episodic.ID]eval.Key)
-	err := withFile(ctx, path, &ev.loading, func(store *episodic.Store) error {
+	err := withFile(ctx, path, ev.model, &ev.loading, func(store *episodic.Store) error {
 		for c := first; c < end; c++ {
 			if err := ev.fill(ctx, store, c); err != nil {
 				return err
@@ -79,6 +83,9 @@ func (ev *evaluation) memory(ctx context.Context, path string, first, end int) e
 		}
 		began := time.Now()
 		_, err := store.TrainDictionaries(ctx) // as import does
+		if err == nil && ev.model != nil {
+			err = store.EmbedDocuments(ctx, nil)
+		}
 		ev.loading += time.Since(began)
 		return err
 	})
@@ -94,7 +101,7 @@ func (ev *evaluation) memory(ctx context.Context, path string, first, end int) e
 			return err
 		}
 	}
-	return withFile(ctx, path, new(time.Duration), func(store *episodic.Store) error {
+	return withFile(ctx, path, ev.model, new(time.Duration), func(store *episodic.Store) error {
 		for i := range ev.tasks {
 			if c := ev.tasks[i].Collection; c < first || c >= end {
 				continue
@@ -109,8 +116,8 @@ func (ev *evaluation) memory(ctx context.Context, path string, first, end int) e
 
 // withFile opens a memory in a file, calls f and closes it. It adds to closing how long that
 // took. Nothing is cached: a question that is asked twice is two searches.
-func withFile(ctx context.Context, path string, closing *time.Duration, f func(*episodic.Store) error) error {
-	store, err := episodic.Open(ctx, path, &episodic.Options{Cache: episodic.Cache{Disabled: true}})
+func withFile(ctx context.Context, path string, model episodic.Embedder, closing *time.Duration, f func(*episodic.Store) error) error {
+	store, err := episodic.Open(ctx, path, &episodic.Options{Cache: episodic.Cache{Disabled: true}, Embedder: model})
 	if err != nil {
 		return err
 	}
@@ -160,7 +167,7 @@ func (ev *evaluation) fill(ctx context.Context, store *episodic.Store, c int) er
 // none is known: figures must not depend on when they are measured.
 func episodeOf(doc *eval.Document, key eval.Key) *episodic.Episode {
 	e := &episodic.Episode{
-		ID:          derivedID("eval", episodic.Scope{}, fmt.Appendf(nil, "[%d,%d]", key.Collection, key.Document)),
+		ID:          transcript.DeriveID(episodic.Scope{}, "eval", fmt.Sprintf("[%d,%d]", key.Collection, key.Document)),
 		Description: doc.Title,
 		Context:     episodic.Context{Tags: doc.Tags},
 		Start:       doc.Time,
@@ -215,6 +222,9 @@ func (ev *evaluation) search(ctx context.Context, store *episodic.Store, query s
 	if err != nil {
 		return nil, err
 	}
+	if ev.model != nil && results.Model == "" {
+		ev.without++
+	}
 	found := make([]eval.Key, len(results.Hits))
 	for i, hit := range results.Hits {
 		found[i] = ev.keys[hit.Episode.ID]
@@ -229,7 +239,10 @@ func (ev *evaluation) result() *evalResult {
 	r := &evalResult{
 		Format: ev.data.Format, Sources: ev.data.Sources, Level: ev.level,
 		Memories: ev.memories, Documents: ev.documents, Parts: ev.parts,
-		LoadSeconds: ev.loading.Seconds(), FileBytes: ev.fileBytes, DataBytes: ev.dataBytes,
+		LoadSeconds: ev.loading.Seconds(), FileBytes: ev.fileBytes, DataBytes: ev.dataBytes, Without: ev.without,
+	}
+	if ev.model != nil {
+		r.Model = ev.model.Name()
 	}
 	r.Types, r.All = ev.report.Rows()
 	r.LeftOut = ev.data.LeftOut - len(ev.tasks)

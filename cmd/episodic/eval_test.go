@@ -180,6 +180,21 @@ func TestEvalOfSteps(t *testing.T) {
 	c.fails(exitFailure, "names a part of a document; use --level episode", "eval", "jsonl", documents, "--level", "step")
 }
 
+func TestEvalWithAModel(t *testing.T) {
+	spec, down := embeddingServer(t)
+	c := newCLI(t)
+	file := c.file("data.jsonl", evalDocuments+evalQuestions)
+	r := evalJSON(t, c.ok("eval", "jsonl", file, "--model", spec, "--json"))
+	if r.Model != "pets" || r.Without != 0 || r.All.Questions == 0 {
+		t.Errorf("%+v", r)
+	}
+	if out := c.ok("eval", "jsonl", file, "--model", spec); !strings.Contains(out, "\nmodel       pets\n") {
+		t.Errorf("%s", out)
+	}
+	*down = true
+	c.fails(exitFailure, "400", "eval", "jsonl", file, "--model", spec)
+}
+
 func TestEvalKeepsMemories(t *testing.T) {
 	c := newCLI(t)
 	file := c.file("my.jsonl", evalDocuments+evalQuestions)

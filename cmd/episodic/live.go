@@ -60,6 +60,9 @@ func (a *app) printLive(l episodic.LiveStore, now time.Time) {
 	if k := s.Cache; k != nil {
 		a.printf("cache       %d hits, %d misses%s\n", k.Hits, k.Misses, also(k.StaleServed, "served stale"))
 	}
+	if e := s.Embedder; e != nil {
+		a.printf("model       %s: %s embedded%s\n", oneLine(e.Name), count(int(e.Embedded), "document"), also(e.Failures+e.Missed, "failures"))
+	}
 	if s.Server == nil {
 		a.printf("failures    %s\n", failures(s.Failures))
 		a.printf("retries     %d\n", s.Retries)

@@ -1,5 +1,5 @@
-// Command episodic keeps and finds the episodes of AI agents: import, search,
-// brief, list, names, show, delete, stats, compact, probe, eval. Run it with --help, or begin with
+// Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
+// brief, list, names, show, delete, stats, sync, link, redact, compact, model, probe, eval. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/transcript"
 )
 
 // The exit codes, as --help names them.
@@ -26,20 +28,29 @@ const (
 
 const description = `Durable episodic memory for AI agents: what they did, what came of it, and what helped before.
 
-The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATABASE_URL, and otherwise a file in the user's data folder. A server's token is $EPISODIC_AUTH_TOKEN or else $TURSO_AUTH_TOKEN; $EPISODIC_BASIC_AUTH, USER:PASSWORD, comes between them. $EPISODIC_NAMESPACE names the database on a server that has several, $EPISODIC_CA_FILE the certificates to trust, $EPISODIC_CERT_FILE and $EPISODIC_KEY_FILE the certificate and key of this program, in PEM format. The same can be part of the target: libsql://USER:PASSWORD@HOST?namespace=NAME&ca=FILE&cert=FILE&key=FILE. Replicas, which answer reads too, follow the primary's host: libsql://HOST,HOST,HOST. Proxies are $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY. With EPISODIC_INDEX_STEPS=1 the words of steps are sent to a server too, so that search finds them there.
+The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATABASE_URL, and otherwise a file in the user's data folder. A server's token is $EPISODIC_AUTH_TOKEN or else $TURSO_AUTH_TOKEN; $EPISODIC_BASIC_AUTH, USER:PASSWORD, comes between them. $EPISODIC_NAMESPACE names the database on a server that has several, $EPISODIC_CA_FILE the certificates to trust, $EPISODIC_CERT_FILE and $EPISODIC_KEY_FILE the certificate and key of this program, in PEM format. The same can be part of the target: libsql://USER:PASSWORD@HOST?namespace=NAME&ca=FILE&cert=FILE&key=FILE. Replicas, which answer reads too, follow the primary's host: libsql://HOST,HOST,HOST. Proxies are $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY. A server's memory is read from a replica in the user's cache folder, which sync tells of; with EPISODIC_REPLICA=0 there is none. With EPISODIC_INDEX_STEPS=1 the words of steps are sent to a server too, so that search finds them there without a replica. A file on a network file system is opened with EPISODIC_NETWORK_FILE=1 only; one machine at a time may use it.
 
-With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. compact, probe and the sizes that stats prints concern the whole database.
+With --offline queue (or else EPISODIC_OFFLINE=queue) commands work without the server, once they have reached it: import and delete queue what they write, and say how much of it the server does not have yet; what they read comes from a replica on this machine. See sync --help.
+
+With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. compact, link, probe and the sizes that stats prints concern the whole database.
+
+Secrets are taken out of what is stored (see --no-redact, or EPISODIC_REDACT=0); $EPISODIC_REDACT_ALLOW lists what is none, a line each, as --redact-allow does.
 
 Exit codes: 0 done; 1 failed, or some of the input was bad; 2 the command line is wrong; 3 no such episode (show, delete).`
 
 type commands struct {
-	DB             *string `name:"db" placeholder:"TARGET" help:"The database: a file path, libsql://HOST, https://HOST, or http://127.0.0.1:PORT."`
-	Project        *string `placeholder:"NAME" help:"Only what belongs to this project; what is imported will."`
-	User           *string `placeholder:"NAME" help:"Only what belongs to this user; what is imported will."`
-	AllowPlaintext bool    `help:"Let http:// reach hosts other than this machine, unencrypted."`
+	DB             *string  `name:"db" placeholder:"TARGET" help:"The database: a file path, libsql://HOST, https://HOST, or http://127.0.0.1:PORT."`
+	Project        *string  `placeholder:"NAME" help:"Only what belongs to this project; what is imported will."`
+	User           *string  `placeholder:"NAME" help:"Only what belongs to this user; what is imported will."`
+	Offline        *string  `placeholder:"queue|through" help:"queue: what is written to a server is acknowledged when it is on this machine's disk, and pushed when the server can be reached; through: when the server has it (the default)."`
+	NoRedact       bool     `help:"Store secrets as they are. Otherwise keys, tokens, passwords and private keys become [redacted:KIND] before they are stored."`
+	RedactAllow    []string `sep:"none" placeholder:"TEXT|/REGEXP/" help:"What is no secret: the whole of it, or an expression that the whole of it matches; repeatable."`
+	AllowPlaintext bool     `help:"Let http:// reach hosts other than this machine, unencrypted."`
 
 	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
-	Import     importCmd     `cmd:"" help:"Store episodes from JSONL files."`
+	Import     importCmd     `cmd:"" help:"Store episodes from what agents have recorded: sessions, transcripts, traces, JSONL."`
+	Capture    captureCmd    `cmd:"" help:"Follow the sessions of the agents on this machine, and keep the memory up to date with them."`
+	Export     exportCmd     `cmd:"" help:"Write what is stored, as import reads it, for people, or as chat transcripts."`
 	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
 	Brief      briefCmd      `cmd:"" help:"Say what helped with a task like this before, for a prompt; nothing if nothing fits."`
 	List       listCmd       `cmd:"" help:"List episodes, the newest first."`
@@ -47,7 +58,11 @@ type commands struct {
 	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`
 	Delete     deleteCmd     `cmd:"" help:"Delete episodes."`
 	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
+	Sync       syncCmd       `cmd:"" help:"Say how new this machine's replica of a server's memory is, bring it up to date, or delete it."`
+	Link       linkCmd       `cmd:"" help:"Make a local memory a shared one, on a server, and back."`
+	Redact     redactCmd     `cmd:"" help:"Take secrets out of what is stored already."`
 	Compact    compactCmd    `cmd:"" help:"Compress again, better, what is stored."`
+	Model      modelCmd      `cmd:"" help:"List, download and choose embedding models for searches."`
 	Probe      probeCmd      `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
 	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
@@ -86,6 +101,7 @@ func (a *app) execute(ctx context.Context, args []string) error {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(a),
+		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", ")},
 	)
 	if err != nil {
 		return err
@@ -99,6 +115,10 @@ func (a *app) execute(ctx context.Context, args []string) error {
 	}
 	a.db, a.allowPlaintext = cli.DB, cli.AllowPlaintext
 	a.project, a.user = cli.Project, cli.User
+	a.redact = a.redactFrom(cli.NoRedact, cli.RedactAllow)
+	if a.offline, err = offlineFrom(cli.Offline, a.getenv(offlineEnv)); err != nil {
+		return err
+	}
 	return chosen.Run()
 }
 

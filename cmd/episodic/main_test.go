@@ -41,6 +41,9 @@ type cli struct {
 func newCLI(t *testing.T) *cli {
 	t.Helper()
 	home := t.TempDir()
+	// A replica of its own: another test's server may have had the same address.
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(home, "cache"))
+	t.Setenv("LocalAppData", filepath.Join(home, "cache"))
 	return &cli{t: t, home: home, env: map[string]string{"EPISODIC_DB": filepath.Join(home, "test.db"), liveDirEnv: filepath.Join(home, "live")}}
 }
 
@@ -172,7 +175,7 @@ func TestHelpDocumentsExitCodesAndEnvironment(t *testing.T) {
 			t.Errorf("--help lacks %q", want)
 		}
 	}
-	if help := words(c.ok("import", "--help")); !strings.Contains(help, "importing twice is harmless") {
+	if help := words(c.ok("import", "--help")); !strings.Contains(help, "importing again adds nothing") {
 		t.Errorf("import --help is %q", help)
 	}
 	if _, err := os.Stat(c.env["EPISODIC_DB"]); !os.IsNotExist(err) {
@@ -396,7 +399,7 @@ func TestInterruptEndsAnImportThatWaitsForInput(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(stdin, "no JSON\n"); err != nil {
+	if _, err := io.WriteString(stdin, "{no JSON\n"); err != nil {
 		t.Fatal(err)
 	}
 	stderr := bufio.NewReader(stderrPipe)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/episodic-memory/episodic"
 )
@@ -46,11 +45,8 @@ func (a *app) tour(ctx context.Context, store *episodic.Store) error {
 		self += " --allow-plaintext"
 	}
 	a.printf("Storing sample episodes in %s\n", plain(shownTarget(*a.db)))
-	im := &importer{app: a, store: store, format: formatEpisodic}
-	if err := im.records(ctx, "samples", strings.NewReader(samples)); err != nil {
-		return err
-	}
-	if err := im.finish(); err != nil {
+	im := newImporter(a, store)
+	if err := im.run(ctx, []source{{name: "samples", size: -1, text: samples}}); err != nil {
 		return err
 	}
 	for _, query := range quickstartQueries {

@@ -19,12 +19,14 @@ type searchCmd struct {
 	Steps   bool   `help:"Find steps instead of episodes."`
 	EachRun bool   `name:"each-run" help:"Print every run of a task, not the best with the others named."`
 	Explain bool   `help:"Say why each hit was found."`
+	Model   string `placeholder:"none|SPEC" help:"Compare meanings by this embedding model, as of model use, or by none."`
 	JSON    bool   `name:"json" help:"Print JSON."`
 
 	quiet bool // part of another command
 }
 
 func (c *searchCmd) Run(ctx context.Context, a *app) error {
+	a.modelSpec = c.Model
 	return a.withMemory(ctx, func(store *episodic.Store) error { return c.search(ctx, a, store) })
 }
 
@@ -40,6 +42,13 @@ func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) e
 	}
 	if found.Waiting > 0 {
 		a.complain("%d of the items are not indexed yet and cannot be found; episodic compact indexes them", found.Waiting)
+	}
+	if m := a.model; m != nil && found.Model == "" && len(found.Hits) > 0 {
+		if reason := m.reason(); reason != nil {
+			a.complain("%v; this was found without the model", reason)
+		} else {
+			a.complain("%s took no part: it does not answer, or has not seen what is stored; episodic compact tells", oneLine(m.name))
+		}
 	}
 	if c.JSON {
 		found.Hits = append([]episodic.Hit{}, found.Hits...)
@@ -86,7 +95,10 @@ func (c *searchCmd) print(a *app, n int, hit *episodic.Hit) {
 		for _, word := range w.Words {
 			words = append(words, fmt.Sprintf("%s %.2f+%.2f", word.Word, word.Step, word.Episode))
 		}
-		line("why: step %.2f + neighbours %.2f + episode %.2f, x %.2f for the outcome, x %.2f for recency, x %.2f for phrases", w.Own, w.Neighbours, w.Episode, w.Outcome, w.Recency, w.Phrase)
+		line("why: step %.2f + neighbours %.2f + episode %.2f + meaning %.2f, x %.2f for the outcome, x %.2f for recency, x %.2f for phrases", w.Own, w.Neighbours, w.Episode, w.Meaning, w.Outcome, w.Recency, w.Phrase)
+		if len(words) == 0 {
+			words = []string{"none of the query; found by what it means"}
+		}
 		line("words, in the step + in the episode: %s", strings.Join(words, ", "))
 	}
 	a.printf("%s%v\n", margin, e.ID)

@@ -91,8 +91,12 @@ func (a *app) printServer(s episodic.Stats) {
 func (a *app) printTraffic(s *episodic.Stats) {
 	p := s.Server.Pool
 	a.printf("requests    %d\n", s.Requests)
-	read, write, upkeep := s.Server.ReadBytes, s.Server.WriteBytes, s.Server.UpkeepBytes
-	a.printf("bytes       %s sent, %s received\n", size(int64(read.Sent+write.Sent+upkeep.Sent)), size(int64(read.Received+write.Received+upkeep.Received)))
+	var all episodic.Traffic
+	for _, t := range []episodic.Traffic{s.Server.ReadBytes, s.Server.PullBytes, s.Server.WriteBytes, s.Server.UpkeepBytes} {
+		all.Sent += t.Sent
+		all.Received += t.Received
+	}
+	a.printf("bytes       %s sent, %s received\n", size(int64(all.Sent)), size(int64(all.Received)))
 	a.printf("connections %d opened, %d open\n", p.Opened, p.Open)
 	a.printf("pings       %d%s\n", p.PingsSent, also(p.PingsFailed, "failed"))
 	a.printf("failures    %s\n", failures(s.Failures))

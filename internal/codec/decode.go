@@ -46,14 +46,6 @@ func (d *Decoder) Learn(dict *Dictionary) error {
 	return d.learn(dict)
 }
 
-// Relearn is Learn for a dictionary that takes the place of another one with its id.
-func (d *Decoder) Relearn(dict *Dictionary) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.dicts, dict.id)
-	return d.learn(dict)
-}
-
 // learn is Learn with the lock held.
 func (d *Decoder) learn(dict *Dictionary) error {
 	known := d.dicts[dict.id]

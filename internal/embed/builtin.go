@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed" // the table
 	"fmt"
+	"strings"
 	"sync"
 )
 
@@ -58,4 +59,13 @@ func (b Builtin) Embed(ctx context.Context, texts []string) ([][]float32, error)
 // 35 tokens and does not allocate if dst has room for Dim numbers.
 func (Builtin) Append(dst []float32, text string) []float32 {
 	return builtinTable().append(dst, text)
+}
+
+// Knows reports whether word is one that the table has a vector for, in whole. Of others, such
+// as names and numbers, it has only pieces, which say little.
+func (Builtin) Knows(word string) bool {
+	t := builtinTable()
+	var room [4]uint32
+	tokens := t.words.appendTokens(room[:0], word)
+	return len(tokens) == 1 && tokens[0] != t.words.unknown && !strings.ContainsAny(word, "0123456789")
 }

@@ -101,7 +101,7 @@ func TestHalf(t *testing.T) {
 }
 
 func FuzzTable(f *testing.F) {
-	f.Add([]byte(tableMagic + "\x02\x00\x00\x00\x02\x00\x00\x00\x04\x00\x00\x00?\na\n\x00\x3c\x00\x3c\x88\x9f"))
+	f.Add([]byte(smallTable))
 	f.Add([]byte(tableMagic))
 	f.Add([]byte(tableMagic + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, file []byte) {
@@ -117,16 +117,57 @@ func FuzzTable(f *testing.F) {
 	})
 }
 
+// smallTable has a token a, whose row is 2 in the first place and 6 in the ninth, and b with 1
+// and -3, both times 1/32.
+const smallTable = tableMagic + "\x10\x00\x00\x00\x03\x00\x00\x00\x06\x00\x00\x00?\na\nb\n\x00\x28\x00\x2c\x00\x28" +
+	"\x88\x88\x88\x88\x88\x88\x88\x88" + "\xb9\x88\x88\x88\x88\x88\x88\x88" + "\x59\x88\x88\x88\x88\x88\x88\x88"
+
 func TestTableAddsRows(t *testing.T) {
-	tab, err := parseTable(tableMagic + "\x02\x00\x00\x00\x03\x00\x00\x00\x06\x00\x00\x00?\na\nb\n\x00\x3c\x00\x40\x00\x3c\x88\xb9\x59")
+	tab, err := parseTable(smallTable)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// a is 2·(1, 3), b is (1, -3).
-	got := [][]float32{tab.append(nil, "a"), tab.append(nil, "b"), tab.append(nil, "a b?"), tab.append(nil, "c")}
-	want := [][]float32{{0.31622776, 0.94868329}, {0.31622776, -0.94868329}, {0.70710678, 0.70710678}, {0, 0}}
-	if !near(got, want, 1e-6) {
-		t.Errorf("%v, want %v", got, want)
+	many := strings.Repeat("a ", 3*addAtOnce+1)
+	for text, want := range map[string][2]float32{
+		"a": {0.31622776, 0.94868329}, "b": {0.31622776, -0.94868329}, "a b?": {0.70710678, 0.70710678}, "c": {}, many: {0.31622776, 0.94868329},
+	} {
+		all := make([]float32, 16)
+		all[0], all[8] = want[0], want[1]
+		if got := tab.append(nil, text); !near([][]float32{got}, [][]float32{all}, 1e-6) {
+			t.Errorf("%.10q: %v, want %v", text, got, all)
+		}
+	}
+}
+
+// The sums that add makes in integers are those of the rows.
+func TestTableAddsWhatIsInRows(t *testing.T) {
+	tab, dim := builtinTable(), builtinDim
+	n := uint32(len(tab.scales) / 2)
+	rapid.Check(t, func(t *rapid.T) {
+		tokens := rapid.SliceOfN(rapid.Uint32Range(0, n-1), 0, addAtOnce).Draw(t, "tokens")
+		got, want := make([]float32, dim), make([]float64, dim)
+		tab.add(got, tokens)
+		for _, id := range tokens {
+			scale := float64(half(uint16(tab.scales[2*id])|uint16(tab.scales[2*id+1])<<8)) * oneScale
+			for i := range dim / 2 {
+				b := tab.rows[int(id)*dim/2+i]
+				want[i] += scale * float64(int(b&15)-8)
+				want[dim/2+i] += scale * float64(int(b>>4)-8)
+			}
+		}
+		for i := range want {
+			if float64(got[i]) != float64(float32(want[i])) {
+				t.Fatalf("number %d is %v, want %v", i, got[i], want[i])
+			}
+		}
+	})
+}
+
+func TestTableRefusesScalesThatSumsHaveNoRoomFor(t *testing.T) {
+	for _, scale := range []string{"\x01\x2c", "\x00\x7c", "\x00\x7e", "\x00\xa8"} {
+		if _, err := parseTable(strings.Replace(smallTable, "\x00\x2c", scale, 1)); err == nil || !strings.Contains(err.Error(), "of token 1") {
+			t.Errorf("%x: %v", scale, err)
+		}
 	}
 }
 

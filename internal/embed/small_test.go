@@ -186,6 +186,7 @@ func TestFoldersThatCannotBeOpened(t *testing.T) {
 		{"tokenizer of type WordPiece with [Lowercase]", with("tokenizer.json", `{"normalizer":{"type":"Lowercase"},"model":{"type":"WordPiece"}}`)},
 		{"tokenizer of type BPE with [ByteLevel]", with("tokenizer.json", `{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE"}}`)},
 		{"tokenizer of type Unigram with []", with("tokenizer.json", `{"model":{"type":"Unigram"}}`)},
+		{"Metaspace without a replacement", with("tokenizer.json", strings.Replace(unigramJSON, `"replacement":"_"`, `"replacement":""`, 1))},
 		{`token for unknown words "[UNK]"`, with("tokenizer.json", strings.Replace(wordPieceJSON, `"[UNK]":0`, `"x":0`, 1))},
 		{"which are not in the vocabulary", with("tokenizer.json", strings.Replace(bytePairsJSON, `"ba":6`, `"bc":6`, 1))},
 		{"config.json: no such file", model(bert)},

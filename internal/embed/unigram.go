@@ -35,7 +35,9 @@ func (f *tokenizerFile) unigram() (tokenizer, int, int, error) {
 	if !slices.Equal(types, []string{"WhitespaceSplit", "Metaspace"}) || steps[1].Scheme != "always" || f.Model.ByteFallback || f.Model.UnknownID == nil {
 		return nil, 0, 0, fmt.Errorf("tokenizer of type Unigram with %v; the one with WhitespaceSplit and Metaspace, a space before each word, unk_id and no byte_fallback is known", types)
 	}
-	u.space = steps[1].Replacement
+	if u.space = steps[1].Replacement; u.space == "" {
+		return nil, 0, 0, errors.New("pre-tokenizer Metaspace without a replacement")
+	}
 	var pairs [][2]any
 	if err := json.Unmarshal(f.Model.Vocab, &pairs); err != nil {
 		return nil, 0, 0, fmt.Errorf("vocabulary: %w", err)

@@ -44,9 +44,10 @@ func (w *wordPiece) appendTokens(dst []uint32, text string) []uint32 {
 	var room [256]byte
 	word := room[:0] // the word so far
 	runes := 0       // in it
+	var scratch [maxPiece]uint32
 	flush := func() {
 		if runes > 0 {
-			dst = w.appendWord(dst, word, runes)
+			dst = w.appendWord(dst, word, runes, &scratch)
 			word, runes = word[:0], 0
 		}
 	}
@@ -125,15 +126,15 @@ func (w *wordPiece) appendTokens(dst []uint32, text string) []uint32 {
 	return dst
 }
 
-// appendWord appends the tokens of one word.
-func (w *wordPiece) appendWord(dst []uint32, word []byte, runes int) []uint32 {
+// appendWord appends the tokens of one word. It leaves in hashes what is of no more use.
+func (w *wordPiece) appendWord(dst []uint32, word []byte, runes int, hashes *[maxPiece]uint32) []uint32 {
 	if runes > w.maxWord {
 		return append(dst, w.unknown)
 	}
 	start := len(dst)
 	prefix, seed := "", uint32(hashStart)
-	var hashes [maxPiece]uint32 // of all starts of the rest, to be looked up longest first
 	for len(word) > 0 {
+		// The hashes of all starts of the rest, to be looked up longest first.
 		n := min(len(word), w.vocab.longest)
 		h := seed
 		for i, c := range word[:n] {

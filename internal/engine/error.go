@@ -28,6 +28,7 @@ const (
 	KindReadOnly                   // the file or database is read-only, or a Query tried to write
 	KindStuck                      // the server no longer writes until it is restarted; nothing was written
 	KindFull                       // the disk, or the size limit of the database, is exhausted
+	KindReplaced                   // the file is not at its path any more, or another one is; of a write: it is not acknowledged
 )
 
 // Error is a failure reported by a database or on the way to it.

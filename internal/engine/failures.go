@@ -17,7 +17,7 @@ const (
 	FailedStuck                               // the server no longer writes until it is restarted
 	FailedUnknownOutcome                      // a write whose answer was lost, or whose caller left too early
 	FailedRefused                             // the token is missing, void or lacks a right, or there is no such database
-	FailedReplaced                            // the database has no such table: it was emptied or replaced
+	FailedReplaced                            // the database has no such table, or its file is not at its path: it was emptied or replaced
 	FailedTooLarge                            // a value, a request or an answer exceeds a limit
 	FailedStorage                             // the disk is full, the database is read-only or damaged
 	FailedOther                               // anything else, such as an SQL error
@@ -70,7 +70,7 @@ func (c *FailureCounter) Count(ctx context.Context, err error) {
 		reason = FailedUnknownOutcome
 	case KindAuth, KindNotFound:
 		reason = FailedRefused
-	case KindNoTable:
+	case KindNoTable, KindReplaced:
 		reason = FailedReplaced
 	case KindTooLarge:
 		reason = FailedTooLarge

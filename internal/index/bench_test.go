@@ -96,3 +96,22 @@ func BenchmarkAppendTokens(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkEncode(b *testing.B) {
+	var units [][]Document
+	bytes := 0
+	texts := realTexts(b, 4<<20)
+	for n, text := range texts {
+		if n%30 == 0 {
+			units = append(units, nil)
+		}
+		bytes += len(text)
+		last := len(units) - 1
+		units[last] = append(units[last], Document{Number: n, Texts: [...]string{1: text, 3: ""}})
+	}
+	b.SetBytes(int64(bytes / len(units)))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		Encode(units[i%len(units)])
+	}
+}

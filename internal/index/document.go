@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"sync"
 
 	"github.com/episodic-memory/episodic/internal/rank"
 )
@@ -26,23 +27,51 @@ const actorMark = "\x01"
 // ActorTerm returns the term under which the documents of an actor are found.
 func ActorTerm(name string) string { return actorMark + Fold(name) }
 
-// unit collects documents and inverts them.
+// unit collects documents and inverts them. It is used again, with the names of terms that it
+// has seen.
 type unit struct {
-	docs   docTable
-	terms  map[string]int // the place of its postings in lists
-	names  []string
-	lists  [][]posting
-	tokens []byte
+	docs     docTable
+	terms    map[string]int32 // the place of each name in names and lists
+	names    []string
+	lists    []chain
+	used     []int32 // terms of the documents
+	postings []posting
+	tokens   []byte
 }
+
+// chain is the postings of a term, by their places in unit.postings, from 1; 0 is none.
+type chain struct{ first, last int32 }
+
+// Bounds of what a unit keeps for the next.
+const (
+	keptTerms    = 10_000
+	keptPostings = 50_000
+)
+
+var unitPool = sync.Pool{New: func() any { return &unit{terms: make(map[string]int32)} }}
 
 // Encode returns documents as a unit: postings that can be searched as they are, and
 // merged with others. Their numbers must grow. The same documents give the same bytes.
 func Encode(docs []Document) []byte {
-	u := &unit{terms: make(map[string]int)}
+	u := unitPool.Get().(*unit)
 	for i := range docs {
 		u.add(&docs[i])
 	}
-	return u.encode()
+	out := u.encode()
+	if len(u.names) <= keptTerms && len(u.postings) <= keptPostings {
+		u.reset()
+		unitPool.Put(u)
+	}
+	return out
+}
+
+func (u *unit) reset() {
+	for _, i := range u.used {
+		u.lists[i] = chain{}
+	}
+	u.used, u.postings = u.used[:0], u.postings[:0]
+	d := &u.docs
+	d.places, d.lengths, d.codes = d.places[:0], d.lengths[:0], d.codes[:0]
 }
 
 func (u *unit) add(d *Document) {
@@ -65,31 +94,37 @@ func (u *unit) add(d *Document) {
 	if d.Actor != "" {
 		u.count([]byte(ActorTerm(d.Actor)), n, rank.Text)
 	}
-	u.docs.add(int64(d.Number), lengths)
+	u.docs.add(int64(d.Number), lengths, codeOf(d))
 }
 
 func (u *unit) count(term []byte, doc int32, field int) {
 	at, known := u.terms[string(term)]
 	if !known {
-		at = len(u.lists)
+		at = int32(len(u.lists))
 		name := string(term)
 		u.terms[name] = at
 		u.names = append(u.names, name)
-		u.lists = append(u.lists, nil)
+		u.lists = append(u.lists, chain{})
 	}
-	list := u.lists[at]
-	if n := len(list); n > 0 && list[n-1].doc == doc {
-		list[n-1].counts[field]++
-		return
+	l := &u.lists[at]
+	if l.last == 0 || u.postings[l.last-1].doc != doc {
+		u.postings = append(u.postings, posting{doc: doc})
+		n := int32(len(u.postings))
+		if l.last == 0 {
+			l.first = n
+			u.used = append(u.used, at)
+		} else {
+			u.postings[l.last-1].next = n
+		}
+		l.last = n
 	}
-	p := posting{doc: doc}
-	p.counts[field] = 1
-	u.lists[at] = append(list, p)
+	u.postings[l.last-1].counts[field]++
 }
 
-// posting counts a term in a document, exactly.
+// posting counts a term in a document, exactly. next is that in the next document.
 type posting struct {
 	doc    int32
+	next   int32
 	counts [rank.Fields]uint32
 }
 
@@ -102,20 +137,16 @@ func (p *posting) tf() (tf rank.TF) {
 }
 
 func (u *unit) encode() []byte {
-	order := make([]int, len(u.names))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(u.names[a], u.names[b]) })
+	slices.SortFunc(u.used, func(a, b int32) int { return cmp.Compare(u.names[a], u.names[b]) })
 	table := u.docs.encode()
 	out := binary.AppendUvarint(nil, uint64(len(table)))
 	out = append(out, table...)
 	var w blockWriter
 	var list []rank.Posting
-	for _, i := range order {
+	for _, i := range u.used {
 		list = list[:0]
-		for j := range u.lists[i] {
-			p := &u.lists[i][j]
+		for j := u.lists[i].first; j > 0; j = u.postings[j-1].next {
+			p := &u.postings[j-1]
 			list = append(list, rank.Posting{Doc: p.doc, TF: p.tf()})
 		}
 		w.add(u.names[i], list)

@@ -37,23 +37,41 @@ type merged struct {
 // Matches is what the index holds of some terms at one moment.
 type Matches struct {
 	Corpus  *rank.Corpus
-	terms   map[string][][]rank.Posting
-	Waiting int  // groups that are not in the index yet
-	Merge   bool // there is so much that was not merged that it should be
+	terms   map[string][]found // in each part
+	Waiting int                // groups that are not in the index yet
+	Merge   bool               // there is so much that was not merged that it should be
+	// Text is the beginning of the query, by Ask, without the words that name actors.
+	Text string
 }
 
-// Term returns the postings of a term that was looked up.
-func (m *Matches) Term(term string) rank.Term {
-	if p, ok := m.terms[term]; ok {
-		return rank.Term{Postings: p}
+// found is postings of a term; those of a long list are decoded when they are asked for.
+type found struct {
+	n        int
+	encoded  []byte // nil: decoded
+	postings []rank.Posting
+}
+
+// Term returns the postings of a term that was looked up. Errors: ErrDamaged.
+func (m *Matches) Term(term string) (rank.Term, error) {
+	t := rank.Term{Postings: make([][]rank.Posting, len(m.Corpus.Parts))}
+	for part := range m.terms[term] {
+		f := &m.terms[term][part]
+		if f.encoded != nil {
+			b := blockReader{n: f.n, list: f.encoded}
+			if f.postings = b.postings(nil, len(m.Corpus.Parts[part].Places)); b.r.err != nil {
+				return rank.Term{}, b.r.err
+			}
+			f.encoded = nil
+		}
+		t.Postings[part] = f.postings
 	}
-	return rank.Term{Postings: make([][]rank.Posting, len(m.Corpus.Parts))}
+	return t, nil
 }
 
 // Documents returns how many documents hold a term that was looked up.
 func (m *Matches) Documents(term string) (n int) {
-	for _, list := range m.terms[term] {
-		n += len(list)
+	for _, f := range m.terms[term] {
+		n += f.n
 	}
 	return n
 }
@@ -62,7 +80,8 @@ const (
 	sqlSegments = `SELECT n, key FROM index_segments ORDER BY n`
 	sqlPlaces   = `SELECT base, places FROM index_segments WHERE key = ?`
 	sqlGone     = `SELECT g, upto FROM index_gone ORDER BY g`
-	sqlUnits    = `SELECT place, data FROM index_units ORDER BY place`
+	// Of a power of two of statements one that reads its part of the units.
+	sqlUnits = `SELECT place, data FROM index_units WHERE (place >> 24) & (? - 1) = ? ORDER BY place`
 	// The blocks in which terms lie, if they are anywhere, each once.
 	sqlBlocks = `SELECT n, '', b.data FROM
  (SELECT DISTINCT s.n AS n, (SELECT rowid FROM index_blocks WHERE segment = s.key AND first <= t.value ORDER BY first DESC LIMIT 1) AS r FROM index_segments s JOIN json_each(?) t)
@@ -81,7 +100,7 @@ func (x *Index) Lookup(ctx context.Context, q Querier, terms, prefixes []string)
 	terms, prefixes = unique(terms), unique(prefixes)
 	for statements := 1; ; {
 		r, err := x.read(ctx, q, terms, prefixes, statements)
-		if engine.KindOf(err) == engine.KindTooLarge && statements < len(terms) {
+		if engine.KindOf(err) == engine.KindTooLarge && statements < mostStatements {
 			statements *= 2 // an answer to each may be as large
 			continue
 		}
@@ -98,24 +117,30 @@ func (x *Index) Lookup(ctx context.Context, q Querier, terms, prefixes []string)
 			}
 			continue
 		}
-		return x.matches(segments, r, terms, prefixes)
+		return x.matches(segments, r, statements, terms, prefixes)
 	}
 }
 
-// read asks for what there is, for the blocks in which the terms lie, by so many
-// statements, and for those of prefixes.
+// mostStatements is by how many statements at most units, and blocks, are read.
+const mostStatements = 64
+
+// read asks for what there is, for the units and the blocks in which the terms lie, each by
+// so many statements at most, and for those of prefixes.
 func (x *Index) read(ctx context.Context, q Querier, terms, prefixes []string, statements int) ([]engine.Result, error) {
-	stmts := []engine.Stmt{{SQL: sqlSegments}, {SQL: sqlGone}, {SQL: sqlUnits}, {SQL: sqlWaiting}, {SQL: sqlPrefixed, Args: []any{list(prefixes)}}}
+	stmts := []engine.Stmt{{SQL: sqlSegments}, {SQL: sqlGone}, {SQL: sqlWaiting}, {SQL: sqlPrefixed, Args: []any{list(prefixes)}}}
+	for i := range statements {
+		stmts = append(stmts, engine.Stmt{SQL: sqlUnits, Args: []any{int64(statements), int64(i)}})
+	}
 	for chunk := range slices.Chunk(terms, max(1, (len(terms)+statements-1)/statements)) {
 		stmts = append(stmts, engine.Stmt{SQL: sqlBlocks, Args: []any{list(chunk)}})
 	}
 	return q.Query(ctx, stmts...)
 }
 
-// blockResults is where the results of sqlBlocks begin among those of read.
-const blockResults = 5
+// unitResults is where the results of sqlUnits begin among those of read.
+const unitResults = 4
 
-func (x *Index) matches(segments []segment, r []engine.Result, terms, prefixes []string) (*Matches, error) {
+func (x *Index) matches(segments []segment, r []engine.Result, statements int, terms, prefixes []string) (*Matches, error) {
 	x.mu.Lock()
 	last := x.corpus
 	x.mu.Unlock()
@@ -124,21 +149,25 @@ func (x *Index) matches(segments []segment, r []engine.Result, terms, prefixes [
 		return nil, err
 	}
 	x.keep(segments, base)
-	units, err := base.with(r[2].Rows)
+	rows := r[unitResults].Rows
+	for _, more := range r[unitResults+1 : unitResults+statements] {
+		rows = append(rows, more.Rows...)
+	}
+	units, err := base.with(rows)
 	if err != nil {
 		return nil, err
 	}
-	in := engine.Row{Values: r[3].Rows[0]}
-	m := &Matches{Corpus: &units.corpus, terms: make(map[string][][]rank.Posting, len(terms)), Waiting: int(in.Int(0))}
-	m.Merge = len(r[2].Rows) >= mostUnits
+	in := engine.Row{Values: r[2].Rows[0]}
+	m := &Matches{Corpus: &units.corpus, terms: make(map[string][]found, len(terms)), Waiting: int(in.Int(0))}
+	m.Merge = len(rows) >= mostUnits
 	if in.Err != nil {
 		return nil, in.Err
 	}
-	if err := readBlocks(segments, r[4].Rows, m.readPrefix); err != nil {
+	if err := readBlocks(segments, r[3].Rows, m.readPrefix); err != nil {
 		return nil, err
 	}
 	inBlock := func(part int, block []byte, _ string) error { return m.readTerms(part, block, terms) }
-	for _, result := range r[blockResults:] {
+	for _, result := range r[unitResults+statements:] {
 		if err := readBlocks(segments, result.Rows, inBlock); err != nil {
 			return nil, err
 		}
@@ -200,17 +229,12 @@ func (x *Index) segmentsFrom(rows [][]any) (segments []segment, missing []int64,
 // load reads what some segments hold. One that is not there any more was merged meanwhile.
 func (x *Index) load(ctx context.Context, q Querier, keys []int64) error {
 	for _, key := range keys { // each may be as large as an answer
-		r, err := q.Query(ctx, engine.Stmt{SQL: sqlPlaces, Args: []any{key}})
+		docs, err := readDocs(ctx, q, key)
 		if err != nil {
 			return err
 		}
-		if len(r[0].Rows) == 0 {
+		if docs == nil {
 			continue
-		}
-		in := engine.Row{Values: r[0].Rows[0]}
-		docs, err := decodeDocs(in.Blob(1), in.Int(0))
-		if in.Err != nil || err != nil {
-			return fmt.Errorf("segment with key %d: %w", key, ErrDamaged)
 		}
 		x.mu.Lock()
 		if x.segments == nil {
@@ -220,6 +244,20 @@ func (x *Index) load(ctx context.Context, q Querier, keys []int64) error {
 		x.mu.Unlock()
 	}
 	return nil
+}
+
+// readDocs reads what a segment holds; nil: it is not there any more.
+func readDocs(ctx context.Context, q Querier, key int64) (*docTable, error) {
+	r, err := q.Query(ctx, engine.Stmt{SQL: sqlPlaces, Args: []any{key}})
+	if err != nil || len(r[0].Rows) == 0 {
+		return nil, err
+	}
+	in := engine.Row{Values: r[0].Rows[0]}
+	docs, err := decodeDocs(in.Blob(1), in.Int(0))
+	if in.Err != nil || err != nil {
+		return nil, fmt.Errorf("segment with key %d: %w", key, ErrDamaged)
+	}
+	return docs, nil
 }
 
 // keep remembers what segments hold, of those that there are.
@@ -250,7 +288,7 @@ func mergedFrom(segments []segment, gone [][]any, last *merged) (*merged, error)
 		return last, nil
 	}
 	for _, s := range segments {
-		m.corpus.Add(&rank.Part{Places: s.docs.places, Lengths: s.docs.lengths},
+		m.corpus.Add(s.docs.part(),
 			func(id int64) (int32, bool) { at, ok := m.episodes[id]; return at, ok },
 			func(id int64, at int32) { m.episodes[id] = at },
 			func(id int64) bool { return m.dead[id] >= s.n })
@@ -293,7 +331,7 @@ func (m *merged) with(rows [][]any) (*units, error) {
 		if err != nil {
 			return nil, fmt.Errorf("unit %d: %w", place, err)
 		}
-		u.corpus.Add(&rank.Part{Places: docs.places, Lengths: docs.lengths},
+		u.corpus.Add(docs.part(),
 			func(id int64) (int32, bool) {
 				at, ok := m.episodes[id]
 				if !ok {
@@ -340,7 +378,7 @@ func (m *Matches) readPrefix(part int, block []byte, prefix string) error {
 	docs := len(m.Corpus.Parts[part].Places)
 	var all []rank.Posting
 	if parts := m.terms[prefix+prefixMark]; parts != nil {
-		all = parts[part]
+		all = parts[part].postings
 	}
 	for b.next() {
 		if strings.HasPrefix(string(b.term), prefix) {
@@ -358,7 +396,7 @@ func (m *Matches) readPrefix(part int, block []byte, prefix string) error {
 		}
 		kept = append(kept, o)
 	}
-	m.add(prefix+prefixMark, part, kept)
+	m.add(prefix+prefixMark, part, found{n: len(kept), postings: kept})
 	return b.r.err
 }
 
@@ -371,21 +409,25 @@ func (m *Matches) readTerms(part int, block []byte, terms []string) error {
 			i++
 		}
 		if i < len(terms) && terms[i] == string(b.term) {
-			m.add(terms[i], part, b.postings(nil, docs))
+			f := found{n: b.n, encoded: b.list}
+			if f.encoded == nil {
+				f.postings = b.postings(nil, docs)
+			}
+			m.add(terms[i], part, f)
 			i++
 		}
 	}
 	return b.r.err
 }
 
-func (m *Matches) add(term string, part int, list []rank.Posting) {
-	if len(list) == 0 {
+func (m *Matches) add(term string, part int, f found) {
+	if f.n == 0 {
 		return
 	}
 	parts := m.terms[term]
 	if parts == nil {
-		parts = make([][]rank.Posting, len(m.Corpus.Parts))
+		parts = make([]found, len(m.Corpus.Parts))
 		m.terms[term] = parts
 	}
-	parts[part] = list
+	parts[part] = f
 }

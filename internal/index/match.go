@@ -18,6 +18,9 @@ type Span struct {
 func (q *Query) Matches(text string) []Span {
 	m := matcher{terms: q.Terms, words: make(map[string][]int)}
 	for i, t := range q.Terms {
+		for _, token := range t.Tokens {
+			m.begins.add(token)
+		}
 		switch {
 		case t.Phrase:
 			m.words[t.Tokens[0]] = append(m.words[t.Tokens[0]], i)
@@ -34,6 +37,10 @@ func (q *Query) Matches(text string) []Span {
 	var token []byte
 	for s.scan() {
 		for _, p := range s.pieces {
+			if !m.begins.mayMatch(s.folded[p.lo:p.hi]) {
+				m.begun = m.begun[:0]
+				continue
+			}
 			token = s.appendToken(token[:0], p)
 			m.add(token, p.from, p.to)
 		}
@@ -46,9 +53,42 @@ type matcher struct {
 	terms    []Term
 	words    map[string][]int // the terms that a token finds, or begins
 	prefixes []int            // terms that a token finds if it begins with theirs
+	begins   begins
 	begun    []begun
 	found    []Span
 }
+
+// begins are the first two bytes of tokens, as a set of hashes. Most words of a text are none
+// of a query, and are told by it before they are stemmed: a stem is how its word begins, but
+// for its last letter.
+type begins [8]uint64
+
+func (b *begins) add(token string) {
+	if len(token) > 2 {
+		b.set(token[0], token[1])
+		return
+	}
+	for second := range 256 { // the last letter of a stem may be another one in the word
+		b.set(token[0], byte(second))
+	}
+}
+
+func (b *begins) set(first, second byte) {
+	at := hashOfTwo(first, second)
+	b[at/64] |= 1 << (at % 64)
+}
+
+// mayMatch is false if a word has none of the tokens.
+func (b *begins) mayMatch(word []byte) bool {
+	second := byte(0)
+	if len(word) > 1 {
+		second = word[1]
+	}
+	at := hashOfTwo(word[0], second)
+	return b[at/64]>>(at%64)&1 != 0
+}
+
+func hashOfTwo(first, second byte) uint { return (uint(first)*26 + uint(second)) % 512 }
 
 // begun is a phrase of which not all tokens have been found yet.
 type begun struct{ term, tokens, from, to int }

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"cmp"
 	"container/heap"
 	"context"
@@ -20,6 +21,9 @@ const (
 	mostUnits     = 128
 	mostUnitBytes = 192 << 10
 	fanIn         = 8 // segments of a level that are merged into one of the next
+	// A merge takes so many units at most, of so many bytes.
+	unitsAtOnce = 2 * mostUnits
+	bytesAtOnce = 4 << 20
 
 	blockTarget = 8 << 10   // bytes of a block, but for long lists of postings
 	writeTarget = 512 << 10 // bytes of the blocks that are written in one transaction
@@ -27,13 +31,18 @@ const (
 )
 
 const (
-	sqlState = `SELECT (SELECT count(*) FROM index_units), (SELECT ifnull(sum(length(data)), 0) FROM index_units),
- (SELECT ifnull(max(n), 0) FROM index_segments)`
+	// How many units there are, up to a bound, and their bytes: a replica that is being filled
+	// has many times what is due.
+	someUnits = `SELECT count(*) AS units, ifnull(sum(size), 0) AS bytes FROM (SELECT length(data) AS size FROM index_units LIMIT ?)`
+	sqlState  = `SELECT units, bytes, (SELECT ifnull(max(n), 0) FROM index_segments) FROM (` + someUnits + `)`
 	// Asked after every few writes, so it reads none of what segments hold.
-	sqlDue = `SELECT (SELECT count(*) FROM index_units) >= ? OR (SELECT ifnull(sum(length(data)), 0) FROM index_units) >= ?
- OR EXISTS (SELECT 1 FROM index_segments GROUP BY level HAVING count(*) >= ?)`
-	sqlLevels     = `SELECT n, key, level, base, places FROM index_segments ORDER BY n`
-	sqlUnitKeys   = `SELECT place, data, key FROM index_units ORDER BY place LIMIT ?`
+	sqlDue = `SELECT units >= ? OR bytes >= ? OR EXISTS (SELECT 1 FROM index_segments GROUP BY level HAVING count(*) >= ?) FROM (` + someUnits + `)`
+	// Not what they hold, which may be too much for one answer.
+	sqlLevels = `SELECT n, key, level FROM index_segments ORDER BY n`
+	// The first units, so many at most, and of so many bytes, or one.
+	sqlUnitKeys = `SELECT place, data, key FROM
+ (SELECT place, data, key, length(data) AS size, sum(length(data)) OVER (ORDER BY place) AS upto FROM (SELECT * FROM index_units ORDER BY place LIMIT ?))
+ WHERE upto <= ? OR upto = size`
 	sqlNextBlocks = `SELECT first, data FROM index_blocks WHERE segment = ? AND first > ? ORDER BY first LIMIT ?`
 	sqlAddBlocks  = `INSERT INTO index_blocks(segment, first, data) VALUES(?, ?, ?)`
 
@@ -44,7 +53,7 @@ const (
  AND (SELECT count(*) FROM index_units u JOIN json_each(?7) j ON u.place = j.value ->> 0 AND u.key = j.value ->> 1) = json_array_length(?7)`
 	added = ` AND EXISTS (SELECT 1 FROM index_segments WHERE key = ?)`
 	// What was deleted meanwhile is deleted from the new segment too.
-	sqlGoneMeanwhile = `UPDATE index_gone SET upto = ? WHERE NOT EXISTS (SELECT 1 FROM json_each(?) j WHERE g = j.value ->> 0 AND upto = j.value ->> 1)` + added
+	sqlGoneMeanwhile = `UPDATE index_gone SET upto = ? WHERE (g, upto) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))` + added
 	sqlDropUnits     = `DELETE FROM index_units WHERE place IN (SELECT value ->> 0 FROM json_each(?))` + added
 	sqlDropSegments  = `DELETE FROM index_segments WHERE key IN (SELECT value FROM json_each(?))` + added
 	// Nothing is left of what these had.
@@ -64,19 +73,19 @@ func Merge(ctx context.Context, e engine.Engine, all bool) error {
 	last := false // what is too much has been merged, and now the rest is
 	for lost := 0; ; {
 		m, err := planMerge(ctx, e, last)
-		if err != nil {
-			return err
-		}
-		if m == nil {
-			if last || !all {
+		done := false
+		if err == nil {
+			if m == nil && (last || !all) {
 				return nil
 			}
-			last = true
-			continue
+			if m == nil {
+				last = true
+				continue
+			}
+			done, err = m.run(ctx, e)
 		}
-		done, err := m.run(ctx, e)
 		switch {
-		case err != nil:
+		case err != nil && !errors.Is(err, errMerged):
 			return err
 		case done && last:
 			return nil
@@ -89,6 +98,9 @@ func Merge(ctx context.Context, e engine.Engine, all bool) error {
 		}
 	}
 }
+
+// errMerged says that others have merged what was to be merged.
+var errMerged = errors.New("a segment is not there any more")
 
 // merging is units, or segments, that are to become one segment.
 type merging struct {
@@ -107,6 +119,7 @@ type merging struct {
 
 // source is the terms of a unit or a segment, in order.
 type source struct {
+	n     int // among the sources; most documents of one come before those of the next
 	docs  *docTable
 	at    []int32 // where a document is in the new segment; -1: it is gone
 	block blockReader
@@ -130,7 +143,7 @@ func (s *source) next() (err error) {
 // planMerge returns what is to be merged next, nil if nothing is.
 func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error) {
 	if !all {
-		r, err := e.Query(ctx, engine.Stmt{SQL: sqlDue, Args: []any{int64(mostUnits), int64(mostUnitBytes), int64(fanIn)}})
+		r, err := e.Query(ctx, engine.Stmt{SQL: sqlDue, Args: []any{int64(mostUnits), int64(mostUnitBytes), int64(fanIn), int64(mostUnits)}})
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +152,7 @@ func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error)
 			return nil, in.Err
 		}
 	}
-	r, err := e.Query(ctx, engine.Stmt{SQL: sqlState}, engine.Stmt{SQL: sqlLevels}, engine.Stmt{SQL: sqlGone})
+	r, err := e.Query(ctx, engine.Stmt{SQL: sqlState, Args: []any{int64(mostUnits)}}, engine.Stmt{SQL: sqlLevels}, engine.Stmt{SQL: sqlGone})
 	if err != nil {
 		return nil, err
 	}
@@ -158,14 +171,14 @@ func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error)
 	}
 	switch {
 	case all && (units > 0 || len(r[1].Rows) > 1 || len(m.gone) > 0):
-		if err := m.addUnits(ctx, e, -1); err != nil {
+		if err := m.addUnits(ctx, e); err != nil {
 			return nil, err
 		}
 		return m, m.addSegments(ctx, e, r[1].Rows)
 	case all:
 		return nil, nil
 	case units >= mostUnits || bytes >= mostUnitBytes:
-		return m, m.addUnits(ctx, e, 2*mostUnits)
+		return m, m.addUnits(ctx, e)
 	}
 	levels := make(map[int64][][]any)
 	for _, row := range r[1].Rows {
@@ -181,8 +194,8 @@ func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error)
 	return nil, nil
 }
 
-func (m *merging) addUnits(ctx context.Context, e engine.Engine, most int64) error {
-	r, err := e.Query(ctx, engine.Stmt{SQL: sqlUnitKeys, Args: []any{most}})
+func (m *merging) addUnits(ctx context.Context, e engine.Engine) error {
+	r, err := e.Query(ctx, engine.Stmt{SQL: sqlUnitKeys, Args: []any{int64(unitsAtOnce), int64(bytesAtOnce)}})
 	if err != nil {
 		return err
 	}
@@ -204,13 +217,20 @@ func (m *merging) addUnits(ctx context.Context, e engine.Engine, most int64) err
 	return nil
 }
 
+// addSegments adds those of rows of sqlLevels. Errors: errMerged.
 func (m *merging) addSegments(ctx context.Context, e engine.Engine, rows [][]any) error {
 	for _, row := range rows {
 		in := engine.Row{Values: row}
 		n, key, level := in.Int(0), in.Int(1), in.Int(2)
-		docs, err := decodeDocs(in.Blob(4), in.Int(3))
-		if err = cmp.Or(in.Err, err); err != nil {
-			return fmt.Errorf("segment %d: %w", n, err)
+		if in.Err != nil {
+			return in.Err
+		}
+		docs, err := readDocs(ctx, e, key)
+		if err != nil {
+			return err
+		}
+		if docs == nil {
+			return errMerged
 		}
 		m.level = max(m.level, level)
 		m.old = append(m.old, key)
@@ -298,14 +318,15 @@ func (m *merging) order() {
 	for i, d := range all {
 		s := m.sources[d.source]
 		s.at[d.index] = int32(i)
-		m.docs.add(d.place, s.docs.lengths[d.index])
+		m.docs.add(d.place, s.docs.lengths[d.index], s.docs.codes[d.index])
 	}
 }
 
 // writeBlocks merges the terms of all sources.
 func (m *merging) writeBlocks(ctx context.Context, e engine.Engine) error {
 	m.open = m.open[:0]
-	for _, s := range m.sources {
+	for i, s := range m.sources {
+		s.n = i
 		if err := m.push(s); err != nil {
 			return err
 		}
@@ -358,10 +379,13 @@ func (m *merging) writeBlocks(ctx context.Context, e engine.Engine) error {
 // byTerm is a heap of sources by the terms that they are at.
 type byTerm []*source
 
-func (h byTerm) Len() int           { return len(h) }
-func (h byTerm) Less(i, j int) bool { return string(h[i].block.term) < string(h[j].block.term) }
-func (h byTerm) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *byTerm) Push(x any)        { *h = append(*h, x.(*source)) }
+func (h byTerm) Len() int { return len(h) }
+func (h byTerm) Less(i, j int) bool {
+	c := bytes.Compare(h[i].block.term, h[j].block.term)
+	return c < 0 || c == 0 && h[i].n < h[j].n // so that most postings come in order
+}
+func (h byTerm) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *byTerm) Push(x any)   { *h = append(*h, x.(*source)) }
 func (h *byTerm) Pop() any {
 	last := len(*h) - 1
 	s := (*h)[last]

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
@@ -76,14 +78,21 @@ func (m model) check(t testing.TB, x *Index, e engine.Engine) {
 		for i := range p.Places {
 			if p.Episode[i] >= 0 {
 				steps++
+				if want := codeOf(&Document{Texts: [rank.Fields]string{rank.Text: m[p.Places[i]]}}); p.Codes[i] != want {
+					t.Fatalf("the step at %d has the code %x, want %x", p.Places[i], p.Codes[i], want)
+				}
 			}
 		}
 	}
 	if steps != len(m) || got.Corpus.Steps != len(m) {
 		t.Fatalf("%d documents, %d steps, want %d", steps, got.Corpus.Steps, len(m))
 	}
-	places := func(postings [][]rank.Posting) (list []int64) {
-		for i, part := range postings {
+	places := func(name string) (list []int64) {
+		term, err := got.Term(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, part := range term.Postings {
 			for _, o := range part {
 				if p := got.Corpus.Parts[i]; p.Episode[o.Doc] >= 0 {
 					list = append(list, p.Places[o.Doc])
@@ -95,7 +104,7 @@ func (m model) check(t testing.TB, x *Index, e engine.Engine) {
 	}
 	var prefixed []int64
 	for _, term := range terms {
-		if found := places(got.Term(term).Postings); !reflect.DeepEqual(found, want[term]) {
+		if found := places(term); !reflect.DeepEqual(found, want[term]) {
 			t.Fatalf("%q is at %v, want %v", term, found, want[term])
 		}
 		if term[:2] == "w1" {
@@ -103,7 +112,7 @@ func (m model) check(t testing.TB, x *Index, e engine.Engine) {
 		}
 	}
 	slices.Sort(prefixed)
-	if found := places(got.Term("w1*").Postings); !reflect.DeepEqual(found, slices.Compact(prefixed)) {
+	if found := places("w1*"); !reflect.DeepEqual(found, slices.Compact(prefixed)) {
 		t.Fatalf("w1* is at %v, want %v", found, slices.Compact(prefixed))
 	}
 }
@@ -217,5 +226,88 @@ func TestDamageIsTold(t *testing.T) {
 	run(t, e, "UPDATE index_blocks SET data = x'ffff'")
 	if _, err := new(Index).Lookup(t.Context(), e, []string{"head"}, nil); err == nil {
 		t.Error("a damaged block is not told")
+	}
+}
+
+// What a replica's fill has made before anything was merged is more than one answer holds, and
+// so is what the segments of many documents hold: both are searched, and merged.
+func TestMoreThanAnAnswerHolds(t *testing.T) {
+	e, x := openFile(t), &Index{}
+	small := limited{e, 40 << 10}
+	m := make(model)
+	r := rand.New(rand.NewPCG(5, 0))
+	var stmts []engine.Stmt
+	for i := range int64(6 * unitsAtOnce) {
+		place := (i+1)<<rank.NumberBits + 1
+		m[place] = words(r)
+		unit := Encode([]Document{{Texts: [rank.Fields]string{rank.Text: m[place]}}})
+		stmts = append(stmts, engine.Stmt{SQL: "INSERT INTO index_units(place, data) VALUES(?, ?)", Args: []any{place, unit}})
+	}
+	if _, err := e.Batch(t.Context(), stmts...); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		all  bool
+		want string // units, segments
+	}{{false, "[[0 6]]"}, {true, "[[0 1]]"}} {
+		m.check(t, x, small)
+		if err := Merge(t.Context(), small, step.all); err != nil {
+			t.Fatal(err)
+		}
+		res, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT (SELECT count(*) FROM index_units), (SELECT count(*) FROM index_segments)"})
+		if err != nil || fmt.Sprint(res[0].Rows) != step.want {
+			t.Errorf("units and segments: %v, %v, want %s", res, err, step.want)
+		}
+		m.check(t, x, small)
+	}
+}
+
+// limited is an engine whose answers to a statement end with the row that passes a limit, as
+// those of a file do at 10 MB: then there is none.
+type limited struct {
+	engine.Engine
+	bytes int
+}
+
+func (l limited) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	results, err := l.Engine.Query(ctx, stmts...)
+	for _, r := range results {
+		size := 0
+		for _, row := range r.Rows {
+			if size > l.bytes {
+				return nil, &engine.Error{Kind: engine.KindTooLarge, Stmt: -1, Err: errors.New("too large")}
+			}
+			for _, v := range row {
+				size += engine.ValueSize(v)
+			}
+		}
+	}
+	return results, err
+}
+
+// A merge that finds many documents deleted looks at each once: it holds the write lock.
+func TestMergeOfManyDeletions(t *testing.T) {
+	e := openFile(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	unit := Encode([]Document{{Texts: [rank.Fields]string{rank.Text: "valve"}}})
+	for g := range int64(2) {
+		run(t, e, "INSERT INTO index_units(place, data) VALUES(?, ?)", (g+1)<<rank.NumberBits+1, unit)
+		if err := Merge(ctx, e, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const many = 20_000
+	run(t, e, "WITH RECURSIVE n(g) AS (SELECT 3 UNION ALL SELECT g + 1 FROM n WHERE g < ?) INSERT INTO index_gone SELECT g, 1 FROM n", many+2)
+	run(t, e, "INSERT INTO index_units(place, data) VALUES(?, ?)", (many+3)<<rank.NumberBits+1, unit)
+	if err := Merge(ctx, e, true); err != nil {
+		t.Fatal(err)
+	}
+	res, err := e.Query(ctx, engine.Stmt{SQL: "SELECT count(*) FROM index_gone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := res[0].Rows[0][0]; n != int64(0) {
+		t.Errorf("%v deletions are still to be made", n)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 // Query is what is searched for.
 type Query struct {
+	Text  string // as it was asked
 	Terms []Term // in the order in which they were asked for, without repetitions
 	// OnlyStops says that Terms are stop words, because nothing else was asked for.
 	OnlyStops bool
@@ -49,9 +50,9 @@ func Parse(text string) Query {
 		at = end
 	}
 	if len(p.content.terms) == 0 {
-		return Query{Terms: p.stops.terms, OnlyStops: len(p.stops.terms) > 0}
+		return Query{Text: text, Terms: p.stops.terms, OnlyStops: len(p.stops.terms) > 0}
 	}
-	return Query{Terms: p.content.terms}
+	return Query{Text: text, Terms: p.content.terms}
 }
 
 // terms are the terms of a query so far.

@@ -5,6 +5,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/episodic-memory/episodic/internal/rank"
 )
 
 // show writes a query as one line: the tokens of a term are between brackets, those of a
@@ -221,4 +225,59 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q does not find itself: term %+v", text, q.Terms[i])
 		}
 	})
+}
+
+// A word that may match is told by how its token begins.
+func TestWordsBeginAsTheirTokens(t *testing.T) {
+	check := func(t interface{ Fatalf(string, ...any) }, text string) {
+		s := newScanner(text)
+		defer s.release()
+		for s.scan() {
+			for _, p := range s.pieces {
+				var b begins
+				word := s.folded[p.lo:p.hi]
+				token := s.token(p)
+				for n := 1; n <= len(token); n++ { // a term may be the beginning of a token
+					b = begins{}
+					b.add(token[:n])
+					if !b.mayMatch(word) {
+						t.Fatalf("%q is not thought to match %q of %q", word, token[:n], token)
+					}
+				}
+			}
+		}
+	}
+	for _, text := range []string{"ies", "ties sky skies by happy dying", "s y e", "x.y 3.11.2 2026-11-27 é 数据库"} {
+		check(t, text)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		check(t, rapid.OneOf(rapid.StringMatching(`[a-z]{1,14}`), rapid.String()).Draw(t, "text"))
+	})
+}
+
+func TestCommonWordsAreLeftOutAmongMany(t *testing.T) {
+	corpus := &rank.Corpus{Parts: []*rank.Part{{Places: make([]int64, 100_000)}}}
+	m := &Matches{Corpus: corpus, terms: map[string][]found{"common": {{n: 10_001}}, "tenth": {{n: 10_000}}, "rare": {{n: 1}}}}
+	for _, c := range []struct {
+		name, texts, want string
+		documents         int
+	}{
+		{"few words", "common a b c d e f g", "common a b c d e f g", 100_000},
+		{"enough others", "common a b c d e f g h", "a b c d e f g h", 100_000},
+		{"one is nowhere", "common a b c d e f g nowhere", "common a b c d e f g nowhere", 100_000},
+		{"rare ones find too little", "common rare rare rare rare rare rare rare rare", "common rare rare rare rare rare rare rare rare", 100_000},
+		{"a tenth", "a b c d e f g h tenth", "a b c d e f g h tenth", 100_000},
+		{"few documents", "a b c d e f g h i few", "a b c d e f g h i few", 6000},
+	} {
+		corpus.Parts[0].Places = make([]int64, c.documents)
+		for _, term := range strings.Fields("a b c d e f g h i") {
+			m.terms[term] = []found{{n: 125}}
+		}
+		m.terms["few"] = []found{{n: commonFrom}}
+		texts := strings.Fields(c.texts)
+		got, words := m.withoutCommon(texts, texts)
+		if strings.Join(got, " ") != c.want || !slices.Equal(got, words) {
+			t.Errorf("%s: %v with words %v, want %s", c.name, got, words, c.want)
+		}
+	}
 }

@@ -89,16 +89,17 @@ func (s *scanner) scan() bool {
 // only faster.
 func (s *scanner) scanPlain() bool {
 	text, i := s.text, s.at
-	for i < len(text) && isUpper(text[i]) {
+	end := min(len(text), s.at+maxToken+1) // what is longer is cut, and each part would look at all that follows
+	for i < end && isUpper(text[i]) {
 		i++
 	}
 	if i-s.at <= 1 {
-		for i < len(text) && isLower(text[i]) {
+		for i < end && isLower(text[i]) {
 			i++
 		}
 	}
 	number := i == s.at
-	for number && i < len(text) && isDigit(text[i]) {
+	for number && i < end && isDigit(text[i]) {
 		i++
 	}
 	if n := i - s.at; n == 0 || n > maxToken || number && n >= minHash {

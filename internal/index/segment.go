@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/episodic-memory/episodic/internal/rank"
+	"github.com/episodic-memory/episodic/internal/vector"
 )
 
 // ErrDamaged is what bytes give that Encode and Merge did not write.
@@ -17,15 +19,36 @@ var ErrDamaged = errors.New("the search index is damaged")
 type docTable struct {
 	places  []int64               // ascending
 	lengths [][rank.Fields]uint32 // tokens in each field
+	codes   []vector.Code         // of the built-in model
 }
 
-func (t *docTable) add(place int64, lengths [rank.Fields]uint32) {
+func (t *docTable) add(place int64, lengths [rank.Fields]uint32, code vector.Code) {
 	t.places = append(t.places, place)
 	t.lengths = append(t.lengths, lengths)
+	t.codes = append(t.codes, code)
 }
 
+// codedDoc is the least that encode takes for a document that has a code, as nearly all have.
+const codedDoc = 3 + 8*len(vector.Code{})
+
+// grow makes room for so many documents.
+func (t *docTable) grow(n int) {
+	t.places = slices.Grow(t.places, n)
+	t.lengths = slices.Grow(t.lengths, n)
+	t.codes = slices.Grow(t.codes, n)
+}
+
+// part is the documents as they are ranked.
+func (t *docTable) part() *rank.Part {
+	return &rank.Part{Places: t.places, Lengths: t.lengths, Codes: t.codes}
+}
+
+// hasCode is set beside the fields of a document that has a code of the built-in model.
+// That of another model would have a bit of its own.
+const hasCode = 1 << 7
+
 // encode writes for each document how far it is from the one before, which fields it
-// has, and their lengths.
+// has, their lengths, and its code.
 func (t *docTable) encode() []byte {
 	out := []byte{}
 	last := int64(0)
@@ -38,10 +61,18 @@ func (t *docTable) encode() []byte {
 				mask |= 1 << f
 			}
 		}
+		if t.codes[i] != (vector.Code{}) {
+			mask |= hasCode
+		}
 		out = append(out, mask)
 		for _, n := range t.lengths[i] {
 			if n > 0 {
 				out = binary.AppendUvarint(out, uint64(n))
+			}
+		}
+		if mask&hasCode != 0 {
+			for _, word := range t.codes[i] {
+				out = binary.LittleEndian.AppendUint64(out, word)
 			}
 		}
 	}
@@ -51,6 +82,7 @@ func (t *docTable) encode() []byte {
 // decodeDocs reads a docTable whose places count from base.
 func decodeDocs(data []byte, base int64) (*docTable, error) {
 	t := &docTable{}
+	t.grow(len(data) / codedDoc)
 	r := reader{data: data}
 	for place := base; len(r.data) > 0 && r.err == nil; {
 		step := r.uvarint()
@@ -65,7 +97,13 @@ func decodeDocs(data []byte, base int64) (*docTable, error) {
 				lengths[f] = uint32(min(r.uvarint(), math.MaxUint32))
 			}
 		}
-		t.add(place, lengths)
+		var code vector.Code
+		if mask&hasCode != 0 {
+			for i := range code {
+				code[i] = r.uint64()
+			}
+		}
+		t.add(place, lengths, code)
 	}
 	return t, r.err
 }
@@ -179,21 +217,37 @@ func (b *blockReader) next() bool {
 
 // postings appends those of the term to out. docs is how many documents there are.
 func (b *blockReader) postings(out []rank.Posting, docs int) []rank.Posting {
-	r := &b.r
+	data := b.r.data
 	if b.list != nil {
-		r = &reader{data: b.list}
+		data = b.list
 	}
+	out = slices.Grow(out, b.n)
 	last, tf := int64(-1), usualTF
 	for range b.n {
-		v := r.uvarint()
-		if v&1 != 0 {
-			tf = rank.TF(r.byte())
+		var v uint64
+		n := 1
+		if len(data) > 0 && data[0] < 0x80 {
+			v = uint64(data[0])
+		} else {
+			v, n = binary.Uvarint(data)
 		}
-		if last += 1 + int64(v>>1); r.err != nil || v>>1 > math.MaxInt32 || last >= int64(docs) {
+		if n <= 0 || int(v&1) > len(data)-n {
+			b.r.fail()
+			return out
+		}
+		if v&1 != 0 {
+			tf = rank.TF(data[n])
+			n++
+		}
+		data = data[n:]
+		if last += 1 + int64(v>>1); v>>1 > math.MaxInt32 || last >= int64(docs) {
 			b.r.fail()
 			return out
 		}
 		out = append(out, rank.Posting{Doc: int32(last), TF: tf})
+	}
+	if b.list == nil {
+		b.r.data = data
 	}
 	b.n, b.list = 0, nil
 	return out
@@ -224,6 +278,16 @@ func (r *reader) uvarint() uint64 {
 		return 0
 	}
 	r.data = r.data[n:]
+	return v
+}
+
+func (r *reader) uint64() uint64 {
+	if len(r.data) < 8 {
+		r.fail()
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(r.data)
+	r.data = r.data[8:]
 	return v
 }
 

@@ -88,7 +88,7 @@ func TestUnitsHoldWhatTheyWereGiven(t *testing.T) {
 		}
 		want, lengths := postingsOf(docs)
 		for i, d := range docs {
-			if table.places[i] != base+int64(d.Number) || table.lengths[i] != lengths[i] {
+			if table.places[i] != base+int64(d.Number) || table.lengths[i] != lengths[i] || table.codes[i] != codeOf(&d) {
 				t.Fatalf("document %d is at %d with %v, want %d with %v", i, table.places[i], table.lengths[i], base+int64(d.Number), lengths[i])
 			}
 		}

@@ -67,9 +67,13 @@ type Options struct {
 
 	DisableEpisodes, DisablePatterns, DisableDictionaries bool
 
-	// Folder is where copies of dictionaries are kept between programs, which its
-	// owner alone may read. Empty: nowhere.
-	Folder string
+	// DisableTraining uses the database's dictionaries, and trains none. It is for a copy of
+	// a database, whose dictionaries are those of the original.
+	DisableTraining bool
+
+	// Copy is a copy of the database on this machine, which may have the dictionary that is
+	// to be encoded with. Nil: there is none.
+	Copy engine.Engine
 
 	// Logger is told of dictionaries that are adopted, and of failures in the
 	// background. Nil: nobody is.
@@ -106,8 +110,6 @@ type Codec struct {
 	builtin      *activeEncoder // its frames can be read without the database
 	kinds        [kinds]kindState
 	fetching     chan struct{} // holds one while a dictionary is read from the database
-	folder       *folder
-	copies       map[uint32]bool // dictionaries that were learnt from a copy; false: replaced since. Of whoever holds fetching
 }
 
 // kindState is what a Codec encodes the payloads of a kind with, and what it has
@@ -133,7 +135,7 @@ func New(e engine.Engine, local bool, o Options) *Codec {
 	if o.Level == codec.Default && local {
 		o.Level = codec.Fast // bytes cost little there, and Compact saves them later
 	}
-	c := &Codec{options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1), folder: newFolder(o.Folder), copies: make(map[uint32]bool)}
+	c := &Codec{options: o, decoder: codec.NewDecoder(maxPlain), fetching: make(chan struct{}, 1)}
 	c.builtin = c.newEncoder(codec.Builtin(), 0)
 	for k := range Kind(kinds) {
 		if o.compresses(k) {
@@ -217,6 +219,19 @@ func (c *Codec) EncodeJSON(k Kind, text []byte) []byte {
 	return out
 }
 
+// EncodeBuiltin returns the payload that holds v, made with the built-in dictionary at most: it
+// can be read whatever becomes of the database's. Errors: those of AppendJSON.
+func (c *Codec) EncodeBuiltin(v any) ([]byte, error) {
+	text, err := AppendJSON(nil, v)
+	if err != nil {
+		return nil, err
+	}
+	return c.EncodeBuiltinJSON(text), nil
+}
+
+// EncodeBuiltinJSON is EncodeBuiltin for JSON.
+func (c *Codec) EncodeBuiltinJSON(text []byte) []byte { return encode(c.builtin.Encoder, text) }
+
 // encode is EncodeJSON with an encoder.
 func encode(enc *codec.Encoder, text []byte) []byte {
 	buf := buffers.Get().(*[]byte)
@@ -288,15 +303,6 @@ func (c *Codec) decode(ctx context.Context, buf []byte, column any) (grown, text
 		buf, err = c.decoder.Decode(buf, b)
 	}
 	if err != nil {
-		replaced, fetchErr := c.replaceCopy(ctx, b)
-		if fetchErr != nil {
-			return buf, nil, fmt.Errorf("payload: %w", fetchErr)
-		}
-		if replaced {
-			buf, err = c.decoder.Decode(buf, b)
-		}
-	}
-	if err != nil {
 		return buf, nil, fmt.Errorf("%w: payload: %w", ErrCorrupt, err)
 	}
 	return buf, buf, nil
@@ -313,40 +319,11 @@ func (c *Codec) addDictionary(ctx context.Context, id uint32) error {
 	if c.decoder.Knows(id) {
 		return nil // another call has just fetched it
 	}
-	if d := c.folder.read(id); d != nil {
-		c.copies[id] = true
-		return c.decoder.Learn(d)
-	}
-	d, err := c.dictionaries.fetch(ctx, id)
+	d, err := readDictionary(ctx, c.dictionaries.engine, id)
 	if err != nil {
 		return err
 	}
 	return c.decoder.Learn(d)
-}
-
-// replaceCopy puts the database's dictionary in the place of one that was learnt from a
-// copy, after a frame could not be decoded with that; false if there is none.
-func (c *Codec) replaceCopy(ctx context.Context, frame []byte) (replaced bool, err error) {
-	h, headErr := codec.Inspect(frame)
-	if headErr != nil || c.folder == nil {
-		return false, nil
-	}
-	id := h.Dictionary
-	select {
-	case c.fetching <- struct{}{}:
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-	defer func() { <-c.fetching }()
-	if unproved, isCopy := c.copies[id]; !unproved {
-		return isCopy, nil // another call has just replaced it
-	}
-	d, err := c.dictionaries.fetch(ctx, id)
-	if err != nil {
-		return false, err
-	}
-	c.copies[id] = false
-	return true, c.decoder.Relearn(d)
 }
 
 // PlainSize returns how many bytes a payload takes when it is decoded, by its

@@ -3,6 +3,7 @@ package payload
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -186,9 +187,6 @@ func (d *dictionaries) refresh(ctx context.Context) (states [kinds]dictionarySta
 			return states, err
 		}
 	}
-	if err := d.codec.folder.retain(states[Episodes].id, states[Patterns].id); err != nil {
-		d.log.Warn("kept dictionaries not deleted", "error", err)
-	}
 	return states, nil
 }
 
@@ -204,12 +202,9 @@ func (d *dictionaries) activate(ctx context.Context, k Kind, s dictionaryState) 
 		c.kinds[k].active.Store(c.builtin)
 		return nil
 	}
-	dict := c.folder.readSum(s.id, s.sum)
-	if dict == nil {
-		var err error
-		if dict, err = d.fetch(ctx, s.id); err != nil {
-			return err
-		}
+	dict, err := d.fetch(ctx, s)
+	if err != nil {
+		return err
 	}
 	if err := d.switchTo(k, dict, s.ratio); err != nil {
 		return err
@@ -218,16 +213,19 @@ func (d *dictionaries) activate(ctx context.Context, k Kind, s dictionaryState) 
 	return nil
 }
 
-// fetch reads a dictionary from the database, and keeps a copy.
-func (d *dictionaries) fetch(ctx context.Context, id uint32) (*codec.Dictionary, error) {
-	dict, err := readDictionary(ctx, d.engine, id)
-	if err != nil {
-		return nil, err
+// fetch reads the dictionary of a state, from the copy of the database if that has it.
+func (d *dictionaries) fetch(ctx context.Context, s dictionaryState) (*codec.Dictionary, error) {
+	if d.codec.options.Copy != nil {
+		dict, err := readDictionary(ctx, d.codec.options.Copy, s.id)
+		if err == nil {
+			if sum := sha256.Sum256(dict.Bytes()); string(sum[:]) == string(s.sum) {
+				return dict, nil
+			}
+		} else if ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	if err := d.codec.folder.write(dict); err != nil {
-		d.log.Warn("dictionary not kept", "error", err)
-	}
-	return dict, nil
+	return readDictionary(ctx, d.engine, s.id)
 }
 
 // active returns the dictionary that the Codec encodes with; nil for none.
@@ -256,7 +254,7 @@ func (d *dictionaries) switchTo(k Kind, dict *codec.Dictionary, ratio float64) e
 	if text, err := reader.Decode(nil, use.Encode(nil, probeText)); err != nil || !bytes.Equal(text, probeText) {
 		return fmt.Errorf("dictionary %d does not read what it wrote: %w", dict.ID(), err)
 	}
-	if err := d.codec.decoder.Relearn(dict); err != nil { // in the place of a copy that is another one's
+	if err := d.codec.decoder.Learn(dict); err != nil {
 		return err
 	}
 	d.codec.kinds[k].active.Store(use)

@@ -77,7 +77,7 @@ func (d *dictionaries) train(ctx context.Context, o occasion) (done []Training, 
 	}
 	for k := range Kind(kinds) {
 		items := states[k].due(o)
-		if items == 0 || !d.codec.options.trains(k) {
+		if items == 0 || !d.codec.options.trains(k) || d.codec.options.DisableTraining {
 			continue
 		}
 		t, err := d.trainKind(ctx, k, items, states[k].tainted)

@@ -1,11 +1,14 @@
 package rank
 
+import "slices"
+
 // Part is documents whose postings lie together. A document is named by its place in the
 // part's slices.
 type Part struct {
 	Places  []int64          // episode<<NumberBits + number, ascending; number 0 is a head
 	Lengths [][Fields]uint32 // tokens in each field
 	Episode []int32          // of each document, in Corpus.Episodes; -1: the document is gone
+	Codes   [][4]uint64      // what each document means, as Query.Meaning reads it; all zero: not known
 
 	// norms are what the counts of each field of a step are multiplied by for its length;
 	// 0 for heads and for what is gone.
@@ -109,6 +112,21 @@ func (c *Corpus) Add(p *Part, known func(id int64) (int32, bool), learn func(id 
 	c.Parts = append(c.Parts, p)
 }
 
+// Holds reports whether the document at a place has a term.
+func (c *Corpus) Holds(place int64, t *Term) bool {
+	for i, part := range c.Parts {
+		doc, found := slices.BinarySearch(part.Places, place)
+		if !found || part.Episode[doc] < 0 {
+			continue
+		}
+		list := t.Postings[i]
+		if at := before(list, int32(doc)); at < len(list) && list[at].Doc == int32(doc) {
+			return true
+		}
+	}
+	return false
+}
+
 // Term is a term of a query with its postings in each part of a corpus.
 type Term struct {
 	Postings [][]Posting
@@ -128,6 +146,10 @@ type Query struct {
 	Steps bool
 	// Of narrows the steps that are returned to those of an actor; nil: nothing.
 	Of *Term
+	// Meaning compares what documents mean with what is asked for; nil: nothing is known of that.
+	Meaning Meaning
+	// Alike lets documents be found that hold no word of the query, by their meaning alone.
+	Alike bool
 	// Only narrows what is returned, by Corpus.Episodes; nil: nothing. What words weigh is
 	// that of all documents.
 	Only []bool

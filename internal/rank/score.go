@@ -20,6 +20,9 @@ type Params struct {
 	Time      float64   // added to steps with time words, if the query asks when
 	Neighbour []float64 // what a step gets of the scores of those 1, 2, ... away
 	Nearest   int       // how many of the best steps give to neighbours
+
+	Meaning float64 // what a standard deviation of meaning counts, in those of words
+	Alike   float64 // the cosine from which on a document is found that holds no word of the query
 }
 
 // Defaults are the weights that Search uses.
@@ -27,13 +30,16 @@ var Defaults = Params{
 	StepK1: 0.6, StepB: 0.3, StepWeights: [Fields]float64{Text: 1, Result: 1, Date: 0.3},
 	EpisodeK1: 1.2, EpisodeB: 0.75, EpisodeWeights: [Fields]float64{Head: 1, Text: 1, Result: 1},
 	Name: 4, Time: 1, Neighbour: []float64{0.4, 0.3, 0.2, 0.1}, Nearest: 1000,
+	Meaning: 0.2, Alike: 0.5,
 }
 
 // tfs are the numbers of occurrences that a TF stands for.
 var tfs = [4]float32{0, 1, 2.4, 5}
 
-// idf is that of BM25 as Lucene has it, which is never negative.
+// idf is that of BM25 as Lucene has it, which is never negative: postings of documents that
+// are gone may be more than the documents that there are.
 func idf(docs, with int) float64 {
+	docs = max(docs, with)
 	return math.Log(1 + (float64(docs)-float64(with)+0.5)/(float64(with)+0.5))
 }
 
@@ -47,16 +53,26 @@ type Step struct {
 
 // Scores are those of all documents of a corpus for a query.
 type Scores struct {
-	Steps    []Step    // the best first, with those beside them
+	Steps    []Step    // the best first, with those beside them; none if episodes are asked for
 	Episodes []float64 // by Corpus.Episodes: BM25 of its fields
 	Best     []float64 // by Corpus.Episodes: the greatest Own of its steps
+
+	own [][]float32 // of all documents
 }
 
-// scratch is what scoring a term of episodes needs.
-type scratch struct {
-	counts  [][Fields]float32 // of the term, in the episode
-	touched []int32
-}
+// fifths is how often a term occurs in each field, by its TF: 16 bits a field, in fifths, so
+// that the counts of many documents are one addition each.
+var fifths = func() (all [256]uint64) {
+	for tf := range all {
+		for f := range Fields {
+			all[tf] |= uint64(5*tfs[tf>>(2*f)&3]) << (16 * f)
+		}
+	}
+	return all
+}()
+
+// addedAtOnce is how many documents can be added in 16 bits.
+const addedAtOnce = (1<<16 - 1) / 25
 
 // counted is how often a term occurs in each field, by its TF.
 var counted = func() (all [256][Fields]float32) {
@@ -68,24 +84,38 @@ var counted = func() (all [256][Fields]float32) {
 	return all
 }()
 
+// scratch is what scoring a term of episodes needs.
+type scratch struct {
+	counts  [][Fields]uint32 // of the term, in the episode, in fifths
+	touched []int32
+}
+
+// add adds packed counts to an episode's.
+func (s *scratch) add(episode int32, packed uint64) {
+	if episode < 0 || packed == 0 {
+		return
+	}
+	n := &s.counts[episode]
+	if *n == ([Fields]uint32{}) {
+		s.touched = append(s.touched, episode)
+	}
+	for f := range n {
+		n[f] += uint32(packed >> (16 * f) & (1<<16 - 1))
+	}
+}
+
 // Score ranks the documents of a corpus that was measured.
 func Score(c *Corpus, q *Query, p *Params) *Scores {
-	steps := make([][]float32, len(c.Parts))
-	for i, part := range c.Parts {
-		steps[i] = make([]float32, len(part.Places))
-	}
+	steps := c.zeros()
+	within := c.chosen(q.Only)
 	s := &Scores{Episodes: make([]float64, len(c.Episodes)), Best: make([]float64, len(c.Episodes))}
-	seen := scratch{counts: make([][Fields]float32, len(c.Episodes))}
+	seen := scratch{counts: make([][Fields]uint32, len(c.Episodes))}
 	for i := range q.Terms {
-		c.scoreSteps(&q.Terms[i], steps, p)
+		c.scoreSteps(&q.Terms[i], steps, within, p)
 		c.scoreEpisodes(&q.Terms[i], s.Episodes, p, &seen)
 	}
-	c.bonus(q.Names, steps, p.Name, func(float32) bool { return true })
-	c.bonus(q.TimeWords, steps, p.Time, func(s float32) bool { return s > 0 })
-	if q.Of != nil {
-		c.only(q.Of, steps)
-	}
-	s.Steps = c.steps(steps, s.Best, q, p)
+	c.bonus(q.TimeWords, steps, p.Time)
+	s.score(c, steps, within, q, p)
 	for e := range s.Episodes {
 		if q.Only != nil && !q.Only[e] || q.Of != nil && s.Best[e] == 0 {
 			s.Episodes[e] = 0
@@ -94,7 +124,16 @@ func Score(c *Corpus, q *Query, p *Params) *Scores {
 	return s
 }
 
-func (c *Corpus) scoreSteps(t *Term, scores [][]float32, p *Params) {
+// zeros returns a score for each document.
+func (c *Corpus) zeros() [][]float32 {
+	scores := make([][]float32, len(c.Parts))
+	for i, part := range c.Parts {
+		scores[i] = make([]float32, len(part.Places))
+	}
+	return scores
+}
+
+func (c *Corpus) scoreSteps(t *Term, scores [][]float32, within [][]span, p *Params) {
 	with := 0
 	for _, list := range t.Postings {
 		with += len(list)
@@ -106,11 +145,13 @@ func (c *Corpus) scoreSteps(t *Term, scores [][]float32, p *Params) {
 	}
 	k1 := float32(p.StepK1)
 	for i, part := range c.Parts {
-		into := scores[i]
-		for _, o := range t.Postings[i] {
-			n, norm := &counted[o.TF], &part.norms[o.Doc]
-			tf := weights[Text]*n[Text]*norm[Text] + weights[Result]*n[Result]*norm[Result] + weights[Date]*n[Date]*norm[Date]
-			into[o.Doc] += weight * tf / (tf + k1)
+		into, norms := scores[i], part.norms
+		for list := range in(within[i], t.Postings[i]) {
+			for _, o := range list {
+				n, norm := &counted[o.TF], &norms[o.Doc]
+				tf := weights[Text]*n[Text]*norm[Text] + weights[Result]*n[Result]*norm[Result] + weights[Date]*n[Date]*norm[Date]
+				into[o.Doc] += weight * tf / (tf + k1)
+			}
 		}
 	}
 }
@@ -118,19 +159,17 @@ func (c *Corpus) scoreSteps(t *Term, scores [][]float32, p *Params) {
 func (c *Corpus) scoreEpisodes(t *Term, scores []float64, p *Params, seen *scratch) {
 	seen.touched = seen.touched[:0]
 	for i, part := range c.Parts {
+		// Those of an episode lie side by side.
+		episode, packed, n := int32(-1), uint64(0), 0
 		for _, o := range t.Postings[i] {
-			e := part.Episode[o.Doc]
-			if e < 0 {
-				continue
+			if e := part.Episode[o.Doc]; e != episode || n == addedAtOnce {
+				seen.add(episode, packed)
+				episode, packed, n = e, 0, 0
 			}
-			n := &seen.counts[e]
-			if *n == ([Fields]float32{}) {
-				seen.touched = append(seen.touched, e)
-			}
-			for f, more := range &counted[o.TF] {
-				n[f] += more
-			}
+			packed += fifths[o.TF]
+			n++
 		}
+		seen.add(episode, packed)
 	}
 	for f, weight := range p.EpisodeWeights {
 		if weight == 0 {
@@ -144,136 +183,161 @@ func (c *Corpus) scoreEpisodes(t *Term, scores []float64, p *Params, seen *scrat
 		}
 		weight *= idf(len(c.Episodes), with) * (p.EpisodeK1 + 1)
 		for _, e := range seen.touched {
-			if n := float64(seen.counts[e][f]); n > 0 {
+			if n := float64(seen.counts[e][f]) / 5; n > 0 {
 				tf := n / (1 - p.EpisodeB + p.EpisodeB*float64(c.Episodes[e].Tokens[f])/max(c.means.episode[f], 1))
 				scores[e] += weight * tf / (tf + p.EpisodeK1)
 			}
 		}
 	}
 	for _, e := range seen.touched {
-		seen.counts[e] = [Fields]float32{}
+		seen.counts[e] = [Fields]uint32{}
 	}
 }
 
-// bonus adds to the steps that have one of the terms, once to each.
-func (c *Corpus) bonus(terms []Term, scores [][]float32, bonus float64, to func(float32) bool) {
-	if len(terms) == 0 || bonus == 0 {
-		return
+// bonus adds to the steps with a score that have one of the terms, once to each.
+func (c *Corpus) bonus(terms []Term, scores [][]float32, bonus float64) {
+	for i, has := range c.having(terms) {
+		for doc := range has {
+			if has[doc] && scores[i][doc] > 0 {
+				scores[i][doc] += float32(bonus)
+			}
+		}
 	}
+}
+
+// having tells, for each part, which of its documents are steps that have one of the
+// terms; nil if there is no term.
+func (c *Corpus) having(terms []Term) [][]bool {
+	if len(terms) == 0 {
+		return nil
+	}
+	all := make([][]bool, len(c.Parts))
 	for i, part := range c.Parts {
-		given := make(map[int32]bool)
+		all[i] = make([]bool, len(part.Places))
 		for j := range terms {
 			for _, o := range terms[j].Postings[i] {
-				if part.Episode[o.Doc] >= 0 && IsStep(part.Places[o.Doc]) && !given[o.Doc] && to(scores[i][o.Doc]) {
-					given[o.Doc] = true
-					scores[i][o.Doc] += float32(bonus)
-				}
+				all[i][o.Doc] = part.Episode[o.Doc] >= 0 && IsStep(part.Places[o.Doc])
 			}
 		}
 	}
+	return all
 }
 
-// only takes the scores from the steps that are not an actor's.
-func (c *Corpus) only(of *Term, scores [][]float32) {
-	for i := range c.Parts {
-		kept := make([]float32, len(scores[i]))
-		for _, o := range of.Postings[i] {
-			kept[o.Doc] = scores[i][o.Doc]
-		}
-		copy(scores[i], kept)
-	}
-}
-
-// scored is a document with its score.
-type scored struct {
-	part, doc int32
-	score     float32
-}
-
-// steps returns the best steps, with what those beside them give, and notes the best of
-// each episode.
-func (c *Corpus) steps(scores [][]float32, best []float64, q *Query, p *Params) []Step {
-	giving := greatest{most: p.Nearest}
-	for i, part := range c.Parts {
-		for doc, score := range scores[i] {
-			if score <= 0 {
+// ofActors returns the scores of the steps that an actor did (of; nil: of all), with a bonus for the named
+// ones to whose score it is given.
+func (c *Corpus) ofActors(words [][]float32, named, of [][]bool, bonus float64, given func(words float32) bool) [][]float32 {
+	scores := c.zeros()
+	for i := range scores {
+		into := scores[i]
+		for doc, score := range words[i] {
+			if of != nil && !of[i][doc] {
 				continue
 			}
-			e := part.Episode[doc]
-			if q.Only != nil && !q.Only[e] {
-				continue
+			if named != nil && named[i][doc] && given(score) {
+				score += float32(bonus)
 			}
-			best[e] = max(best[e], float64(score))
-			giving.add(scored{int32(i), int32(doc), score})
+			into[doc] = score
 		}
 	}
-	steps := make([]Step, 0, 3*len(giving.kept))
-	at := make(map[int64]int, 3*len(giving.kept))
+	return scores
+}
+
+// score notes what steps have of themselves, the best of each episode, and if steps are
+// asked for the best steps with what those beside them give. What a step has for its actor
+// it does not give to those beside it: they are other actors' mostly.
+func (s *Scores) score(c *Corpus, words [][]float32, within [][]span, q *Query, p *Params) {
+	named := c.having(q.Names)
+	var of [][]bool
+	if q.Of != nil {
+		of = c.having([]Term{*q.Of})
+	}
+	s.own = words
+	if named != nil || of != nil {
+		s.own = c.ofActors(words, named, of, p.Name, func(words float32) bool { return words > 0 })
+	}
+	if !s.best(c, within) && named != nil { // all that was asked for and is there are the actors
+		s.own = c.ofActors(words, named, of, p.Name, func(float32) bool { return true })
+		s.best(c, within)
+	}
+	if !q.Steps {
+		return
+	}
+	found := greatest(s.own, within, p.Nearest)
+	steps := make([]Step, 0, 3*len(found))
+	at := make(map[int64]int, len(found))
 	add := func(part, doc int32) int {
 		place := c.Parts[part].Places[doc]
 		i, ok := at[place]
 		if !ok {
 			i = len(steps)
 			at[place] = i
-			own := float64(scores[part][doc])
-			steps = append(steps, Step{Place: place, Episode: c.Parts[part].Episode[doc], Score: own, Own: own})
+			score, e := float64(s.own[part][doc]), c.Parts[part].Episode[doc]
+			if score == 0 && named != nil && named[part][doc] {
+				score = p.Name
+				s.Best[e] = max(s.Best[e], score)
+			}
+			steps = append(steps, Step{Place: place, Episode: e, Score: score, Own: score})
 		}
 		return i
 	}
-	for _, g := range giving.kept {
-		add(g.part, g.doc)
+	for _, f := range found {
+		add(f.part, f.doc)
 	}
-	for _, g := range giving.kept {
-		if !q.Steps {
-			break
+	for _, f := range found {
+		given := float64(words[f.part][f.doc])
+		if given == 0 {
+			continue
 		}
 		for k, share := range p.Neighbour {
 			for _, distance := range [...]int{-k - 1, k + 1} {
-				if part, doc, ok := c.beside(g, distance); ok {
-					steps[add(part, doc)].Score += share * float64(g.score)
+				if part, doc, ok := c.beside(f, distance); ok && (of == nil || of[part][doc]) {
+					steps[add(part, doc)].Score += share * given
 				}
 			}
 		}
 	}
 	slices.SortFunc(steps, func(a, b Step) int { return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.Place, b.Place)) })
-	return steps
+	s.Steps = steps
 }
 
-// greatest keeps those with the greatest scores: a heap whose first is the least of them.
-type greatest struct {
-	kept []scored
-	most int
-}
-
-func (g *greatest) add(s scored) {
-	switch {
-	case len(g.kept) < g.most:
-		g.kept = append(g.kept, s)
-		for i := len(g.kept) - 1; i > 0 && g.less(i, (i-1)/2); i = (i - 1) / 2 {
-			g.kept[i], g.kept[(i-1)/2] = g.kept[(i-1)/2], g.kept[i]
-		}
-	case g.most > 0 && s.score > g.kept[0].score: // of equals the first stays
-		g.kept[0] = s
-		for i := 0; ; {
-			least := i
-			for child := 2*i + 1; child <= 2*i+2 && child < len(g.kept); child++ {
-				if g.less(child, least) {
-					least = child
+// best notes the best step of each episode; false if there is none.
+func (s *Scores) best(c *Corpus, within [][]span) (some bool) {
+	for i, part := range c.Parts {
+		for _, span := range within[i] {
+			for doc := span.from; doc < span.to; doc++ {
+				if score := float64(s.own[i][doc]); score > 0 {
+					e := part.Episode[doc]
+					s.Best[e] = max(s.Best[e], score)
+					some = true
 				}
 			}
-			if least == i {
-				return
-			}
-			g.kept[i], g.kept[least] = g.kept[least], g.kept[i]
-			i = least
 		}
 	}
+	return some
 }
 
-// less orders by score; of equals the later one is less.
-func (g *greatest) less(i, j int) bool {
-	a, b := &g.kept[i], &g.kept[j]
-	return cmp.Or(cmp.Compare(a.score, b.score), cmp.Compare(b.part, a.part), cmp.Compare(b.doc, a.doc)) < 0
+// StepsOf returns the steps of episodes that have a score of themselves, the best first and at
+// most so many of each.
+func (c *Corpus) StepsOf(s *Scores, episodes []int32, most int) [][]Step {
+	at := make([]int32, len(c.Episodes)) // in steps, and one more
+	for i, e := range episodes {
+		at[e] = int32(i) + 1
+	}
+	steps := make([][]Step, len(episodes))
+	for i, part := range c.Parts {
+		for doc, e := range part.Episode {
+			if e < 0 || at[e] == 0 || s.own[i][doc] <= 0 {
+				continue
+			}
+			of, score := &steps[at[e]-1], float64(s.own[i][doc])
+			*of = append(*of, Step{Place: part.Places[doc], Episode: e, Score: score, Own: score})
+		}
+	}
+	for i, of := range steps {
+		slices.SortFunc(of, func(a, b Step) int { return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.Place, b.Place)) })
+		steps[i] = of[:min(len(of), most)]
+	}
+	return steps
 }
 
 // beside finds the step so many steps behind one.
@@ -286,6 +350,11 @@ func (c *Corpus) beside(s scored, distance int) (part, doc int32, ok bool) {
 	if i := int(s.doc) + distance; i >= 0 && i < len(own) && own[i] == place {
 		return s.part, int32(i), true
 	}
+	return c.find(place)
+}
+
+// find returns where the document at a place is.
+func (c *Corpus) find(place int64) (part, doc int32, ok bool) {
 	for i, p := range c.Parts {
 		if j, found := slices.BinarySearch(p.Places, place); found && p.Episode[j] >= 0 {
 			return int32(i), int32(j), true
@@ -298,7 +367,28 @@ func (c *Corpus) beside(s scored, distance int) (part, doc int32, ok bool) {
 type Candidate struct {
 	Episode int32 // in Corpus.Episodes
 	Score   float64
-	Step    Step // of a list of steps; otherwise zero
+	Meaning float64 // the part of Score that is for what it means
+	// Step is that of a list of steps. Of an episode that was found by its meaning alone it is
+	// the place of what is nearest.
+	Step Step
+}
+
+// Rank returns the steps or episodes that fit a query, the best first: by the words that
+// they hold, of which s are the scores, and by what they mean.
+func (c *Corpus) Rank(s *Scores, q *Query, p *Params) []Candidate {
+	list := c.RankByWords(s, q)
+	if q.Meaning == nil || p.Meaning == 0 {
+		return list
+	}
+	return c.Fuse(list, s, c.Compare(list, q, p), q, p)
+}
+
+// RankByWords is Rank without what is meant.
+func (c *Corpus) RankByWords(s *Scores, q *Query) []Candidate {
+	if q.Steps {
+		return c.RankSteps(s)
+	}
+	return c.RankEpisodes(s)
 }
 
 // RankEpisodes returns the episodes with a score, the best first: what its fields have
@@ -324,10 +414,30 @@ func (c *Corpus) RankSteps(s *Scores) []Candidate {
 	return list
 }
 
+// sort puts the best first. It sorts numbers of candidates, which are large.
 func (c *Corpus) sort(list []Candidate) {
-	slices.SortFunc(list, func(a, b Candidate) int {
-		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(c.Episodes[a.Episode].ID, c.Episodes[b.Episode].ID), cmp.Compare(a.Step.Place, b.Step.Place))
+	type scored struct {
+		score float64
+		at    int
+	}
+	order := make([]scored, len(list))
+	for i := range list {
+		order[i] = scored{list[i].Score, i}
+	}
+	slices.SortFunc(order, func(a, b scored) int {
+		if a.score != b.score { // nearly always
+			return cmp.Compare(b.score, a.score)
+		}
+		return c.compare(&list[a.at], &list[b.at])
 	})
+	old := slices.Clone(list)
+	for i, o := range order {
+		list[i] = old[o.at]
+	}
+}
+
+func (c *Corpus) compare(a, b *Candidate) int {
+	return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(c.Episodes[a.Episode].ID, c.Episodes[b.Episode].ID), cmp.Compare(a.Step.Place, b.Step.Place))
 }
 
 // TermScores are what a term adds to the scores of all documents.
@@ -339,12 +449,9 @@ type TermScores struct {
 
 // TermScores scores one term, for explanations.
 func (c *Corpus) TermScores(t *Term, p *Params) *TermScores {
-	s := &TermScores{corpus: c, steps: make([][]float32, len(c.Parts)), episodes: make([]float64, len(c.Episodes))}
-	for i, part := range c.Parts {
-		s.steps[i] = make([]float32, len(part.Places))
-	}
-	c.scoreSteps(t, s.steps, p)
-	c.scoreEpisodes(t, s.episodes, p, &scratch{counts: make([][Fields]float32, len(c.Episodes))})
+	s := &TermScores{corpus: c, steps: c.zeros(), episodes: make([]float64, len(c.Episodes))}
+	c.scoreSteps(t, s.steps, c.chosen(nil), p)
+	c.scoreEpisodes(t, s.episodes, p, &scratch{counts: make([][Fields]uint32, len(c.Episodes))})
 	return s
 }
 

@@ -1,7 +1,9 @@
 package rank
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,16 +61,19 @@ func draw(t *rapid.T) *drawn {
 func near(a, b float64) bool { return math.Abs(a-b) < 1e-3*(1+math.Abs(a)+math.Abs(b)) }
 
 // The score of a step is BM25F of its terms, with what is told by TermScores, and a
-// constant for its actor; neighbours give their shares.
+// constant for its actor; neighbours give their shares of what they hold.
 func TestScoresAreMadeOfTheirParts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := draw(t)
 		c, q := &d.corpus, &d.query
 		q.Steps = rapid.Bool().Draw(t, "steps")
 		s := Score(c, q, &Defaults)
-		own := make(map[int64]float64)
+		words := make(map[int64]float64) // what a step has without its actor
 		for _, st := range s.Steps {
-			own[st.Place] = st.Own
+			for j := range q.Terms {
+				a, _ := c.TermScores(&q.Terms[j], &Defaults).Of(st.Place, st.Episode)
+				words[st.Place] += a
+			}
 		}
 		for i, st := range s.Steps {
 			want, episode := 0.0, 0.0
@@ -95,7 +100,7 @@ func TestScoresAreMadeOfTheirParts(t *testing.T) {
 				for k, share := range Defaults.Neighbour {
 					for _, to := range []int64{st.Place - int64(k) - 1, st.Place + int64(k) + 1} {
 						if to>>NumberBits == st.Place>>NumberBits {
-							want += share * own[to]
+							want += share * words[to]
 						}
 					}
 				}
@@ -115,6 +120,26 @@ func TestScoresAreMadeOfTheirParts(t *testing.T) {
 				if i > 0 && a.Score > list[i-1].Score || a.Score <= 0 {
 					t.Fatalf("candidates are not in order: %+v", list)
 				}
+			}
+		}
+	})
+}
+
+func TestOnlyTheStepsOfAnActorAreReturned(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := draw(t)
+		d.query.Steps = true
+		actor := d.query.Terms[0]
+		d.query.Of = &actor
+		is := make(map[int64]bool)
+		for i, list := range actor.Postings {
+			for _, o := range list {
+				is[d.corpus.Parts[i].Places[o.Doc]] = true
+			}
+		}
+		for _, st := range Score(&d.corpus, &d.query, &Defaults).Steps {
+			if !is[st.Place] {
+				t.Fatalf("the step at %d is another actor's", st.Place)
 			}
 		}
 	})
@@ -163,25 +188,58 @@ func TestFactorsAreGentle(t *testing.T) {
 func TestGreatestKeepsTheBest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		scores := rapid.SliceOf(rapid.Float32Range(0, 4)).Draw(t, "scores")
-		g := greatest{most: rapid.IntRange(0, 8).Draw(t, "most")}
+		most := rapid.IntRange(0, 8).Draw(t, "most")
+		half := len(scores) / 2
+		n := int32(len(scores) - half)
+		kept := greatest([][]float32{scores[:half], scores[half:]}, [][]span{{{0, int32(half)}}, {{0, n / 2}, {n / 2, n}}}, most)
+		var want []scored
 		for i, s := range scores {
-			g.add(scored{doc: int32(i), score: s})
-		}
-		if want := min(g.most, len(scores)); len(g.kept) != want {
-			t.Fatalf("%d are kept of %d", len(g.kept), len(scores))
-		}
-		for i, s := range scores {
-			better, kept := 0, false
-			for j, other := range scores {
-				if other > s || other == s && j < i {
-					better++
-				}
+			switch {
+			case s <= 0:
+			case i < half:
+				want = append(want, scored{0, int32(i), s})
+			default:
+				want = append(want, scored{1, int32(i - half), s})
 			}
-			for _, k := range g.kept {
-				kept = kept || int(k.doc) == i
+		}
+		slices.SortStableFunc(want, func(a, b scored) int { return cmp.Compare(b.score, a.score) })
+		if want = want[:min(most, len(want))]; !slices.Equal(kept, want) {
+			t.Fatalf("%v are kept, want %v", kept, want)
+		}
+	})
+}
+
+func TestPostingsOfSpans(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var list, want, got []Posting
+		var spans []span
+		doc := int32(0)
+		for range rapid.IntRange(0, 8).Draw(t, "spans") {
+			s := span{from: doc + rapid.Int32Range(0, 40).Draw(t, "between")}
+			s.to = s.from + rapid.Int32Range(0, 10).Draw(t, "length")
+			spans = append(spans, s)
+			doc = s.to
+		}
+		for d := range doc + 20 {
+			if !rapid.Bool().Draw(t, "holds") {
+				continue
 			}
-			if kept != (better < g.most) {
-				t.Fatalf("%v at %d, kept %v", s, i, kept)
+			list = append(list, Posting{Doc: d})
+			if slices.ContainsFunc(spans, func(s span) bool { return s.from <= d && d < s.to }) {
+				want = append(want, Posting{Doc: d})
+			}
+		}
+		for part := range in(spans, list) {
+			got = append(got, part...)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%v of %v within %v, want %v", got, list, spans, want)
+		}
+		for d := range doc + 21 {
+			c := Corpus{Parts: []*Part{{Places: []int64{5}, Episode: []int32{0}}, {Places: make([]int64, d+1), Episode: make([]int32, d+1)}}}
+			c.Parts[1].Places[d] = 7
+			if holds := slices.Contains(list, Posting{Doc: d}); c.Holds(7, &Term{Postings: [][]Posting{nil, list}}) != holds {
+				t.Fatalf("%d of %v is held: %v", d, list, !holds)
 			}
 		}
 	})

@@ -44,6 +44,12 @@ func (e *ForeignError) Error() string {
 // ErrEmpty is returned by Migrate for a database without tables.
 var ErrEmpty = errors.New("the database is empty")
 
+// Newest is the newest version that this program knows.
+func Newest() int64 {
+	names, _ := fs.Glob(files, "*.sql") // the pattern is well-formed
+	return int64(len(names))
+}
+
 // Migrate upgrades the database to the newest version. It returns ErrEmpty for an empty
 // database unless create is set. Any number of processes may call it concurrently. It
 // returns a *NewerError or a *ForeignError without having changed anything.
@@ -75,6 +81,9 @@ func migrate(ctx context.Context, e engine.Engine, migrations [][]engine.Stmt, c
 		if err := apply(ctx, e, have+1, migrations[have]); err != nil {
 			if now, verr := version(ctx, e); verr == nil && now > have {
 				continue // another process applied it first
+			}
+			if engine.KindOf(err) == engine.KindReadOnly && have > 0 {
+				return fmt.Errorf("the database has schema version %d, and this program reads version %d; open it once where it may be written, which upgrades it, or read a copy: %w", have, known, err)
 			}
 			return fmt.Errorf("apply migration %d: %w", have+1, err)
 		}

@@ -23,6 +23,10 @@ const maxAnswer = 10 << 20
 // SQL has fewer variants.
 const maxStmts = 256
 
+// schemaTries is how often a statement is prepared while other processes change the schema:
+// SQLite tries twice, and what it has read in between may lack a table that is there.
+const schemaTries = 10
+
 // conn is one connection to the file, with its prepared statements. It is used
 // by one goroutine at a time.
 type conn struct {
@@ -33,7 +37,12 @@ type conn struct {
 
 // openConn opens a connection and sets it up with the given pragmas.
 func openConn(ctx context.Context, path string, pragmas ...string) (*conn, error) {
-	connector, err := newConnector(path, append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))...)
+	return openAs(ctx, path, writable, pragmas...)
+}
+
+// openAs is openConn for a file that may not be written, too.
+func openAs(ctx context.Context, path string, a access, pragmas ...string) (*conn, error) {
+	connector, err := newConnector(path, a, append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))...)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +54,7 @@ func openConn(ctx context.Context, path string, pragmas ...string) (*conn, error
 	return &conn{db: db, conn: c, stmts: make(map[string]*sql.Stmt)}, nil
 }
 
-func newConnector(path string, pragmas ...string) (driver.Connector, error) {
+func newConnector(path string, a access, pragmas ...string) (driver.Connector, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -54,7 +63,7 @@ func newConnector(path string, pragmas ...string) (driver.Connector, error) {
 	if strings.HasPrefix(path, "//") {
 		path = "//" + path // a Windows share is not the authority of the URL
 	}
-	dsn := url.URL{Scheme: "file", Path: path, OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
+	dsn := url.URL{Scheme: "file", Path: path, OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode() + string(a)}
 	return sqlite.NewConnector(dsn.String())
 }
 
@@ -64,6 +73,17 @@ func (c *conn) close() error {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(append(errs, c.conn.Close(), c.db.Close())...)
+}
+
+// leaveOpen ends all but the connection itself: closing a DB leaves alone what is in use.
+func (c *conn) leaveOpen() error { return c.db.Close() }
+
+// keepLog has close leave alone what lies where the log and its index were.
+func (c *conn) keepLog() error {
+	return c.conn.Raw(func(driver any) error {
+		_, err := driver.(sqlite.FileControl).FileControlPersistWAL("main", 1)
+		return err
+	})
 }
 
 // exec runs a statement that controls the transaction.
@@ -122,7 +142,13 @@ func (c *conn) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 	if s, ok := c.stmts[text]; ok {
 		return s, nil
 	}
-	s, err := c.conn.PrepareContext(ctx, text)
+	var s *sql.Stmt
+	var err error
+	for range schemaTries {
+		if s, err = c.conn.PrepareContext(ctx, text); !schemaChanged(err) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

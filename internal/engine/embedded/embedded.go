@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,10 +26,20 @@ import (
 const (
 	readers     = 4
 	readerCache = 2048 // KiB of pages that each reader keeps
+	// busyTimeout bounds how long a reader waits for a lock, which only a program that is
+	// not in WAL mode holds.
 	busyTimeout = 5 * time.Second
-	// SQLite can report busy in spite of the busy timeout: while a new file is
-	// switched to WAL, and when many processes compete for the lock.
-	busyTries = 4
+	// A writer waits up to writeTimeout for those of other programs, of which SQLite waits
+	// for tryTimeout at a time: nothing ends its wait, and who has waited leaves at once.
+	writeTimeout = 20 * time.Second
+	tryTimeout   = 100 * time.Millisecond
+	busyTries    = 4 // of what can wait until another time
+	// closeTimeout is how long writes under way wait after Close has begun.
+	closeTimeout = 300 * time.Millisecond
+	// A transaction that took longer looks once more before it commits whether the file is
+	// in its place: a process that starts meanwhile, and makes another index of the log,
+	// takes as long.
+	lookAgain = 5 * time.Millisecond
 	// A group that has held the write lock for maxHold is committed, and its other
 	// units follow in another transaction, so that other processes can write between.
 	maxHold = 50 * time.Millisecond
@@ -39,23 +50,38 @@ type Config struct {
 	Path      string // of the database file; its folder must exist
 	MustExist bool   // refuse to create the file, with fs.ErrNotExist
 
+	// NetworkFile lets the file lie on a network file system. SQLite's log needs memory that
+	// all who use the file share, so that only one machine may use it.
+	NetworkFile bool
+
 	// LockDir is the folder of the lock files by which the processes of this machine take
 	// turns to write. Default that of the user's programs; see package userdir.
 	LockDir string
+
+	// Disposable is for a file whose content can be had again from elsewhere: a write is not
+	// forced to the disk, which makes it several times as fast. After power loss the last
+	// writes may be gone, in order; the file is whole all the same. One that is removed
+	// while it is open is used on.
+	Disposable bool
 }
 
 // Engine is an engine.Engine over a local file.
 type Engine struct {
-	cfg     Config
-	lane    *engine.Lane
-	turns   *turns
-	writer  *conn
-	wal     bool            // the writer has seen that the file is in WAL mode
-	readers chan *reader    // the idle ones
-	version chan *version   // the only one, while it is idle
-	polls   atomic.Uint64   // polls of the version that were begun
-	life    context.Context // ends when Close begins, which interrupts the reads under way
-	end     context.CancelFunc
+	cfg      Config
+	place    *place
+	access   access
+	patience time.Duration // writeTimeout but for tests
+	lane     *engine.Lane
+	turns    *turns
+	writer   *conn
+	wal      bool            // the writer has seen that the file is in WAL mode
+	readers  chan struct{}   // a token for each of idle
+	idle     idle            // the readers that nobody uses
+	version  chan *version   // the only one, while it is idle
+	polls    atomic.Uint64   // polls of the version that were begun
+	shrink   chan struct{}   // holds a token unless Shrink is under way
+	life     context.Context // ends when Close begins, which interrupts the reads under way
+	end      context.CancelFunc
 
 	queries, batches, commits, retries atomic.Uint64
 	failures                           engine.FailureCounter
@@ -69,33 +95,65 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := checkPath(cfg.Path, cfg.MustExist); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) {
-		create(cfg.Path)
+	real := realPath(cfg.Path)
+	if name := networkOf(filepath.Dir(real)); name != "" && !cfg.NetworkFile {
+		return nil, &NetworkError{FileSystem: name}
 	}
+	a, err := accessTo(real, mayWrite)
+	if err != nil {
+		return nil, err
+	}
+	return openEngine(ctx, cfg, a)
+}
+
+func openEngine(ctx context.Context, cfg Config, a access) (_ *Engine, err error) {
 	e := &Engine{
-		cfg:     cfg,
-		readers: make(chan *reader, readers),
-		version: make(chan *version, 1),
+		cfg:      cfg,
+		access:   a,
+		place:    newPlace(cfg.Path), // now that the file is there
+		patience: writeTimeout,
+		readers:  make(chan struct{}, readers),
+		version:  make(chan *version, 1),
+		shrink:   make(chan struct{}, 1),
 	}
 	e.version <- new(version)
-	var err error
-	e.writer, err = openConn(ctx, cfg.Path,
-		"synchronous(FULL)", // an acknowledged write survives power loss
-		"foreign_keys(1)",
-		"journal_size_limit(67108864)")
-	if err != nil {
+	e.shrink <- struct{}{}
+	if e.writer, err = e.openWriter(ctx); err != nil {
 		return nil, classify(err, -1)
 	}
+	if err := e.place.note(); err != nil {
+		return nil, errors.Join(err, e.writer.close())
+	}
+	e.enlist()
 	e.life, e.end = context.WithCancel(context.Background())
 	for range readers {
 		r := &reader{}
 		r.renew(e.life)
-		e.readers <- r
+		e.release(r)
 	}
-	e.turns = newTurns(cfg.LockDir, cfg.Path)
+	e.turns = newTurns(cfg.LockDir, e.place.real)
 	e.lane = engine.NewLane(e.commit, e.turns)
 	e.close = sync.OnceValue(e.shutDown)
 	return e, nil
+}
+
+func (e *Engine) openWriter(ctx context.Context) (*conn, error) {
+	// schema_version reads the header of the file, which tells whether it is a database.
+	c, err := openAs(ctx, e.cfg.Path, e.access, "foreign_keys(1)", "schema_version")
+	if err != nil {
+		return nil, err
+	}
+	if err := c.exec(ctx, fmt.Sprintf("PRAGMA busy_timeout(%d)", tryTimeout.Milliseconds())); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// NetworkError is returned for a file that lies where other machines may use it too.
+type NetworkError struct{ FileSystem string }
+
+func (e *NetworkError) Error() string {
+	return fmt.Sprintf("it lies on a network file system (%s), where two machines that use it would damage it; keep it on a local disk, or a server's memory for several machines", e.FileSystem)
 }
 
 func checkPath(path string, mustExist bool) error {
@@ -123,22 +181,6 @@ func checkPath(path string, mustExist bool) error {
 	return nil
 }
 
-// create makes an empty file that only its owner may read; SQLite's own would be
-// everybody's to read, and its WAL has the mode of the file. If that fails, for a
-// file system that has no links or a folder that may not be written, SQLite tries.
-func create(path string) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return
-	}
-	defer os.Remove(f.Name())
-	// The file is closed before it has its name: to close it later would end the locks
-	// of this process's other connections.
-	if f.Close() == nil {
-		_ = os.Link(f.Name(), path) // fails if another process was faster
-	}
-}
-
 // reader is a connection that reads.
 type reader struct {
 	conn *conn // nil before the first read
@@ -150,20 +192,52 @@ type reader struct {
 
 func (r *reader) renew(life context.Context) { r.ctx, r.cancel = context.WithCancel(life) }
 
+func (e *Engine) release(r *reader) {
+	e.idle.push(r)
+	e.readers <- struct{}{}
+}
+
+// idle is a stack of readers. The one that was used last has the pages and the prepared
+// statements, and a process that reads one thing after another opens no second one.
+type idle struct {
+	mu      sync.Mutex
+	readers []*reader
+}
+
+func (i *idle) push(r *reader) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.readers = append(i.readers, r)
+}
+
+// pop returns a reader, for one who holds a token.
+func (i *idle) pop() *reader {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	last := len(i.readers) - 1
+	r := i.readers[last]
+	i.readers = i.readers[:last]
+	return r
+}
+
 // Query implements engine.Engine.
 func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Result, err error) {
 	defer func() { e.failures.Count(ctx, err) }()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := e.glance(ctx); err != nil {
+		return nil, err
+	}
 	select {
-	case r := <-e.readers:
+	case <-e.readers:
+		r := e.idle.pop()
 		stop := context.AfterFunc(ctx, r.cancel)
 		results, err := e.read(r, stmts)
 		if !stop() {
 			r.renew(e.life)
 		}
-		e.readers <- r
+		e.release(r)
 		if err != nil {
 			return nil, e.readError(ctx, err)
 		}
@@ -174,6 +248,19 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Re
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// glance looks now and then whether the file is in its place, for reads. If it is and its
+// sidecars are not, the lane opens it anew.
+func (e *Engine) glance(ctx context.Context) error {
+	if e.cfg.Disposable {
+		return nil
+	}
+	err := e.place.glance()
+	if errors.Is(err, errSidecars) {
+		_, err = e.lane.Do(ctx, nil, false)
+	}
+	return err
 }
 
 // readError is the error of a read that Close or ctx may have interrupted.
@@ -191,7 +278,7 @@ func (e *Engine) readError(ctx context.Context, err error) error {
 
 func (e *Engine) openReader(ctx context.Context) (*conn, error) {
 	// No memory map: each reader would map the whole file, and it is no faster.
-	return openConn(ctx, e.cfg.Path, "query_only(1)", fmt.Sprintf("cache_size(-%d)", readerCache))
+	return openAs(ctx, e.cfg.Path, e.access, "query_only(1)", fmt.Sprintf("cache_size(-%d)", readerCache))
 }
 
 // read runs stmts on one snapshot.
@@ -229,8 +316,9 @@ func (e *Engine) Repeatable(ctx context.Context, stmts ...engine.Stmt) ([]engine
 // commit is the lane's: it runs on one goroutine, the only user of e.writer.
 func (e *Engine) commit(units []*engine.Unit) {
 	// Not a caller's context: other callers' units are in the same transaction. Its
-	// time is bounded by the busy timeout and maxHold.
+	// time is bounded by writeTimeout and maxHold.
 	ctx := context.Background()
+	mended := false
 	for len(units) > 0 {
 		done, bad, err := e.transact(ctx, units)
 		switch {
@@ -238,6 +326,8 @@ func (e *Engine) commit(units []*engine.Unit) {
 			e.commits.Add(1)
 			e.batches.Add(uint64(done))
 			units = units[done:]
+		case errors.Is(err, errSidecars) && !mended:
+			mended = true // the next transaction begins with it
 		case bad < 0 || len(units) == 1:
 			engine.Fail(units, err)
 			return
@@ -250,20 +340,61 @@ func (e *Engine) commit(units []*engine.Unit) {
 	}
 }
 
-// begin begins a transaction. The first one switches the file to WAL mode; Open
-// does not, because opening another program's file must not change it.
+// incremental makes an empty file one that can give pages back, and VACUUM make another
+// one so. Else it does nothing.
+const incremental = "PRAGMA auto_vacuum = INCREMENTAL"
+
+// begin begins a transaction, in a file that is in its place. The first one switches the file to WAL mode; Open
+// does not, because opening another program's file must not change it. Nor does it set what
+// makes SQLite read the schema, 2 ms that a process which only reads need not spend.
 func (e *Engine) begin(ctx context.Context) error {
-	if !e.wal {
-		var mode engine.Result
-		if err := e.writer.run(ctx, engine.Stmt{SQL: "PRAGMA journal_mode(WAL)"}, &mode); err != nil {
+	if e.access != writable {
+		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New("the file or its folder may not be written by this user, or lies on a read-only file system")}
+	}
+	if err := e.inPlace(ctx); err != nil {
+		return err
+	}
+	if e.wal {
+		return e.writer.exec(ctx, "BEGIN IMMEDIATE")
+	}
+	if err := e.prepareNew(ctx); err != nil {
+		return err
+	}
+	synchronous := "PRAGMA synchronous(FULL)" // an acknowledged write survives power loss
+	if e.cfg.Disposable {
+		synchronous = "PRAGMA synchronous(NORMAL)"
+	}
+	for _, pragma := range []string{synchronous, "PRAGMA journal_size_limit(67108864)"} {
+		if err := e.writer.run(ctx, engine.Stmt{SQL: pragma}, new(engine.Result)); err != nil {
 			return err
 		}
-		if got := fmt.Sprint(mode.Rows[0][0]); got != "wal" {
-			return fmt.Errorf("the file system does not support WAL mode (the journal mode stays %s); use a local disk", got)
-		}
-		e.wal = true
 	}
-	return e.writer.exec(ctx, "BEGIN IMMEDIATE")
+	var mode engine.Result
+	if err := e.writer.run(ctx, engine.Stmt{SQL: "PRAGMA journal_mode(WAL)"}, &mode); err != nil {
+		return err
+	}
+	if got := fmt.Sprint(mode.Rows[0][0]); got != "wal" {
+		return fmt.Errorf("the file system does not support WAL mode (the journal mode stays %s); use a local disk", got)
+	}
+	if err := e.writer.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := e.place.note(); err != nil { // the sidecars are there now
+		e.writer.abandon(ctx)
+		return err
+	}
+	e.wal = true
+	return nil
+}
+
+// prepareNew has a file that is empty give pages back later; see Shrink. It must come before
+// anything is written to it. In a file that is not empty it would write a page each time.
+func (e *Engine) prepareNew(ctx context.Context) error {
+	var pages int64
+	if err := e.writer.conn.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages); err != nil || pages > 0 {
+		return err
+	}
+	return e.writer.exec(ctx, incremental)
 }
 
 // transact runs the first units as one transaction, at least one and as many as
@@ -272,20 +403,66 @@ func (e *Engine) begin(ctx context.Context) error {
 // group is not saved by savepoints: at each one FTS5 flushes its pending rows, and
 // nearly all groups have no failure.
 func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (done, bad int, err error) {
-	if err := e.retryBusy(ctx, func() error { return e.begin(ctx) }); err != nil {
+	if err := e.waitToBegin(ctx, units); err != nil {
 		return 0, -1, classify(err, -1)
 	}
-	for start := time.Now(); done < len(units) && (done == 0 || time.Since(start) < maxHold); done++ {
+	start := time.Now()
+	for ; done < len(units) && (done == 0 || time.Since(start) < maxHold); done++ {
 		if units[done].Results, err = e.writer.runAll(ctx, units[done].Stmts); err != nil {
 			e.writer.abandon(ctx)
 			return 0, done, err
+		}
+	}
+	if time.Since(start) > lookAgain && !e.cfg.Disposable {
+		if err := e.place.look(); err != nil {
+			e.writer.abandon(ctx)
+			return 0, -1, err
 		}
 	}
 	if err := e.writer.exec(ctx, "COMMIT"); err != nil {
 		e.writer.abandon(ctx)
 		return 0, -1, classify(err, -1)
 	}
+	if err := e.inPlace(ctx); err != nil {
+		return 0, -1, afterwards(err)
+	}
 	return done, -1, nil
+}
+
+// waitToBegin begins a transaction when other programs have ended theirs, as long as one
+// of the callers waits for it.
+func (e *Engine) waitToBegin(ctx context.Context, units []*engine.Unit) error {
+	giveUp := time.Now().Add(e.patience)
+	var closing time.Time // when Close was seen to have begun
+	for {
+		err := e.begin(ctx)
+		if err == nil || engine.KindOf(classify(err, -1)) != engine.KindBusy {
+			return err
+		}
+		now := time.Now()
+		if closing.IsZero() && e.life.Err() != nil {
+			closing = now
+		}
+		if now.After(giveUp) || !closing.IsZero() && now.Sub(closing) > closeTimeout || !awaited(units) {
+			return e.busy(err)
+		}
+		e.retries.Add(1)
+		time.Sleep(time.Duration(1+rand.IntN(20)) * time.Millisecond)
+	}
+}
+
+// awaited reports whether a caller still waits for one of the units.
+func awaited(units []*engine.Unit) bool {
+	return slices.ContainsFunc(units, func(u *engine.Unit) bool { return u.Caller == nil || u.Caller.Err() == nil })
+}
+
+// busy says who holds the lock, where that can be known.
+func (e *Engine) busy(err error) error {
+	who := holder(e.place.real)
+	if who == "" {
+		return err
+	}
+	return &engine.Error{Kind: engine.KindBusy, Stmt: -1, Err: fmt.Errorf("%s holds the write lock: %w", who, err)}
 }
 
 // retryBusy calls f until it is not refused as busy, a few times, with jitter.
@@ -323,14 +500,33 @@ func (e *Engine) Close() error { return e.close() }
 func (e *Engine) shutDown() error {
 	e.end()
 	e.lane.Close()
+	// What was committed is to be where it is found, and nothing of another file is to be
+	// deleted with the last connection.
+	var place error
+	if e.access == writable {
+		place = e.mend(context.Background())
+	}
+	defer e.strike()
 	var errs []error
+	if place != nil && e.commits.Load() > 0 && !e.cfg.Disposable {
+		errs = append(errs, place)
+	}
 	for range readers {
-		if r := <-e.readers; r.conn != nil {
+		<-e.readers
+		if r := e.idle.pop(); r.conn != nil {
 			errs = append(errs, r.conn.close())
 		}
 	}
 	errs = append(errs, (<-e.version).close())
+	<-e.shrink
 	// The writer last: closing the last connection checkpoints the WAL, which a
-	// query-only connection cannot do.
+	// query-only connection cannot do. Where another log is in use, that would write this
+	// one into a file that has gone on without it: the connection stays until the process ends.
+	switch {
+	case gone(place) && e.entangled(), errors.Is(place, errNewLog):
+		return errors.Join(append(errs, e.writer.leaveOpen())...)
+	case gone(place):
+		errs = append(errs, e.writer.keepLog())
+	}
 	return errors.Join(append(errs, e.writer.close())...)
 }

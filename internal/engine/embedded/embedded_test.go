@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,7 +18,16 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine/enginetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if what := os.Getenv("EPISODIC_TEST_CHILD"); what != "" {
+		if err := beChild(what, os.Getenv("EPISODIC_TEST_FILE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func open(t testing.TB, path string) *Engine {
 	t.Helper()
@@ -266,5 +276,22 @@ func TestNewFilesAreTheirOwnersOnly(t *testing.T) {
 	open(t, path)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+// A file is forced to the disk with every commit, unless its content can be had again.
+func TestDisposable(t *testing.T) {
+	for disposable, want := range map[bool]int64{false: 2, true: 1} { // FULL, NORMAL
+		e, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "m.db"), Disposable: disposable})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := e.Batch(t.Context(), engine.Stmt{SQL: "PRAGMA synchronous"})
+		if err != nil || r[0].Rows[0][0] != want {
+			t.Errorf("disposable %v: %v, %v, want %d", disposable, r, err, want)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

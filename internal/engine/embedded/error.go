@@ -38,6 +38,13 @@ func interrupted(err error) bool {
 		ok && lite.Code()&0xff == sqlite3.SQLITE_INTERRUPT
 }
 
+// schemaChanged reports whether a statement could not be prepared because the schema has
+// changed meanwhile.
+func schemaChanged(err error) bool {
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && lite.Code()&0xff == sqlite3.SQLITE_SCHEMA
+}
+
 // classify turns a driver's error into an engine.Error that blames statement
 // stmt. A context's error and an engine.Error pass unchanged.
 func classify(err error, stmt int) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -47,7 +48,7 @@ func TestKindsOfCodes(t *testing.T) {
 }
 
 // writable opens a file that has a table and is in WAL mode.
-func writable(t *testing.T) *Engine {
+func withTable(t *testing.T) *Engine {
 	e := open(t, filepath.Join(t.TempDir(), "m.db"))
 	if _, err := e.Batch(t.Context(), engine.Stmt{SQL: "CREATE TABLE a(k)"}); err != nil {
 		t.Fatal(err)
@@ -69,6 +70,9 @@ func TestKindsOfFailedWrites(t *testing.T) {
 			}
 			db := sql.OpenDB(connector)
 			c, err := db.Conn(t.Context())
+			if _, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT * FROM a"}); err != nil { // who keeps the log
+				return err
+			}
 			err = errors.Join(err, e.writer.close())
 			e.writer = &conn{db: db, conn: c, stmts: map[string]*sql.Stmt{}}
 			return err
@@ -79,11 +83,12 @@ func TestKindsOfFailedWrites(t *testing.T) {
 		{"another writer", func(e *Engine) error {
 			other := open(t, e.cfg.Path)
 			t.Cleanup(func() { other.writer.abandon(t.Context()) })
+			e.patience = 10 * time.Millisecond
 			return errors.Join(e.writer.exec(t.Context(), "PRAGMA busy_timeout(0)"), other.writer.exec(t.Context(), "BEGIN IMMEDIATE"))
 		}, engine.KindBusy},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := writable(t)
+			e := withTable(t)
 			if err := tt.prepare(e); err != nil {
 				t.Fatal(err)
 			}

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -20,16 +19,8 @@ type turns struct {
 // maxTurn bounds a turn while others wait.
 const maxTurn = 10 * time.Millisecond
 
-// newTurns names the file to all processes in the same way.
-func newTurns(lockDir, path string) *turns {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	return &turns{lock: turn.NewLock(lockDir, path)}
-}
+// newTurns takes the real path of a file, which names it to all processes in the same way.
+func newTurns(lockDir, real string) *turns { return &turns{lock: turn.NewLock(lockDir, real)} }
 
 // Stats may be called at any time.
 func (t *turns) Stats() engine.TurnStats {

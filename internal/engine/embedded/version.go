@@ -34,6 +34,9 @@ func (e *Engine) DataVersion(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if err := e.glance(ctx); err != nil {
+		return 0, err
+	}
 	before := e.polls.Load()
 	giveUp := time.Now().Add(busyTimeout)
 	select {
@@ -44,7 +47,7 @@ func (e *Engine) DataVersion(ctx context.Context) (int64, error) {
 		}
 		for {
 			poll := e.polls.Add(1)
-			err := v.refresh(ctx, e.cfg.Path)
+			err := v.refresh(ctx, e.cfg.Path, e.access)
 			if err == nil {
 				v.poll = poll
 				return v.number, nil
@@ -68,8 +71,8 @@ func (e *Engine) DataVersion(ctx context.Context) (int64, error) {
 }
 
 // refresh updates number. It closes the connection on any error but a lock.
-func (v *version) refresh(ctx context.Context, path string) error {
-	err := v.open(ctx, path)
+func (v *version) refresh(ctx context.Context, path string, a access) error {
+	err := v.open(ctx, path, a)
 	if err == nil {
 		err = v.read()
 	}
@@ -79,11 +82,11 @@ func (v *version) refresh(ctx context.Context, path string) error {
 	return classify(err, -1)
 }
 
-func (v *version) open(ctx context.Context, path string) error {
+func (v *version) open(ctx context.Context, path string, a access) error {
 	if v.conn != nil {
 		return nil
 	}
-	connector, err := newConnector(path, "query_only(1)", "busy_timeout(0)")
+	connector, err := newConnector(path, a, "query_only(1)", "busy_timeout(0)")
 	if err != nil {
 		return err
 	}

@@ -77,6 +77,7 @@ type call struct {
 	// write: an executed request has changed the database. repeatable: it may be
 	// executed again.
 	write, repeatable bool
+	pull              bool // see ForPull
 	// lost is set when the answer to an attempt was lost: a failure of a later
 	// attempt then says nothing about the first. resendable is set if the last
 	// attempt cannot still be running, so that a repeatable write may be sent again.
@@ -382,8 +383,11 @@ func (e *Engine) pipe(ctx context.Context, l *lease, baton string, keep bool, c 
 	}
 	start := time.Now()
 	kind := &e.readBytes
-	if c.write {
+	switch {
+	case c.write:
 		kind = &e.writeBytes
+	case c.pull:
+		kind = &e.pullBytes
 	}
 	answer, err := e.deliver(ctx, l, p, kind)
 	if t, failed := errors.AsType[*hrana.TransportError](err); !failed || t.Sent {

@@ -27,6 +27,16 @@ type read struct {
 	done    chan struct{} // closed when results or err is set; nil if nobody else waits for it
 }
 
+type pullKey struct{}
+
+// ForPull returns a context for queries that fetch what a local replica lacks: their bytes
+// are counted apart, and so they share no request with others.
+func ForPull(ctx context.Context) context.Context {
+	return context.WithValue(ctx, pullKey{}, true)
+}
+
+func (r *read) forPull() bool { return r.ctx.Value(pullKey{}) != nil }
+
 func (r *read) settle(results []engine.Result, err error) {
 	r.results, r.err = results, err
 	if r.done != nil {
@@ -107,7 +117,7 @@ func (q *readQueue) take() []*read {
 	defer q.mu.Unlock()
 	n, bytes := 0, 0
 	for ; n < len(q.queue) && n < maxReads; n++ {
-		if bytes += engine.Size(q.queue[n].stmts); n > 0 && bytes > maxReadBytes {
+		if bytes += engine.Size(q.queue[n].stmts); n > 0 && (bytes > maxReadBytes || q.queue[n].forPull() != q.queue[0].forPull()) {
 			break
 		}
 	}
@@ -204,7 +214,7 @@ func whenAllLeave(callers []context.Context, f func(error)) (stop func()) {
 // answer settles reads with one request over l, or with failed, the error of
 // acquiring it. With neither it acquires a connection. All reads see one snapshot.
 func (e *Engine) answer(ctx context.Context, batch []*read, l *lease, failed error) {
-	c := &call{lease: l, failed: failed}
+	c := &call{lease: l, failed: failed, pull: batch[0].forPull()}
 	patient := false // one of the callers has no deadline
 	for _, r := range batch {
 		c.size += engine.Size(r.stmts)

@@ -131,7 +131,7 @@ type Engine struct {
 
 	queries, batches, commits, retries, breakerRejected, stuckTimes atomic.Uint64
 	failures                                                        engine.FailureCounter
-	readBytes, writeBytes, upkeepBytes                              traffic
+	readBytes, pullBytes, writeBytes, upkeepBytes                   traffic
 
 	// drainFailed: Close was called and the server stopped answering, so that later
 	// groups fail at once. Owned by the lane's goroutine.
@@ -355,9 +355,9 @@ type ServerStats struct {
 
 	Servers []EndpointStats // of several, the primary first; nil of one
 
-	// Bytes on the sockets. Upkeep is all that serves no call: handshakes, pings,
-	// closing streams.
-	Reads, Writes, Upkeep Traffic
+	// Bytes on the sockets. Pulls are reads with ForPull, which Reads does not count. Upkeep
+	// is all that serves no call: handshakes, pings, closing streams.
+	Reads, Pulls, Writes, Upkeep Traffic
 }
 
 // Traffic is bytes on sockets, those of TLS and HTTP included.
@@ -388,6 +388,7 @@ func (e *Engine) ServerStats() ServerStats {
 	}
 	for _, r := range e.servers.all {
 		s.Reads.add(r.engine.readBytes.load())
+		s.Pulls.add(r.engine.pullBytes.load())
 		s.Upkeep.add(r.engine.upkeepBytes.load())
 	}
 	return s

@@ -161,6 +161,8 @@ func TestServersAreKilledInTurn(t *testing.T) {
 	var stored, refused atomic.Int64
 	stop := make(chan struct{})
 	var callers sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); callers.Wait() })
+	defer end() // also where the test fails: what they see then is no finding
 	until := func(do func()) {
 		callers.Go(func() {
 			for {
@@ -201,7 +203,7 @@ func TestServersAreKilledInTurn(t *testing.T) {
 		if err := s.Restart(); err != nil {
 			t.Fatal(err)
 		}
-		want := c.ServerStats().Servers[(i+1)%3].Reads + 10
+		want := c.ServerStats().Servers[(i+1)%3].Reads + 2 // a slow one is asked now and then only
 		eventually(t, "asked again", func() bool { return c.ServerStats().Servers[(i+1)%3].Reads > want })
 	}
 	eventually(t, "writing again", func() bool {
@@ -209,8 +211,7 @@ func TestServersAreKilledInTurn(t *testing.T) {
 		stored.Add(1)
 		return err == nil
 	})
-	close(stop)
-	callers.Wait()
+	end()
 	if n := count(t, c.Engine, "SELECT count(*) FROM t"); n < stored.Load()-1 {
 		t.Errorf("%d rows of %d stored", n, stored.Load())
 	}

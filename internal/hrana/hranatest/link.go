@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -36,6 +37,7 @@ type Link struct {
 	conns      map[*linkConn]struct{} // with one side open at least
 	closed     bool
 	rtt        time.Duration
+	loss       float64
 	idle       time.Duration
 	blackhole  bool
 	cutRequest []int // bytes, one for each request to come
@@ -62,6 +64,8 @@ const (
 	// While connections are refused another program may get the port.
 	portTimeout = 10 * time.Second
 	portRetry   = 10 * time.Millisecond
+	// retransmission is the least time that Linux waits before it sends a lost packet again.
+	retransmission = 200 * time.Millisecond
 )
 
 // NewLink starts a link on a free port to a server, a URL with a port or
@@ -117,6 +121,15 @@ func (l *Link) SetRTT(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rtt = d
+}
+
+// SetLoss makes a network that loses a part of the packets, 0.1 is every tenth: so many of
+// the chunks that come in from now on, at random, arrive 200 ms later, with all that is
+// behind them, as TCP would have it. 0, the default, loses none.
+func (l *Link) SetLoss(part float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loss = part
 }
 
 // Blackhole switches a network on and off in which everything is lost in both
@@ -391,6 +404,9 @@ func (c *linkConn) take(w way, data []byte, end error) chunk {
 	if w == up && !c.greeted {
 		c.greeted = true
 		due = due.Add(l.rtt)
+	}
+	if rand.Float64() < l.loss {
+		due = due.Add(retransmission)
 	}
 	return chunk{due, bytes.Clone(data), end}
 }

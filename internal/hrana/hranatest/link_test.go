@@ -254,6 +254,29 @@ func TestLinkDelays(t *testing.T) {
 	}
 }
 
+// What is lost comes 200 ms later, once, with all that is behind it, and in order.
+func TestLinkLoss(t *testing.T) {
+	l := newLink(t, echo(t).URL)
+	client := newClient(t)
+	mustEcho(t, client, l.URL())
+	l.SetLoss(1)
+	start := time.Now()
+	text := strings.Repeat("0123456789", 50_000)
+	answer, err := post(client, l.URL(), text)
+	if err != nil || answer != text {
+		t.Fatalf("%d bytes, error %v", len(answer), err)
+	}
+	if took := time.Since(start); took < 2*retransmission || took > 30*retransmission { // one way and the other
+		t.Errorf("it took %v", took)
+	}
+	l.SetLoss(0)
+	start = time.Now()
+	mustEcho(t, client, l.URL())
+	if took := time.Since(start); took >= retransmission {
+		t.Errorf("without loss it took %v", took)
+	}
+}
+
 func TestLinkBlackhole(t *testing.T) {
 	server := echo(t)
 	l := newLink(t, server.URL)

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package embedded
+
+// networkOf is not known here.
+func networkOf(string) string { return "" }
