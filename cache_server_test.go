@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 // cut makes the server of l unreachable.
@@ -52,7 +53,7 @@ func TestCacheWhileTheServerIsAway(t *testing.T) {
 	known.Context.Domain = "new"
 	ok(t, other.PutEpisode(t.Context(), known))
 	time.Sleep(shortPoll)
-	const rounds = 5
+	rounds := uint64(testkit.Effort(2, 2, 5))
 	for range rounds {
 		if e, err := timed(s, known.ID); err != nil || e.Context.Domain != "old" {
 			t.Errorf("what is known reads %+v, %v", e, err)

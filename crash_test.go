@@ -152,7 +152,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "m.db")
 	acknowledged := make(map[ID]int)
-	kills := testkit.Effort(3, 8, 20)
+	kills := testkit.Effort(3, 4, 20)
 	for kill := range kills {
 		// Killed amid its writes, at a moment that differs from round to round.
 		killed(t, path, 5+kill*7, acknowledged)

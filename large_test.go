@@ -13,7 +13,7 @@ func TestLargeEpisodes(t *testing.T) {
 	t.Parallel()
 	large := testkit.Effort(3, 3, 5)
 	last := 2*large - 1
-	onEveryEngine(t, func(t *testing.T, s *Store) {
+	onEveryEngineIfLong(t, func(t *testing.T, s *Store) {
 		big := strings.Repeat("0123456789abcde\n", 250_000) // 4 MB
 		e := &Episode{Description: "large", Outcome: Outcome{Kind: Success}}
 		for i := range large {
@@ -58,7 +58,7 @@ func TestLargeEpisodes(t *testing.T) {
 func TestWhatIsStoredCanBeRead(t *testing.T) {
 	t.Parallel()
 	n := testkit.Effort(1, 1, 6)
-	onEveryEngine(t, func(t *testing.T, s *Store) {
+	onEveryEngineIfLong(t, func(t *testing.T, s *Store) {
 		for _, tt := range []struct{ head, steps, size int }{
 			{4_400_000, 1, 4_400_000}, {0, 3, 3_900_000}, {4_400_000, 4, 1_300_000}, {0, 5, 2_000_000}, {0, 2, 4_400_000}, {4_000_000, 2, 3_900_000},
 		}[:n] {

@@ -90,6 +90,16 @@ func onEveryEngine(t *testing.T, test func(t *testing.T, s *Store)) {
 	onEveryTarget(t, func(t *testing.T, target string) { test(t, open(t, target, &Options{IndexSteps: true})) })
 }
 
+// onEveryEngineIfLong is onEveryEngine for tests of many megabytes, which the race detector
+// makes slow: only long tests, which go without it, run them on more than a server.
+func onEveryEngineIfLong(t *testing.T, test func(t *testing.T, s *Store)) {
+	if testkit.Effort(0, 0, 1) == 1 {
+		onEveryEngine(t, test)
+		return
+	}
+	test(t, open(t, hranatest.Start(t).URL(), &Options{IndexSteps: true}))
+}
+
 func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

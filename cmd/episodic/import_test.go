@@ -219,7 +219,7 @@ func TestImportFormatCanBeForced(t *testing.T) {
 func TestImportOfAHugeLine(t *testing.T) {
 	c := newCLI(t)
 	// Steps of 1 MB each: a value that a server could store, too.
-	steps := make([]string, testkit.Effort(6, 20, 20))
+	steps := make([]string, testkit.Effort(6, 6, 20))
 	for i := range steps {
 		steps[i] = fmt.Sprintf(`{"tool":"read","result":{"kind":"output","text":"%d %s"}}`, i, strings.Repeat("x", 1<<20))
 	}

@@ -140,7 +140,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestLargePayload(t *testing.T) {
-	plain := bytes.Repeat(payload(t, 3, 300_000), testkit.Effort(1, 2, 5))
+	plain := bytes.Repeat(payload(t, 3, 50_000), testkit.Effort(6, 6, 30))
 	noise := make([]byte, 1<<20)
 	for i := range noise {
 		noise[i] = byte(rand.Uint32())
