@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,13 +44,15 @@ func parseTarget(s string, allowPlaintext bool) (target, error) {
 		return target{}, invalid("target", "is empty; give a file path or a libsql://, https:// or http:// URL")
 	case strings.ContainsRune(s, 0):
 		return target{}, invalid("target", "holds a NUL byte, at which the system would cut the name off")
+	case strings.ContainsAny(s, "\r\n"):
+		return target{}, invalid("target", "holds a line break, as a value has that comes from a file with Windows line ends; remove it")
 	case s == ":memory:" || s == "file::memory:":
 		return target{}, invalid("target", "in-memory databases are not supported; use a file in a temporary folder")
 	case !strings.Contains(s, "://") && (strings.Contains(lower, "authtoken=") || strings.Contains(lower, ".turso.io") || hostPort.MatchString(s)):
 		// A server's address whose scheme was forgotten must not become a file.
 		return target{}, invalid("target", "looks like a server's address without its scheme; write libsql://HOST, or http://127.0.0.1:PORT")
 	case !found || len(scheme) == 1 || strings.ContainsAny(scheme, `/\.`):
-		return target{path: s}, nil // a single letter is a drive of Windows
+		return parsePath(s) // a single letter is a drive of Windows
 	}
 	switch strings.ToLower(scheme) {
 	case "file":
@@ -84,7 +88,20 @@ func parseFileURL(rest string) (target, error) {
 	if path == "" {
 		return target{}, invalid("target", "has no path; write file:PATH")
 	}
-	return target{path: path}, nil
+	return parsePath(path)
+}
+
+// parsePath reads the path of a file. Its ~/ is the user's home folder, because no shell
+// sees to that in a configuration file.
+func parsePath(path string) (target, error) {
+	if path != "~" && !strings.HasPrefix(path, "~/") {
+		return target{path: path}, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return target{}, invalid("target", "begins with ~, and the home folder is not known (%v); write the whole path", err)
+	}
+	return target{path: filepath.Join(home, path[1:])}, nil
 }
 
 // hosts takes the host from a URL, which may be several with commas between, and returns

@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"errors"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -43,9 +44,25 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
+// No shell has seen to the ~ of a configuration file.
+func TestParseTargetInTheHomeFolder(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	for in, want := range map[string]string{"~/m.db": filepath.Join(home, "m.db"), "file:~/a/m.db": filepath.Join(home, "a/m.db"), "~": home, "~m.db": "~m.db", "a/~/m.db": "a/~/m.db"} {
+		if got, err := parseTarget(in, false); err != nil || got.path != want {
+			t.Errorf("%s: %+v, %v; want the path %s", in, got, err, want)
+		}
+	}
+	t.Setenv("HOME", "")
+	_, err := parseTarget("~/m.db", false)
+	wants(t, err, ErrInvalid, "write the whole path")
+}
+
 func TestParseTargetRefusals(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                 "is empty",
+		"memory.db\r":                      "line break",
+		"libsql://host\r\n":                "line break",
 		"redis://sesame@host":              "unknown scheme",
 		"libsql://":                        "not a valid URL",
 		"https://sesame@host":              "user name without a password",

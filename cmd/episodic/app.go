@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -227,8 +226,7 @@ func (a *app) printf(format string, args ...any) {
 
 // printJSON writes v to stdout, on one line for programs, indented for people.
 func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.out)
-	enc.SetEscapeHTML(false)
+	enc := jsonEncoder(a.out)
 	if isTerminal(a.stdout) {
 		enc.SetIndent("", "  ")
 	}

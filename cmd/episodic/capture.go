@@ -102,7 +102,7 @@ func (c *captureCmd) folders(a *app) (folders []capture.Folder, err error) {
 			return nil, invalid("--from", "names several; with a path it must be one, or none")
 		}
 		for _, path := range c.Paths {
-			path, err := filepath.Abs((&importer{app: a}).home(path))
+			path, err := filepath.Abs(home(path))
 			if err != nil {
 				return nil, err
 			}

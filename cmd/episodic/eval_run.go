@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -191,9 +190,7 @@ func episodeOf(doc *eval.Document, key eval.Key) *episodic.Episode {
 // it.
 func documentSize(e *episodic.Episode) (int64, error) {
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(e)
+	err := jsonEncoder(&b).Encode(e)
 	return int64(b.Len() - 1), err // without the line feed
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -81,11 +80,7 @@ func exportFormat(name string) (func(io.Writer, *episodic.Episode) error, error)
 	}, nil
 }
 
-func writeJSONLine(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
-}
+func writeJSONLine(w io.Writer, v any) error { return jsonEncoder(w).Encode(v) }
 
 // exporter writes what a Store holds.
 type exporter struct {

@@ -40,7 +40,7 @@ func (im *importer) files(paths []string, format string) (files []source, err er
 			files = append(files, source{name: path, size: -1})
 			continue
 		}
-		path = im.home(path)
+		path = home(path)
 		matches := []string{path}
 		if _, err := os.Lstat(path); err != nil && strings.ContainsAny(path, "*?[") {
 			if matches, err = filepath.Glob(path); err != nil || len(matches) == 0 {
@@ -106,10 +106,10 @@ func (im *importer) withoutCopies(files []source, format string) []source {
 }
 
 // home is a path whose ~ is the user's folder, as where no shell has seen to it.
-func (im *importer) home(path string) string {
+func home(path string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
-		if home, err := os.UserHomeDir(); err == nil {
-			return filepath.Join(home, rest)
+		if dir, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(dir, rest)
 		}
 	}
 	return path

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -34,6 +37,39 @@ func plain(s string) string {
 func steers(r rune) bool {
 	return unicode.IsControl(r) && r != '\n' && r != '\t' || r == utf8.RuneError ||
 		r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
+}
+
+// steerless writes JSON without what steers a terminal: such characters become escapes,
+// which mean the same.
+type steerless struct{ w io.Writer }
+
+func (s steerless) Write(p []byte) (int, error) {
+	isRaw := func(r rune) bool { return r != '\n' && steers(r) } // a line feed divides values
+	out := p
+	if bytes.ContainsFunc(p, isRaw) {
+		out = nil
+		for rest := p; len(rest) > 0; {
+			i := bytes.IndexFunc(rest, isRaw)
+			if i < 0 {
+				out = append(out, rest...)
+				break
+			}
+			r, size := utf8.DecodeRune(rest[i:])
+			out = fmt.Appendf(append(out, rest[:i]...), `\u%04x`, r)
+			rest = rest[i+size:]
+		}
+	}
+	if _, err := s.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// jsonEncoder encodes values for w, a line each.
+func jsonEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(steerless{w})
+	enc.SetEscapeHTML(false)
+	return enc
 }
 
 // oneLine is s on one line, safe for a terminal.

@@ -1,6 +1,11 @@
 package main
 
-import "testing"
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+)
 
 func TestPlain(t *testing.T) {
 	for in, want := range map[string]string{
@@ -17,6 +22,23 @@ func TestPlain(t *testing.T) {
 	}
 	if got := oneLine(" a\r\n b\x1b "); got != "a b␛" {
 		t.Errorf("oneLine gives %q", got)
+	}
+}
+
+// JSON means the same without the characters that steer a terminal.
+func TestJSONSteersNoTerminal(t *testing.T) {
+	for _, text := range []string{"", "plain <b>", "a\x9b\u009b31m\u202e gnp\x7f\u0085é\u2028日本\n\t\x1b[0m"} {
+		var b bytes.Buffer
+		if err := jsonEncoder(&b).Encode(map[string]string{text: text}); err != nil {
+			t.Fatal(err)
+		}
+		if line, ok := strings.CutSuffix(b.String(), "\n"); !ok || strings.ContainsFunc(line, steers) {
+			t.Errorf("%q", b.String())
+		}
+		var got map[string]string
+		if err := json.Unmarshal(b.Bytes(), &got); err != nil || got[strings.ToValidUTF8(text, "\ufffd")] != strings.ToValidUTF8(text, "\ufffd") {
+			t.Errorf("%q became %q, %v", text, got, err)
+		}
 	}
 }
 
