@@ -75,7 +75,7 @@ func (s *Store) noteConflict(st *settlement, item [16]byte, outbox []byte) ([]en
 		e.Steps, e.StepCount = nil, len(k.steps)
 		k.Episode = &e
 	}
-	frame, err := s.payloads.EncodeBuiltin(&k)
+	frame, err := s.payloads.EncodeBuiltin(boundConflict(st.kind, st.itemKind, item), &k)
 	if err != nil {
 		return nil, encodeFailed("kept", err)
 	}
@@ -85,7 +85,7 @@ func (s *Store) noteConflict(st *settlement, item [16]byte, outbox []byte) ([]en
 		return nil, err
 	}
 	for i, r := range runs {
-		stmts = append(stmts, engine.Stmt{SQL: sqlNoteSteps, Args: []any{int64(i + 1), s.payloads.EncodeBuiltinJSON(r.payload)}})
+		stmts = append(stmts, engine.Stmt{SQL: sqlNoteSteps, Args: []any{int64(i + 1), s.payloads.EncodeBuiltinJSON(boundPart(int64(i+1)), r.payload)}})
 	}
 	return stmts, nil
 }
@@ -126,7 +126,7 @@ func (s *Store) conflictFrom(ctx context.Context, row []any) (c Conflict, size i
 	if err != nil {
 		return c, 0, fmt.Errorf("conflict %v: %w: %w", row[0], ErrCorrupt, err)
 	}
-	if size, err = s.payloads.DecodeSized(ctx, row[5], &c.kept); err != nil {
+	if size, err = s.payloads.DecodeSized(ctx, row[5], boundConflict(c.Kind, c.ItemKind, c.Item), &c.kept); err != nil {
 		return c, 0, fmt.Errorf("conflict %d: %w", c.Number, err)
 	}
 	k := &c.kept
@@ -145,15 +145,15 @@ func (s *Store) keptSteps(ctx context.Context, n int64) (steps []Step, err error
 			return nil, err
 		}
 		for _, row := range r[0].Rows {
+			part++
 			var stored storedSteps
-			if err := s.payloads.Decode(ctx, row[0], &stored); err != nil {
+			if err := s.payloads.Decode(ctx, row[0], boundPart(part), &stored); err != nil {
 				return nil, fmt.Errorf("conflict %d: steps: %w", n, err)
 			}
 			for _, step := range stored.steps {
 				step.Number = len(steps) + 1
 				steps = append(steps, Step(step))
 			}
-			part++
 		}
 		more = len(r[0].Rows) > 0
 	}

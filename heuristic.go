@@ -213,12 +213,12 @@ func (o *putHeuristic) write(s *Store) (w itemWrite, err error) {
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = truncateMicros(h.Updated)
-	frame, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
+	frame, err := encodePayload(s.payloads, payload.Patterns, boundItem(h.ID, micros(h.Created)), "heuristic", &stored)
 	if err != nil {
 		return w, err
 	}
 	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: o.Rev, scope: h.Scope}
-	w.words = s.wording.heuristicStmt(h, w.rev)
+	w.words, w.created = s.wording.heuristicStmt(h, w.rev), micros(h.Created)
 	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), frame, w.rev}
 	return w, nil
 }

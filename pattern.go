@@ -373,12 +373,12 @@ func (o *putPattern) write(s *Store) (w itemWrite, err error) {
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = truncateMicros(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
-	frame, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
+	frame, err := encodePayload(s.payloads, payload.Patterns, boundItem(p.ID, micros(p.Created)), "pattern", &stored)
 	if err != nil {
 		return w, err
 	}
 	w = itemWrite{upsert: sqlUpsertPattern, replace: sqlReplacePattern, look: sqlPatternRevision, rev: o.Rev, scope: p.Scope}
-	w.words = s.wording.patternStmt(p, w.rev)
+	w.words, w.created = s.wording.patternStmt(p, w.rev), micros(p.Created)
 	w.columns = []any{p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), frame, w.rev}
 	return w, nil
 }

@@ -23,10 +23,10 @@ const (
 	readAtOnce = 4_000_000
 )
 
-// encodePayload encodes v as a row holds it. A value that is too large is blamed
-// on field.
-func encodePayload(c *payload.Codec, k payload.Kind, field string, v any) ([]byte, error) {
-	p, err := c.Encode(k, v)
+// encodePayload encodes v as a row with the bound columns holds it. A value that is too large
+// is blamed on field.
+func encodePayload(c *payload.Codec, k payload.Kind, bound payload.Bound, field string, v any) ([]byte, error) {
+	p, err := c.Encode(k, bound, v)
 	return p, encodeFailed(field, err)
 }
 

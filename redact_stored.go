@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"iter"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/redact"
 )
 
@@ -221,7 +223,7 @@ func (r *redactStored) conflicts(ctx context.Context) error {
 		if len(res[0].Rows) == 0 {
 			continue // restored meanwhile
 		}
-		frame, err := r.kept(ctx, c, res[0].Rows[0][0])
+		frame, err := r.kept(ctx, c, res[0].Rows[0][0], boundConflict(conflict.Kind, conflict.ItemKind, conflict.Item))
 		if err != nil {
 			return fmt.Errorf("conflict %d: %w", n, err)
 		}
@@ -229,12 +231,14 @@ func (r *redactStored) conflicts(ctx context.Context) error {
 			stmts = append(stmts, engine.Stmt{SQL: sqlKeepPayload, Args: []any{frame, n}})
 		}
 		for _, row := range res[1].Rows {
+			in := engine.Row{Values: row}
+			part := boundPart(in.Int(0))
 			var text json.RawMessage
-			if err := r.s.payloads.Decode(ctx, row[1], &text); err != nil {
+			if err := cmp.Or(in.Err, r.s.payloads.Decode(ctx, row[1], part, &text)); err != nil {
 				return fmt.Errorf("conflict %d: %w", n, err)
 			}
 			if now := c.JSON(string(text)); now != string(text) {
-				stmts = append(stmts, engine.Stmt{SQL: sqlKeepPart, Args: []any{r.s.payloads.EncodeBuiltinJSON([]byte(now)), n, row[0]}})
+				stmts = append(stmts, engine.Stmt{SQL: sqlKeepPart, Args: []any{r.s.payloads.EncodeBuiltinJSON(part, []byte(now)), n, row[0]}})
 			}
 		}
 		if c.Found == nil {
@@ -253,9 +257,9 @@ func (r *redactStored) conflicts(ctx context.Context) error {
 }
 
 // kept redacts what a conflict has kept besides steps, and encodes it again.
-func (r *redactStored) kept(ctx context.Context, c *cleaning, column any) ([]byte, error) {
+func (r *redactStored) kept(ctx context.Context, c *cleaning, column any, bound payload.Bound) ([]byte, error) {
 	var text json.RawMessage
-	if err := r.s.payloads.Decode(ctx, column, &text); err != nil {
+	if err := r.s.payloads.Decode(ctx, column, bound, &text); err != nil {
 		return nil, err
 	}
 	var k kept
@@ -265,5 +269,5 @@ func (r *redactStored) kept(ctx context.Context, c *cleaning, column any) ([]byt
 	if k.Body != nil { // a write, as JSON
 		k.Body = []byte(c.JSON(string(k.Body)))
 	}
-	return r.s.payloads.EncodeBuiltin(&k)
+	return r.s.payloads.EncodeBuiltin(bound, &k)
 }

@@ -258,7 +258,7 @@ type storedRelation struct {
 // relationUpsert returns a look at what could refuse the relation, and the
 // conditional write itself.
 func (s *Store) relationUpsert(r *Relation) ([]engine.Stmt, error) {
-	encoded, err := encodePayload(s.payloads, payload.Patterns, "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
+	encoded, err := encodePayload(s.payloads, payload.Patterns, boundRelation(r.From, r.Type, r.To, micros(r.Created)), "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +286,7 @@ func (s *Store) relationFrom(ctx context.Context, row []any) (r *Relation, size 
 		return nil, 0, fmt.Errorf("%v: %w: %w", r, ErrCorrupt, in.Err)
 	}
 	var stored storedRelation
-	if size, err = s.payloads.DecodeSized(ctx, row[4], &stored); err != nil {
+	if size, err = s.payloads.DecodeSized(ctx, row[4], boundRelation(from, r.Type, to, in.Int(3)), &stored); err != nil {
 		return nil, 0, fmt.Errorf("%v: %w", r, err)
 	}
 	r.Reason, r.Priority, r.By, r.Metadata = stored.Reason, stored.Priority, stored.By, stored.Metadata

@@ -331,7 +331,7 @@ func (s *Store) itemFrom(ctx context.Context, row []any, v any) (at stored, err 
 	if in.Err != nil {
 		return at, fmt.Errorf("%v: %w: %w", at.id, ErrCorrupt, in.Err)
 	}
-	if at.size, err = s.payloads.DecodeSized(ctx, row[3], v); err != nil {
+	if at.size, err = s.payloads.DecodeSized(ctx, row[3], boundItem(at.id, at.created), v); err != nil {
 		return at, fmt.Errorf("%v: %w", at.id, err)
 	}
 	return at, nil
@@ -354,6 +354,7 @@ func getOne[T any](ctx context.Context, q querier, sql string, id ID, row func(c
 type itemWrite struct {
 	upsert, replace, look string // SQL
 	columns               []any  // of upsert; replace has the revision behind them
+	created               int64  // the column created_us
 	words                 engine.Stmt
 	rev                   int64
 	scope                 Scope

@@ -473,7 +473,7 @@ func (f *fileSearch) stepsOf(shown []*candidate) [][]rank.Step {
 }
 
 // sqlStepRuns reads the runs that hold the steps at some places, each run once.
-const sqlStepRuns = `SELECT place, count, payload FROM runs WHERE place IN
+const sqlStepRuns = `SELECT place, count, payload, (SELECT id FROM episodes WHERE seq = episode) FROM runs WHERE place IN
  (SELECT (SELECT max(place) FROM runs WHERE place <= j.value AND place > j.value >> 24 << 24) FROM json_each(?) j)`
 
 // readSteps returns the steps that were read so far, by their places, and reads those that
@@ -517,8 +517,9 @@ func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int
 func (f *fileSearch) readRun(ctx context.Context, row []any, places []int64) (map[int64]*Step, error) {
 	in := engine.Row{Values: row}
 	place, count := in.Int(0), in.Int(1)
-	if in.Err != nil {
-		return nil, fmt.Errorf("runs: %w: %w", ErrCorrupt, in.Err)
+	id, err := idFrom(row[3])
+	if err := cmp.Or(in.Err, err); err != nil {
+		return nil, fmt.Errorf("runs: %w: %w", ErrCorrupt, err)
 	}
 	stored := chosenSteps{wanted: make(map[int]bool), steps: make(map[int]storedStep)}
 	from, _ := slices.BinarySearch(places, place)
@@ -527,7 +528,7 @@ func (f *fileSearch) readRun(ctx context.Context, row []any, places []int64) (ma
 			stored.wanted[int(wanted-place)] = true
 		}
 	}
-	if _, err := f.store.payloads.DecodeSized(ctx, row[2], &stored); err != nil {
+	if _, err := f.store.payloads.DecodeSized(ctx, row[2], boundRun(id, int(count)), &stored); err != nil {
 		return nil, fmt.Errorf("steps at %d: %w", place, err)
 	}
 	read := make(map[int64]*Step, len(stored.steps))
