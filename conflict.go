@@ -95,7 +95,7 @@ func (s *Store) noteConflict(st *settlement, item [16]byte, outbox []byte) ([]en
 // is deleted, or Restore is called. It ends with the first error: Retryable errors if the
 // server cannot be reached. A local file has none.
 func (s *Store) Conflicts(ctx context.Context) iter.Seq2[Conflict, error] {
-	return iterate(func(p *Paging) (_ *Page[Conflict], err error) {
+	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[Conflict], err error) {
 		ctx, end := s.trace(ctx, "Conflicts")
 		defer func() { end(err) }()
 		if err := s.check(ctx, true, ""); err != nil {
@@ -124,10 +124,10 @@ func (s *Store) conflictFrom(ctx context.Context, row []any) (c Conflict, size i
 		c.Item, err = idFrom(row[3])
 	}
 	if err != nil {
-		return c, 0, fmt.Errorf("conflict %v: %w: %w", row[0], ErrCorrupt, err)
+		return c, 0, s.damaged(ctx, "conflict", c.Item, fmt.Errorf("%w: row %v: %w", ErrCorrupt, row[0], err))
 	}
 	if size, err = s.payloads.DecodeSized(ctx, row[5], boundConflict(c.Kind, c.ItemKind, c.Item), &c.kept); err != nil {
-		return c, 0, fmt.Errorf("conflict %d: %w", c.Number, err)
+		return c, 0, s.damaged(ctx, "conflict", c.Item, fmt.Errorf("row %d: %w", c.Number, err))
 	}
 	k := &c.kept
 	c.Fields, c.Episode, c.Pattern, c.Heuristic, c.Late = k.Fields, k.Episode, k.Pattern, k.Heuristic, k.Late

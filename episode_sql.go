@@ -369,7 +369,7 @@ func (s *Store) recordedFrom(ctx context.Context, rows [][]any, most int) (*Epis
 // they have so many bytes.
 func (s *Store) addRuns(ctx context.Context, e *Episode, rows [][]any, most int) error {
 	if len(rows) == 0 {
-		return fmt.Errorf("episode %v: %w: %d of its %d steps are missing", e.ID, ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount)
+		return s.damaged(ctx, "episode", e.ID, fmt.Errorf("%w: %d of its %d steps are missing", ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount))
 	}
 	for _, row := range rows {
 		if most <= 0 {
@@ -388,15 +388,15 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 	first, err1 := intFrom(row[0])
 	count, err2 := intFrom(row[1])
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
+		return 0, s.damaged(ctx, "episode", e.ID, fmt.Errorf("runs: %w", err))
 	}
 	stored := storedSteps{hint: count}
 	if plain, err = s.payloads.DecodeSized(ctx, row[2], boundRun(e.ID, count), &stored); err != nil {
-		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
+		return 0, s.damaged(ctx, "episode", e.ID, fmt.Errorf("steps from %d: %w", first, err))
 	}
 	steps := stored.steps
 	if first != len(e.Steps)+1 || count != len(steps) {
-		return 0, fmt.Errorf("episode %v: %w: %d steps stored from number %d, want %d from %d", e.ID, ErrCorrupt, len(steps), first, count, len(e.Steps)+1)
+		return 0, s.damaged(ctx, "episode", e.ID, fmt.Errorf("%w: %d steps stored from number %d, want %d from %d", ErrCorrupt, len(steps), first, count, len(e.Steps)+1))
 	}
 	e.Steps = slices.Grow(e.Steps, len(steps))
 	for i := range steps {
@@ -410,11 +410,9 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 func (s *Store) episodeFrom(ctx context.Context, row []any) (e *Episode, size int, err error) {
 	id, err := idFrom(row[1])
 	if err != nil {
-		return nil, 0, fmt.Errorf("episode %v: %w: %w", row[0], ErrCorrupt, err)
+		return nil, 0, s.damaged(ctx, "episode", ID{}, fmt.Errorf("%w: row %v: %w", ErrCorrupt, row[0], err))
 	}
-	damaged := func(err error) (*Episode, int, error) {
-		return nil, 0, fmt.Errorf("episode %v: %w", id, err)
-	}
+	damaged := func(err error) (*Episode, int, error) { return nil, 0, s.damaged(ctx, "episode", id, err) }
 	var p episodePayload
 	if size, err = s.payloads.DecodeSized(ctx, row[9], boundHead(row[1:8]), &p); err != nil {
 		return damaged(err)

@@ -290,7 +290,7 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (
 // Patterns returns all chosen patterns in the order of ListPatterns. It ends with the
 // first error.
 func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Pattern, error] {
-	return iterate(func(p *Paging) (_ *Page[*Pattern], err error) {
+	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[*Pattern], err error) {
 		ctx, end := s.trace(ctx, "ListPatterns")
 		defer func() { end(err) }()
 		ctx, from, err := s.on(ctx, readsPage(ID{}, p))
@@ -386,9 +386,9 @@ func (o *putPattern) write(s *Store) (w itemWrite, err error) {
 // patternFrom reads a row of patternColumns.
 func (s *Store) patternFrom(ctx context.Context, row []any) (*Pattern, int, error) {
 	var stored storedPattern
-	in, err := s.itemFrom(ctx, row, &stored)
+	in, err := s.itemFrom(ctx, ItemPattern, row, &stored)
 	if err != nil {
-		return nil, 0, fmt.Errorf("pattern %w", err)
+		return nil, 0, err
 	}
 	p := Pattern(stored.plainPattern)
 	p.ToolSequence, p.DecisionPoint = (*ToolSequence)(stored.ToolSequence), (*DecisionPoint)(stored.DecisionPoint)

@@ -33,7 +33,8 @@ type Redaction struct {
 // them meanwhile. Their embeddings are deleted, since they were made of the secrets as well;
 // those of the Store's Embedder are made anew. The keys of AppendStepsOnce of a running
 // episode are forgotten. Redact.Allow counts, and Redact.Disabled does not. What was deleted
-// or overwritten leaves the files with Compact. It ends with the first error.
+// or overwritten leaves the files with Compact. It ends with the first error, but for a
+// *DamagedError: such an item is left as it is.
 func (s *Store) RedactStored(ctx context.Context, look bool) iter.Seq2[Redaction, error] {
 	return func(yield func(Redaction, error) bool) {
 		ctx, end := s.trace(ctx, "RedactStored")
@@ -85,7 +86,7 @@ func (r *redactStored) all(ctx context.Context) error {
 				return e.Scope, &putEpisode{Episode: e, Rev: newRevision(), Base: e.Revision}
 			})
 		}
-		if err == nil {
+		if err = r.passDamaged(err); err == nil && e != nil {
 			err = r.relations(ctx, e.ID)
 		}
 		if err != nil {
@@ -99,7 +100,7 @@ func (r *redactStored) all(ctx context.Context) error {
 				return p.Scope, &putPattern{Pattern: p, Rev: newRevision(), Base: p.Revision}
 			})
 		}
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
 		}
 	}
@@ -110,7 +111,7 @@ func (r *redactStored) all(ctx context.Context) error {
 				return h.Scope, &putHeuristic{Heuristic: h, Rev: newRevision(), Base: h.Revision}
 			})
 		}
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
 		}
 	}
@@ -154,6 +155,17 @@ func redactItem[T any](ctx context.Context, r *redactStored, kind ItemKind, id I
 	return fmt.Errorf("%s %v is changed all the time: %w", kind, id, ErrConflict)
 }
 
+// passDamaged tells the caller of a *DamagedError, and returns any other error.
+func (r *redactStored) passDamaged(err error) error {
+	if _, ok := errors.AsType[*DamagedError](err); !ok {
+		return err
+	}
+	if !r.yield(Redaction{}, failed(err, "redact")) {
+		return errEnough
+	}
+	return nil
+}
+
 func (r *redactStored) tell(done Redaction) error {
 	if !r.yield(done, nil) {
 		return errEnough
@@ -180,8 +192,11 @@ func (r *redactStored) embeddings(ctx context.Context, kind ItemKind, id ID) (n 
 // relations redacts those that begin at an episode.
 func (r *redactStored) relations(ctx context.Context, id ID) error {
 	for rel, err := range r.s.Relations(ctx, id, &RelationFilter{Direction: Outgoing}) {
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
+		}
+		if err != nil {
+			continue
 		}
 		c := &cleaning{r.by.Pass()}
 		if c.relation(rel); c.Found == nil {
@@ -210,8 +225,11 @@ const (
 // conflicts redacts what conflicts have kept.
 func (r *redactStored) conflicts(ctx context.Context) error {
 	for conflict, err := range r.s.Conflicts(ctx) {
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
+		}
+		if err != nil {
+			continue
 		}
 		n := conflict.Number
 		res, err := r.s.engine.Query(ctx, engine.Stmt{SQL: sqlKeptPayload, Args: []any{n}}, engine.Stmt{SQL: sqlKeptParts, Args: []any{n}})

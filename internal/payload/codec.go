@@ -213,7 +213,7 @@ func (c *Codec) EncodeJSON(k Kind, bound Bound, text []byte) []byte {
 		out = encode(nil, bound.over(text), text)
 	}
 	kind.payloads.Add(1)
-	kind.plain.Add(uint64(len(text) + 1))
+	kind.plain.Add(uint64(1 + len(text) + sealSize))
 	kind.stored.Add(uint64(len(out)))
 	if out[0] == formatSealedJSON {
 		kind.skipped.Add(1)
@@ -343,12 +343,16 @@ func (c *Codec) addDictionary(ctx context.Context, id uint32) error {
 	return c.decoder.Learn(d)
 }
 
-// PlainSize returns how many bytes a payload takes when it is decoded, by its
+// PlainSize returns how many bytes a payload would take that was not compressed, by its
 // first bytes; ok is false if it is damaged or no frame. Twenty bytes are enough.
 func PlainSize(payload []byte) (size int64, ok bool) {
 	if len(payload) == 0 || payload[0] != formatFrame {
 		return 0, false
 	}
 	h, err := codec.Inspect(payload)
-	return h.PlainSize, err == nil
+	size = 1 + h.PlainSize
+	if h.Sealed {
+		size += sealSize
+	}
+	return size, err == nil
 }
