@@ -36,6 +36,8 @@ type Brief struct {
 	Lessons []Lesson `json:"lessons,omitempty"`
 	// Waiting is how many items are not indexed yet, as SearchResults.Waiting says.
 	Waiting int `json:"waiting,omitempty"`
+	// Damaged are items that may have helped and cannot be read.
+	Damaged []*DamagedError `json:"damaged,omitempty"`
 }
 
 // BriefTask is a task that was tried before, with what came of its runs.
@@ -165,14 +167,17 @@ func (s *Store) brief(ctx context.Context, task string, opts *BriefOptions) (*Br
 	if err != nil {
 		return nil, err
 	}
-	asked, lessons, err := s.weigh(ctx, &r.query, &r.Filter)
+	f := &briefing{store: s, words: wordSet(task), all: Brief{Waiting: found.Waiting}}
+	f.damage.list = found.Damaged
+	asked, lessons, err := s.weigh(ctx, &r.query, &r.Filter, &f.damage)
 	if err != nil {
 		return nil, err
 	}
-	f := &briefing{store: s, asked: asked, words: wordSet(task), all: Brief{Waiting: found.Waiting}}
+	f.asked = asked
 	if err := f.tasks(ctx, found.Hits); err != nil {
 		return nil, err
 	}
 	f.lessons(lessons)
+	f.all.Damaged = f.damage.all()
 	return f.all.within(budget), nil
 }

@@ -8,7 +8,7 @@ import (
 
 // within returns what of b fits into a budget of tokens, the most useful first.
 func (b *Brief) within(budget int) *Brief {
-	cut := &Brief{Waiting: b.Waiting}
+	cut := &Brief{Waiting: b.Waiting, Damaged: b.Damaged}
 	var chosen []briefPart
 	shown := make(map[int]bool) // tasks
 	for _, p := range b.parts() {
@@ -113,7 +113,7 @@ func (b *Brief) parts() (parts []briefPart) {
 
 // assemble makes a Brief of parts of b.
 func (b *Brief) assemble(parts []briefPart) *Brief {
-	made := &Brief{Waiting: b.Waiting}
+	made := &Brief{Waiting: b.Waiting, Damaged: b.Damaged}
 	at := make(map[int]int) // tasks of b in made
 	for _, p := range parts {
 		switch p.kind {

@@ -99,24 +99,24 @@ const (
 )
 
 // weigh returns the words of a query with their weights, and the patterns and heuristics
-// that hold most of them. The filter is within the Store's scope.
-func (s *Store) weigh(ctx context.Context, q *index.Query, filter *EpisodeFilter) (*askedWords, []candidateLesson, error) {
+// that hold most of them and are not damaged. The filter is within the Store's scope.
+func (s *Store) weigh(ctx context.Context, q *index.Query, filter *EpisodeFilter, damage *damages) (*askedWords, []candidateLesson, error) {
 	type answer struct {
 		asked *askedWords
 		found []candidateLesson
 	}
-	a, err := readAgain(func() (a answer, err error) {
+	a, err := readAgain(ctx, func(ctx context.Context) (a answer, err error) {
 		if s.server == nil {
-			a.asked, a.found, err = s.weighFile(ctx, q, filter)
+			a.asked, a.found, err = s.weighFile(ctx, q, filter, damage)
 		} else {
-			a.asked, a.found, err = s.weighServer(ctx, q, filter)
+			a.asked, a.found, err = s.weighServer(ctx, q, filter, damage)
 		}
 		return a, err
 	})
 	return a.asked, a.found, err
 }
 
-func (s *Store) weighFile(ctx context.Context, q *index.Query, filter *EpisodeFilter) (*askedWords, []candidateLesson, error) {
+func (s *Store) weighFile(ctx context.Context, q *index.Query, filter *EpisodeFilter, damage *damages) (*askedWords, []candidateLesson, error) {
 	var tokens []string
 	for _, t := range singleTokens(q).Terms {
 		tokens = append(tokens, t.Tokens[0])
@@ -171,7 +171,7 @@ func (s *Store) weighFile(ctx context.Context, q *index.Query, filter *EpisodeFi
 		}
 		lists[i] = string(text)
 	}
-	found, err := s.lessonsFrom(ctx, filter,
+	found, err := s.lessonsFrom(ctx, filter, damage,
 		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, patternColumns, "patterns", maxCandidates), Args: []any{lists[0]}},
 		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, heuristicColumns, "heuristics", maxCandidates), Args: []any{lists[1]}})
 	return asked, found, err
@@ -190,7 +190,7 @@ const (
 	sqlCountHeads  = `SELECT count(*) FROM heads_docsize`
 )
 
-func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *EpisodeFilter) (*askedWords, []candidateLesson, error) {
+func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *EpisodeFilter, damage *damages) (*askedWords, []candidateLesson, error) {
 	var tokens []string
 	for _, t := range singleTokens(q).Terms {
 		tokens = append(tokens, serverTokens(t.Tokens[0]))
@@ -217,7 +217,7 @@ func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *Episode
 	}
 	asked := newAskedWords(q, documents, func(t string) int { return holding[serverTokens(t)] })
 	match := matchExpression(&asked.query)
-	found, err := s.lessonsFrom(ctx, filter,
+	found, err := s.lessonsFrom(ctx, filter, damage,
 		engine.Stmt{SQL: fmt.Sprintf(sqlMatching, patternColumns, "patterns", 0, maxCandidates), Args: []any{match}},
 		engine.Stmt{SQL: fmt.Sprintf(sqlMatching, heuristicColumns, "heuristics", 1, maxCandidates), Args: []any{match}})
 	return asked, found, err

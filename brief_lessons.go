@@ -18,7 +18,7 @@ type candidateLesson struct {
 }
 
 // lessonsFrom reads patterns and heuristics by statements that leave room for conditions.
-func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, patterns, heuristics engine.Stmt) (found []candidateLesson, err error) {
+func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *damages, patterns, heuristics engine.Stmt) (found []candidateLesson, err error) {
 	w, err := (&PatternFilter{Domain: filter.Domain, Scope: filter.Scope}).where()
 	if err != nil {
 		return nil, err
@@ -34,8 +34,11 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, patterns
 	}
 	for _, row := range r[0].Rows {
 		p, _, err := s.patternFrom(ctx, row)
-		if err != nil {
+		if err := damage.pass(err); err != nil {
 			return nil, err
+		}
+		if p == nil {
+			continue
 		}
 		c := candidateLesson{Lesson: Lesson{Kind: LessonPattern, ID: p.ID, Time: p.Created}, text: strings.Join(patternTexts(p), "\n")}
 		c.condition, c.Text = patternLesson(p)
@@ -43,8 +46,11 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, patterns
 	}
 	for _, row := range r[1].Rows {
 		h, _, err := s.heuristicFrom(ctx, row)
-		if err != nil {
+		if err := damage.pass(err); err != nil {
 			return nil, err
+		}
+		if h == nil {
+			continue
 		}
 		found = append(found, candidateLesson{
 			Lesson:    Lesson{Kind: LessonHeuristic, ID: h.ID, Time: h.Created, Text: oneLine(h.Condition + ": " + h.Action)},

@@ -32,6 +32,7 @@ type briefing struct {
 	words   map[string]bool // all tokens of the task
 	all     Brief
 	reflect []*Episode // of the tasks, whose reflections are lessons
+	damage  damages
 }
 
 // tasks finds the tasks that fit, and compares their runs.
@@ -182,7 +183,7 @@ func (f *briefing) each(ctx context.Context, n int, id func(int) ID, use func(in
 			case err == nil:
 				use(i, e)
 			case !errors.Is(err, ErrNotFound):
-				errs[i] = err
+				errs[i] = f.damage.pass(err)
 			}
 		})
 	}
@@ -205,7 +206,7 @@ func (f *briefing) goOn(ctx context.Context, m *StepMatch) error {
 		next := callOf(e, &e.Steps[m.Number])
 		m.Next = &next
 	}
-	return err
+	return f.damage.pass(err)
 }
 
 // tells reports whether a step is among the calls of a task already, and has no error that

@@ -399,7 +399,7 @@ func TestVersionsAreWeighed(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "go 1.26.8 fails"}))
 		q := index.Parse("1.26.8 1.99.9")
-		asked, _, err := s.weigh(t.Context(), &q, &EpisodeFilter{})
+		asked, _, err := s.weigh(t.Context(), &q, &EpisodeFilter{}, new(damages))
 		ok(t, err)
 		weights := make(map[string]float64)
 		for i, term := range asked.query.Terms {

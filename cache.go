@@ -129,7 +129,7 @@ func cached[V any](ctx context.Context, s *Store, key cacheKey, l loader[V]) (v 
 	}
 	once := l.read
 	l.read = func(ctx context.Context, q querier) (V, error) {
-		return readAgain(func() (V, error) { return once(ctx, q) })
+		return readAgain(ctx, func(ctx context.Context) (V, error) { return once(ctx, q) })
 	}
 	if s.cache == nil {
 		begun := time.Now()

@@ -144,8 +144,6 @@ func (w *world) change(t testing.TB, s *Store, i *item, stranger bool) (version 
 		err = s.DeleteEpisode(t.Context(), i.id)
 	case remove:
 		err = s.DeletePattern(t.Context(), i.id)
-	case stranger && chance < 5:
-		_, err = s.engine.Batch(t.Context(), stmt("UPDATE episodes SET domain=? WHERE id=?", word, i.id.bytes()))
 	case stranger:
 		_, err = s.engine.Batch(t.Context(), stmt("INSERT INTO tags SELECT ?,seq,99 FROM episodes WHERE id=?", word, i.id.bytes()))
 	case isEpisode && (gone || chance < 7):

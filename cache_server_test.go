@@ -168,6 +168,9 @@ func TestCacheOfARestoredDatabase(t *testing.T) {
 		p := &Pattern{ToolSequence: &ToolSequence{Tools: []string{"x"}}}
 		ok(t, s.PutEpisode(t.Context(), e))
 		old := number(t, other, "SELECT max(n) FROM feed")
+		r, err := other.engine.Query(t.Context(), stmt("SELECT payload FROM episodes"))
+		ok(t, err)
+		backup := r[0].Rows[0][0]
 		e.Context.Domain = "new"
 		for range 5 {
 			ok(t, other.PutEpisode(t.Context(), e))
@@ -186,7 +189,7 @@ func TestCacheOfARestoredDatabase(t *testing.T) {
 		shows(t, "what is new", lag, func() bool { return read() == "new new new true" })
 		for range 3 {
 			sql(t, other,
-				stmt("UPDATE episodes SET domain='old'"), stmt("DELETE FROM patterns"),
+				stmt("UPDATE episodes SET domain='old', payload=?", backup), stmt("DELETE FROM patterns"),
 				stmt("DELETE FROM feed WHERE n > ?", old), stmt("UPDATE feed_state SET forgotten = 0"))
 			shows(t, "what was restored", lag, func() bool { return read() == "old old old false" })
 			e.Context.Domain, e.Revision, p.Revision = "new", 0, 0

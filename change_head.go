@@ -40,7 +40,7 @@ func (o *changeHead) encode(_ context.Context, s *Store) (*encoded, error) {
 	if w.tags != "" {
 		stmts = append(stmts, engine.Stmt{SQL: sqlInsertTags, Args: append([]any{w.tags}, key...)})
 	}
-	runs, size, err := encodeRuns(s.payloads, o.More, 1)
+	runs, size, err := encodeRuns(s.payloads, e.ID, o.More, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (h *Heuristic) clone() *Heuristic {
 
 func (r *SearchResults) clone() *SearchResults {
 	c := *r
-	c.Hits = cloneAll(r.Hits, Hit.clone)
+	c.Hits, c.Damaged = cloneAll(r.Hits, Hit.clone), cloneAll(r.Damaged, clonePointer)
 	return &c
 }
 
@@ -97,7 +97,7 @@ func (h Hit) clone() Hit {
 }
 
 func (p *Page[T]) clone(item func(T) T) *Page[T] {
-	return &Page[T]{Items: cloneAll(p.Items, item), Next: p.Next}
+	return &Page[T]{Items: cloneAll(p.Items, item), Next: p.Next, Damaged: cloneAll(p.Damaged, clonePointer)}
 }
 
 func cloneAll[T any](list []T, item func(T) T) []T {
@@ -252,7 +252,8 @@ func (h *Heuristic) size() int {
 }
 
 func (r *SearchResults) size() int {
-	return pointedSize(r) + sliceSize(r.Hits) + sizeOfAll(r.Hits, Hit.size) + stringSize(r.Next) + stringSize(r.Model)
+	return pointedSize(r) + sliceSize(r.Hits) + sizeOfAll(r.Hits, Hit.size) + stringSize(r.Next) + stringSize(r.Model) +
+		sliceSize(r.Damaged) + sizeOfAll(r.Damaged, (*DamagedError).size)
 }
 
 func (h Hit) size() int {
@@ -275,6 +276,8 @@ func (h Hit) size() int {
 	return n
 }
 
+func (e *DamagedError) size() int { return pointedSize(e) + stringSize(e.Kind) + stringSize(e.Problem) }
+
 func (p *Page[T]) size(item func(T) int) int {
-	return pointedSize(p) + sliceSize(p.Items) + sizeOfAll(p.Items, item) + stringSize(p.Next)
+	return pointedSize(p) + sliceSize(p.Items) + sizeOfAll(p.Items, item) + stringSize(p.Next) + sliceSize(p.Damaged) + sizeOfAll(p.Damaged, (*DamagedError).size)
 }

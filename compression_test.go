@@ -259,7 +259,7 @@ func TestUnreadablePayloadsNameTheRow(t *testing.T) {
 			exec("UPDATE runs SET payload = CAST(" + c.change + " AS BLOB)")
 			_, err := s.Episode(t.Context(), ids[0])
 			wants(t, err, ErrCorrupt, c.text)
-			wants(t, err, ErrCorrupt, fmt.Sprintf("episode %v: steps from 1", ids[0]))
+			wants(t, err, ErrCorrupt, fmt.Sprintf("episode %v: damaged data: steps from 1", ids[0]))
 			exec("UPDATE runs SET payload = (SELECT payload FROM kept)")
 			exec("DROP TABLE kept")
 		}

@@ -75,7 +75,7 @@ func (s *Store) noteConflict(st *settlement, item [16]byte, outbox []byte) ([]en
 		e.Steps, e.StepCount = nil, len(k.steps)
 		k.Episode = &e
 	}
-	frame, err := s.payloads.EncodeBuiltin(&k)
+	frame, err := s.payloads.EncodeBuiltin(boundConflict(st.kind, st.itemKind, item), &k)
 	if err != nil {
 		return nil, encodeFailed("kept", err)
 	}
@@ -85,7 +85,7 @@ func (s *Store) noteConflict(st *settlement, item [16]byte, outbox []byte) ([]en
 		return nil, err
 	}
 	for i, r := range runs {
-		stmts = append(stmts, engine.Stmt{SQL: sqlNoteSteps, Args: []any{int64(i + 1), s.payloads.EncodeBuiltinJSON(r.payload)}})
+		stmts = append(stmts, engine.Stmt{SQL: sqlNoteSteps, Args: []any{int64(i + 1), s.payloads.EncodeBuiltinJSON(boundPart(int64(i+1)), r.payload)}})
 	}
 	return stmts, nil
 }
@@ -95,7 +95,7 @@ func (s *Store) noteConflict(st *settlement, item [16]byte, outbox []byte) ([]en
 // is deleted, or Restore is called. It ends with the first error: Retryable errors if the
 // server cannot be reached. A local file has none.
 func (s *Store) Conflicts(ctx context.Context) iter.Seq2[Conflict, error] {
-	return iterate(func(p *Paging) (_ *Page[Conflict], err error) {
+	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[Conflict], err error) {
 		ctx, end := s.trace(ctx, "Conflicts")
 		defer func() { end(err) }()
 		if err := s.check(ctx, true, ""); err != nil {
@@ -124,10 +124,10 @@ func (s *Store) conflictFrom(ctx context.Context, row []any) (c Conflict, size i
 		c.Item, err = idFrom(row[3])
 	}
 	if err != nil {
-		return c, 0, fmt.Errorf("conflict %v: %w: %w", row[0], ErrCorrupt, err)
+		return c, 0, s.damaged(ctx, "conflict", c.Item, fmt.Errorf("%w: row %v: %w", ErrCorrupt, row[0], err))
 	}
-	if size, err = s.payloads.DecodeSized(ctx, row[5], &c.kept); err != nil {
-		return c, 0, fmt.Errorf("conflict %d: %w", c.Number, err)
+	if size, err = s.payloads.DecodeSized(ctx, row[5], boundConflict(c.Kind, c.ItemKind, c.Item), &c.kept); err != nil {
+		return c, 0, s.damaged(ctx, "conflict", c.Item, fmt.Errorf("row %d: %w", c.Number, err))
 	}
 	k := &c.kept
 	c.Fields, c.Episode, c.Pattern, c.Heuristic, c.Late = k.Fields, k.Episode, k.Pattern, k.Heuristic, k.Late
@@ -145,15 +145,15 @@ func (s *Store) keptSteps(ctx context.Context, n int64) (steps []Step, err error
 			return nil, err
 		}
 		for _, row := range r[0].Rows {
+			part++
 			var stored storedSteps
-			if err := s.payloads.Decode(ctx, row[0], &stored); err != nil {
+			if err := s.payloads.Decode(ctx, row[0], boundPart(part), &stored); err != nil {
 				return nil, fmt.Errorf("conflict %d: steps: %w", n, err)
 			}
 			for _, step := range stored.steps {
 				step.Number = len(steps) + 1
 				steps = append(steps, Step(step))
 			}
-			part++
 		}
 		more = len(r[0].Rows) > 0
 	}

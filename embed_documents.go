@@ -146,12 +146,18 @@ func (e *embedding) window(ctx context.Context, damage *[]error) (more bool, err
 	for _, row := range r[0].Rows {
 		in := engine.Row{Values: row}
 		last = in.Int(0)
-		ep := lacking{seq: in.Int(1), rev: in.Int(2), steps: in.Int(3), payload: row[4], next: in.Int(6)}
-		e.removals = in.Int(5)
+		ep := lacking{seq: in.Int(1), rev: in.Int(2), steps: in.Int(3), columns: row[4:11], payload: row[11], next: in.Int(13)}
+		e.removals = in.Int(12)
 		if in.Err != nil {
 			return false, fmt.Errorf("episode %v: %w: %w", row[1], ErrCorrupt, in.Err)
 		}
-		if err := e.episode(ctx, &ep); err != nil {
+		id, err := idFrom(row[4])
+		if ep.id = id; err != nil {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		} else {
+			err = e.episode(ctx, &ep)
+		}
+		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				return false, err
 			}
@@ -167,7 +173,9 @@ func (e *embedding) window(ctx context.Context, damage *[]error) (more bool, err
 
 // lacking is an episode whose documents from a place on have no vectors.
 type lacking struct {
+	id              ID
 	seq, rev, steps int64
+	columns         []any // see boundHead
 	payload         any
 	next            int64
 }
@@ -177,7 +185,7 @@ func (e *embedding) episode(ctx context.Context, ep *lacking) error {
 	head := ep.seq << rank.NumberBits
 	if ep.next == head {
 		var p episodePayload
-		if err := e.store.payloads.Decode(ctx, ep.payload, &p); err != nil {
+		if err := e.store.payloads.Decode(ctx, ep.payload, boundHead(ep.columns), &p); err != nil {
 			return err
 		}
 		if err := e.add(ctx, document{head, ep.rev, cutUTF8(p.Description, maxEmbedText)}); err != nil {
@@ -201,7 +209,7 @@ func (e *embedding) episode(ctx context.Context, ep *lacking) error {
 			return e.missing(ctx, ep)
 		}
 		stored := storedSteps{hint: int(count)}
-		if err := e.store.payloads.Decode(ctx, r[0].Rows[0][2], &stored); err != nil {
+		if err := e.store.payloads.Decode(ctx, r[0].Rows[0][2], boundRun(ep.id, int(count)), &stored); err != nil {
 			return err
 		}
 		for i := ep.next - place; i < int64(len(stored.steps)) && ep.next <= head+ep.steps; i++ {

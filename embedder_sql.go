@@ -7,7 +7,7 @@ const (
 	// The episodes that were changed last of those of which the model may lack vectors, in the
 	// order of the feed, each with the place of the first vector that is missing. removals
 	// tells whether any episode was deleted or replaced since.
-	sqlNotEmbedded = `SELECT f.n, e.seq, e.rev, e.steps, e.payload, (SELECT n FROM removals WHERE kind = 'episode'),
+	sqlNotEmbedded = `SELECT f.n, e.seq, e.rev, e.steps, e.id, task_type, domain, language, outcome, start_us, end_us, e.payload, (SELECT n FROM removals WHERE kind = 'episode'),
  ifnull((SELECT max(place) + 1 FROM document_vectors WHERE model = m.id AND place >= e.seq << 24 AND place < (e.seq + 1) << 24), e.seq << 24)
  FROM models m CROSS JOIN feed f CROSS JOIN episodes e WHERE m.id = ? AND m.name = ? AND f.n > m.done AND f.kind = 1 AND f.gone_us IS NULL AND e.id = f.item
  ORDER BY f.n LIMIT ?`

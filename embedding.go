@@ -118,7 +118,10 @@ func (s *Store) Embedding(ctx context.Context, kind ItemKind, item ID, model str
 		if err != nil {
 			return nil, err
 		}
-		if len(page.Items) == 0 {
+		switch {
+		case len(page.Damaged) > 0:
+			return nil, page.Damaged[0]
+		case len(page.Items) == 0:
 			return nil, ErrNotFound
 		}
 		return page.Items[0], nil
@@ -141,7 +144,9 @@ func (s *Store) ListEmbeddings(ctx context.Context, kind ItemKind, item ID, p *P
 // Embeddings returns all vectors of an item, sorted by model. It reads them page by
 // page, and ends with the first error.
 func (s *Store) Embeddings(ctx context.Context, kind ItemKind, item ID) iter.Seq2[*Embedding, error] {
-	return iterate(func(p *Paging) (*Page[*Embedding], error) { return s.ListEmbeddings(ctx, kind, item, p) })
+	return iterate(ctx, func(ctx context.Context, p *Paging) (*Page[*Embedding], error) {
+		return s.ListEmbeddings(ctx, kind, item, p)
+	})
 }
 
 // listEmbeddings lists those of a model, or of all models if it is empty.
@@ -160,7 +165,7 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 		w.and("EXISTS (SELECT 1 FROM "+string(kind)+"s WHERE id = embeddings.item AND "+cond+")", args...)
 	}
 	l := &listing[*Embedding]{columns: "dim, vector, model", from: "embeddings", where: w, keys: []string{"model"}, at: []int{2}, kinds: "t"}
-	l.row = func(_ context.Context, row []any) (*Embedding, int, error) {
+	l.row = func(ctx context.Context, row []any) (*Embedding, int, error) {
 		in := engine.Row{Values: row}
 		dim, blob := in.Int(0), in.Blob(1)
 		e := &Embedding{Kind: kind, Item: item, Model: in.Text(2)}
@@ -168,7 +173,7 @@ func (s *Store) listEmbeddings(ctx context.Context, kind ItemKind, item ID, mode
 			e.Vector, in.Err = vector.Decode(blob, dim)
 		}
 		if in.Err != nil {
-			return nil, 0, fmt.Errorf("embedding by %s: %w: %w", e.Model, ErrCorrupt, in.Err)
+			return nil, 0, s.damaged(ctx, "embedding", item, fmt.Errorf("%w: by %s: %w", ErrCorrupt, e.Model, in.Err))
 		}
 		return e, 4 * len(e.Vector), nil
 	}

@@ -153,7 +153,7 @@ func TestDamagedVectorsAreErrors(t *testing.T) {
 		_, err := s.engine.Batch(t.Context(), stmt(`INSERT INTO embeddings(kind, item, model, dim, vector) VALUES ('episode', ?, ?, ?, ?)`, e.ID.bytes(), name, tt.dim, tt.blob))
 		ok(t, err)
 		_, err = s.Embedding(t.Context(), ItemEpisode, e.ID, name)
-		wants(t, err, ErrCorrupt, "embedding by "+name)
+		wants(t, err, ErrCorrupt, "by "+name)
 	}
 }
 

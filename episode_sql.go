@@ -117,18 +117,24 @@ func (s *Store) concludedRow(e *Episode, rev int64) (*episodeRow, error) {
 
 // newEpisodeRow encodes an episode that has been prepared. It changes nothing in it.
 func newEpisodeRow(c *payload.Codec, e *Episode, rev int64) (*episodeRow, error) {
-	head, err := encodePayload(c, payload.Episodes, "episode", &episodePayload{
+	w := &episodeRow{id: e.ID, rev: rev, steps: len(e.Steps), scope: e.Scope}
+	if !e.End.IsZero() {
+		w.end = micros(e.End)
+	}
+	w.columns = append(make([]any, 0, 11), e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end)
+	head, err := encodePayload(c, payload.Episodes, boundHead(w.columns), "episode", &episodePayload{
 		Description: e.Description, Framework: e.Context.Framework, Complexity: e.Context.Complexity, Outcome: e.Outcome,
 		Reward: e.Reward, Reflection: e.Reflection, AppliedPatterns: e.AppliedPatterns, Metadata: e.Metadata,
 	})
 	if err != nil {
 		return nil, err
 	}
-	w := &episodeRow{id: e.ID, payload: head, rev: rev, steps: len(e.Steps), scope: e.Scope}
+	w.payload = head
 	var size int
-	if w.runs, size, err = encodeRuns(c, e.Steps, 1); err != nil {
+	if w.runs, size, err = encodeRuns(c, e.ID, e.Steps, 1); err != nil {
 		return nil, err
 	}
+	w.columns = append(w.columns, int64(w.steps), w.rev, head, int64(size))
 	tags := unique(e.Context.Tags)
 	list, err := json.Marshal(tags)
 	if err != nil {
@@ -137,10 +143,6 @@ func newEpisodeRow(c *payload.Codec, e *Episode, rev int64) (*episodeRow, error)
 	if len(tags) > 0 {
 		w.tags = string(list)
 	}
-	if !e.End.IsZero() {
-		w.end = micros(e.End)
-	}
-	w.columns = []any{e.ID.bytes(), string(e.TaskType), e.Context.Domain, e.Context.Language, string(e.Outcome.Kind), micros(e.Start), w.end, int64(w.steps), w.rev, head, int64(size)}
 	return w, nil
 }
 
@@ -154,12 +156,12 @@ func unique(list []string) []string {
 	return out
 }
 
-// encodeRuns cuts steps into runs that a row can hold, the first step being
+// encodeRuns cuts steps of an episode into runs that a row can hold, the first step being
 // number first. size is what they take before compression, in bytes.
-func encodeRuns(c *payload.Codec, steps []Step, first int) (runs []run, size int, err error) {
+func encodeRuns(c *payload.Codec, id ID, steps []Step, first int) (runs []run, size int, err error) {
 	runs, size, err = cutRuns(steps, first)
 	for i := range runs {
-		runs[i].payload = c.EncodeJSON(payload.Episodes, runs[i].payload)
+		runs[i].payload = c.EncodeJSON(payload.Episodes, boundRun(id, runs[i].count), runs[i].payload)
 	}
 	return runs, size, err
 }
@@ -278,7 +280,7 @@ func newAppend(c *payload.Codec, wording wording, id ID, key []byte, steps []Ste
 	if bad.err != nil {
 		return nil, bad.err
 	}
-	runs, size, err := encodeRuns(c, steps, first)
+	runs, size, err := encodeRuns(c, id, steps, first)
 	if err != nil {
 		return nil, err
 	}
@@ -367,7 +369,7 @@ func (s *Store) recordedFrom(ctx context.Context, rows [][]any, most int) (*Epis
 // they have so many bytes.
 func (s *Store) addRuns(ctx context.Context, e *Episode, rows [][]any, most int) error {
 	if len(rows) == 0 {
-		return fmt.Errorf("episode %v: %w: %d of its %d steps are missing", e.ID, ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount)
+		return s.damaged(ctx, "episode", e.ID, fmt.Errorf("%w: %d of its %d steps are missing", ErrCorrupt, e.StepCount-len(e.Steps), e.StepCount))
 	}
 	for _, row := range rows {
 		if most <= 0 {
@@ -386,15 +388,15 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 	first, err1 := intFrom(row[0])
 	count, err2 := intFrom(row[1])
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("episode %v: runs: %w", e.ID, err)
+		return 0, s.damaged(ctx, "episode", e.ID, fmt.Errorf("runs: %w", err))
 	}
 	stored := storedSteps{hint: count}
-	if plain, err = s.payloads.DecodeSized(ctx, row[2], &stored); err != nil {
-		return 0, fmt.Errorf("episode %v: steps from %d: %w", e.ID, first, err)
+	if plain, err = s.payloads.DecodeSized(ctx, row[2], boundRun(e.ID, count), &stored); err != nil {
+		return 0, s.damaged(ctx, "episode", e.ID, fmt.Errorf("steps from %d: %w", first, err))
 	}
 	steps := stored.steps
 	if first != len(e.Steps)+1 || count != len(steps) {
-		return 0, fmt.Errorf("episode %v: %w: %d steps stored from number %d, want %d from %d", e.ID, ErrCorrupt, len(steps), first, count, len(e.Steps)+1)
+		return 0, s.damaged(ctx, "episode", e.ID, fmt.Errorf("%w: %d steps stored from number %d, want %d from %d", ErrCorrupt, len(steps), first, count, len(e.Steps)+1))
 	}
 	e.Steps = slices.Grow(e.Steps, len(steps))
 	for i := range steps {
@@ -408,13 +410,11 @@ func (s *Store) addRun(ctx context.Context, e *Episode, row []any) (plain int, e
 func (s *Store) episodeFrom(ctx context.Context, row []any) (e *Episode, size int, err error) {
 	id, err := idFrom(row[1])
 	if err != nil {
-		return nil, 0, fmt.Errorf("episode %v: %w: %w", row[0], ErrCorrupt, err)
+		return nil, 0, s.damaged(ctx, "episode", ID{}, fmt.Errorf("%w: row %v: %w", ErrCorrupt, row[0], err))
 	}
-	damaged := func(err error) (*Episode, int, error) {
-		return nil, 0, fmt.Errorf("episode %v: %w", id, err)
-	}
+	damaged := func(err error) (*Episode, int, error) { return nil, 0, s.damaged(ctx, "episode", id, err) }
 	var p episodePayload
-	if size, err = s.payloads.DecodeSized(ctx, row[9], &p); err != nil {
+	if size, err = s.payloads.DecodeSized(ctx, row[9], boundHead(row[1:8]), &p); err != nil {
 		return damaged(err)
 	}
 	e = &Episode{

@@ -151,7 +151,7 @@ func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Pagin
 // Heuristics returns all chosen heuristics in the order of ListHeuristics. It ends with the
 // first error.
 func (s *Store) Heuristics(ctx context.Context, f *HeuristicFilter) iter.Seq2[*Heuristic, error] {
-	return iterate(func(p *Paging) (_ *Page[*Heuristic], err error) {
+	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[*Heuristic], err error) {
 		ctx, end := s.trace(ctx, "ListHeuristics")
 		defer func() { end(err) }()
 		ctx, from, err := s.on(ctx, readsPage(ID{}, p))
@@ -213,12 +213,12 @@ func (o *putHeuristic) write(s *Store) (w itemWrite, err error) {
 	stored := storedHeuristic(*h)
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = truncateMicros(h.Updated)
-	frame, err := encodePayload(s.payloads, payload.Patterns, "heuristic", &stored)
+	frame, err := encodePayload(s.payloads, payload.Patterns, boundItem(h.ID, micros(h.Created)), "heuristic", &stored)
 	if err != nil {
 		return w, err
 	}
 	w = itemWrite{upsert: sqlUpsertHeuristic, replace: sqlReplaceHeuristic, look: sqlHeuristicRevision, rev: o.Rev, scope: h.Scope}
-	w.words = s.wording.heuristicStmt(h, w.rev)
+	w.words, w.created = s.wording.heuristicStmt(h, w.rev), micros(h.Created)
 	w.columns = []any{h.ID.bytes(), h.Confidence, micros(h.Created), frame, w.rev}
 	return w, nil
 }
@@ -226,9 +226,9 @@ func (o *putHeuristic) write(s *Store) (w itemWrite, err error) {
 // heuristicFrom reads a row of heuristicColumns.
 func (s *Store) heuristicFrom(ctx context.Context, row []any) (*Heuristic, int, error) {
 	var h storedHeuristic
-	in, err := s.itemFrom(ctx, row, &h)
+	in, err := s.itemFrom(ctx, ItemHeuristic, row, &h)
 	if err != nil {
-		return nil, 0, fmt.Errorf("heuristic %w", err)
+		return nil, 0, err
 	}
 	h.ID, h.Created, h.Revision, h.Scope = in.id, time.UnixMicro(in.created).UTC(), in.rev, in.scope
 	return (*Heuristic)(&h), in.size, nil

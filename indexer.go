@@ -324,5 +324,5 @@ func (s *Store) episodeBySeq(ctx context.Context, seq int64) (*Episode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return readAgain(func() (*Episode, error) { return s.load(ctx, s.engine, id) })
+	return readAgain(ctx, func(ctx context.Context) (*Episode, error) { return s.load(ctx, s.engine, id) })
 }

@@ -275,7 +275,9 @@ func (o *completeEpisode) recorded(ctx context.Context, s *Store) (*Episode, rec
 
 // head reads an episode without its steps. Errors: ErrNotFound.
 func (s *Store) head(ctx context.Context, id ID) (*Episode, error) {
-	e, err := readAgain(func() (*Episode, error) { return getOne(ctx, s.engine, sqlGetHead, id, s.episodeFrom) })
+	e, err := readAgain(ctx, func(ctx context.Context) (*Episode, error) {
+		return getOne(ctx, s.engine, sqlGetHead, id, s.episodeFrom)
+	})
 	if err == nil && !s.scope.contains(e.Scope) {
 		return nil, ErrNotFound
 	}
@@ -288,7 +290,7 @@ func (s *Store) recorded(ctx context.Context, id ID) (*Episode, recorded, error)
 		*Episode
 		recorded
 	}
-	k, err := readAgain(func() (k known, err error) {
+	k, err := readAgain(ctx, func(ctx context.Context) (k known, err error) {
 		k.Episode, k.recorded, err = s.loadSome(ctx, s.engine, id, readAtOnce)
 		if err == nil && !s.scope.contains(k.Scope) {
 			err = ErrNotFound

@@ -132,11 +132,12 @@ func (p *pusher) add(ctx context.Context, ids []ID, encode func(context.Context,
 	return nil
 }
 
-// transcode returns a payload of the file as the server's memory has it.
-func (p *pusher) transcode(ctx context.Context, kind payload.Kind, column any) ([]byte, error) {
+// transcode returns a payload of the file, with the columns that it is bound to in both, as
+// the server's memory has it.
+func (p *pusher) transcode(ctx context.Context, kind payload.Kind, bound payload.Bound, column any) ([]byte, error) {
 	var text json.RawMessage
-	if err := p.from.payloads.Decode(ctx, column, &text); err != nil {
+	if err := p.from.payloads.Decode(ctx, column, bound, &text); err != nil {
 		return nil, err
 	}
-	return p.to.payloads.EncodeJSON(kind, text), nil
+	return p.to.payloads.EncodeJSON(kind, bound, text), nil
 }

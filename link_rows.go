@@ -72,12 +72,16 @@ func (p *pusher) episode(ctx context.Context, id ID) (*episodeRow, []engine.Stmt
 	if in.Err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, in.Err)
 	}
-	if columns[9], err = p.transcode(ctx, payload.Episodes, columns[9]); err != nil {
+	if columns[9], err = p.transcode(ctx, payload.Episodes, boundHead(columns), columns[9]); err != nil {
 		return nil, nil, err
 	}
 	stmts := []engine.Stmt{w.scope.insert(engine.Stmt{SQL: sqlAddEpisode, Args: columns})}
 	for _, row := range res[1].Rows {
-		if row[3], err = p.transcode(ctx, payload.Episodes, row[3]); err != nil {
+		count, err := intFrom(row[1])
+		if err == nil {
+			row[3], err = p.transcode(ctx, payload.Episodes, boundRun(id, count), row[3])
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 		stmts = append(stmts, engine.Stmt{SQL: sqlPushRun, Args: append(row, w.key()...)})
@@ -130,7 +134,7 @@ func (p *pusher) items(ctx context.Context, ids []ID, table string, at int, read
 		if len(res[0].Rows) == 0 {
 			continue
 		}
-		if w.columns[at], err = p.transcode(ctx, payload.Patterns, res[0].Rows[0][0]); err != nil {
+		if w.columns[at], err = p.transcode(ctx, payload.Patterns, boundItem(id, w.created), res[0].Rows[0][0]); err != nil {
 			return nil, failed(err, "one of the %s, %v", table, id)
 		}
 		insert, _, _ := strings.Cut(w.upsert, " ON CONFLICT")

@@ -109,7 +109,7 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (
 // Episodes returns all chosen episodes in the order of ListEpisodes, without their
 // steps. It reads them page by page, and ends with the first error.
 func (s *Store) Episodes(ctx context.Context, f *EpisodeFilter) iter.Seq2[*Episode, error] {
-	return iterate(func(p *Paging) (_ *Page[*Episode], err error) {
+	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[*Episode], err error) {
 		ctx, end := s.trace(ctx, "ListEpisodes")
 		defer func() { end(err) }()
 		ctx, from, err := s.on(ctx, readsPage(ID{}, p))

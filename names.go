@@ -66,7 +66,7 @@ func (s *Store) ListNames(ctx context.Context, kind NameKind, p *Paging) (_ *Pag
 // Names returns all names of a kind that are in use, the most used first. It reads
 // them page by page, and ends with the first error.
 func (s *Store) Names(ctx context.Context, kind NameKind) iter.Seq2[NameCount, error] {
-	return iterate(func(p *Paging) (*Page[NameCount], error) { return s.ListNames(ctx, kind, p) })
+	return iterate(ctx, func(ctx context.Context, p *Paging) (*Page[NameCount], error) { return s.ListNames(ctx, kind, p) })
 }
 
 func (s *Store) listNames(ctx context.Context, kind NameKind, p *Paging) (*Page[NameCount], error) {

@@ -290,7 +290,7 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (
 // Patterns returns all chosen patterns in the order of ListPatterns. It ends with the
 // first error.
 func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Pattern, error] {
-	return iterate(func(p *Paging) (_ *Page[*Pattern], err error) {
+	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[*Pattern], err error) {
 		ctx, end := s.trace(ctx, "ListPatterns")
 		defer func() { end(err) }()
 		ctx, from, err := s.on(ctx, readsPage(ID{}, p))
@@ -373,12 +373,12 @@ func (o *putPattern) write(s *Store) (w itemWrite, err error) {
 	stored.ID, stored.Created, stored.Scope = ID{}, time.Time{}, Scope{}
 	stored.Updated = truncateMicros(p.Updated)
 	stored.Context.Tags = unique(p.Context.Tags)
-	frame, err := encodePayload(s.payloads, payload.Patterns, "pattern", &stored)
+	frame, err := encodePayload(s.payloads, payload.Patterns, boundItem(p.ID, micros(p.Created)), "pattern", &stored)
 	if err != nil {
 		return w, err
 	}
 	w = itemWrite{upsert: sqlUpsertPattern, replace: sqlReplacePattern, look: sqlPatternRevision, rev: o.Rev, scope: p.Scope}
-	w.words = s.wording.patternStmt(p, w.rev)
+	w.words, w.created = s.wording.patternStmt(p, w.rev), micros(p.Created)
 	w.columns = []any{p.ID.bytes(), string(p.Kind()), p.Context.Domain, p.SuccessRate, micros(p.Created), frame, w.rev}
 	return w, nil
 }
@@ -386,9 +386,9 @@ func (o *putPattern) write(s *Store) (w itemWrite, err error) {
 // patternFrom reads a row of patternColumns.
 func (s *Store) patternFrom(ctx context.Context, row []any) (*Pattern, int, error) {
 	var stored storedPattern
-	in, err := s.itemFrom(ctx, row, &stored)
+	in, err := s.itemFrom(ctx, ItemPattern, row, &stored)
 	if err != nil {
-		return nil, 0, fmt.Errorf("pattern %w", err)
+		return nil, 0, err
 	}
 	p := Pattern(stored.plainPattern)
 	p.ToolSequence, p.DecisionPoint = (*ToolSequence)(stored.ToolSequence), (*DecisionPoint)(stored.DecisionPoint)

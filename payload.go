@@ -23,10 +23,10 @@ const (
 	readAtOnce = 4_000_000
 )
 
-// encodePayload encodes v as a row holds it. A value that is too large is blamed
-// on field.
-func encodePayload(c *payload.Codec, k payload.Kind, field string, v any) ([]byte, error) {
-	p, err := c.Encode(k, v)
+// encodePayload encodes v as a row with the bound columns holds it. A value that is too large
+// is blamed on field.
+func encodePayload(c *payload.Codec, k payload.Kind, bound payload.Bound, field string, v any) ([]byte, error) {
+	p, err := c.Encode(k, bound, v)
 	return p, encodeFailed(field, err)
 }
 
@@ -64,11 +64,12 @@ func write[T any](ctx context.Context, s *Store, encode func() (T, error), store
 }
 
 // readAgain calls read, and again if a dictionary was deleted between the reading of
-// a row and that of the dictionary: the row has been recompressed meanwhile.
-func readAgain[T any](read func() (T, error)) (T, error) {
-	v, err := read()
+// a row and that of the dictionary: the row has been recompressed meanwhile. If it was not, it
+// is damaged.
+func readAgain[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	v, err := read(ctx)
 	if payload.IsDictionaryGone(err) {
-		v, err = read()
+		v, err = read(context.WithValue(ctx, rereadingKey{}, true))
 	}
 	return v, err
 }

@@ -41,7 +41,7 @@ func TestProbe(t *testing.T) {
 		r := probe(t, target, nil)
 		d := r.Database
 		if !r.Usable || len(r.Problems) > 0 || r.Target != target || !strings.HasPrefix(d.SQLite, "3.") || !d.FTS5 || !d.JSON ||
-			d.Holds != "memory" || d.SchemaVersion != 14 || d.Tables != nil {
+			d.Holds != "memory" || d.SchemaVersion != 15 || d.Tables != nil {
 			t.Errorf("report is %+v, %+v", r, d)
 		}
 		switch {

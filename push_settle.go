@@ -243,7 +243,7 @@ func (q *writeQueue) gone(ctx context.Context, op *outbox.Op, o operation, kind 
 
 // whole reads an episode with its steps, past the cache.
 func (s *Store) whole(ctx context.Context, id ID) (*Episode, error) {
-	return readAgain(func() (*Episode, error) { return s.load(ctx, s.engine, id) })
+	return readAgain(ctx, func(ctx context.Context) (*Episode, error) { return s.load(ctx, s.engine, id) })
 }
 
 // item reads an item as a whole, past the cache, with its revision.
@@ -256,12 +256,16 @@ func (s *Store) item(ctx context.Context, kind ItemKind, id ID) (k kept, rev int
 		}
 		return wholeEpisode(e), e.Revision, nil
 	case ItemPattern:
-		k.Pattern, err = readAgain(func() (*Pattern, error) { return getOne(ctx, s.engine, sqlGetPattern, id, s.patternFrom) })
+		k.Pattern, err = readAgain(ctx, func(ctx context.Context) (*Pattern, error) {
+			return getOne(ctx, s.engine, sqlGetPattern, id, s.patternFrom)
+		})
 		if err == nil {
 			rev = k.Pattern.Revision
 		}
 	case ItemHeuristic:
-		k.Heuristic, err = readAgain(func() (*Heuristic, error) { return getOne(ctx, s.engine, sqlGetHeuristic, id, s.heuristicFrom) })
+		k.Heuristic, err = readAgain(ctx, func(ctx context.Context) (*Heuristic, error) {
+			return getOne(ctx, s.engine, sqlGetHeuristic, id, s.heuristicFrom)
+		})
 		if err == nil {
 			rev = k.Heuristic.Revision
 		}

@@ -175,12 +175,12 @@ func TestCacheIsInvalidatedItemByItem(t *testing.T) {
 		args  []any
 		loads int
 	}{
-		{"nothing", "UPDATE episodes SET domain='x' WHERE 0", nil, 0},
-		{"one", "UPDATE episodes SET domain='x' WHERE id=?", []any{episodes[7].ID.bytes()}, 1},
+		{"nothing", "UPDATE episodes SET rev=rev+1 WHERE 0", nil, 0},
+		{"one", "UPDATE episodes SET rev=rev+1 WHERE id=?", []any{episodes[7].ID.bytes()}, 1},
 		{"a tag", "INSERT INTO tags SELECT 'x',seq,0 FROM episodes WHERE id=?", []any{episodes[7].ID.bytes()}, 1},
 		{"another kind of change", "INSERT INTO feed SELECT max(n)+1,4,?,0,NULL FROM feed", []any{episodes[7].ID.bytes()}, 0},
-		{"as many as are listed", "UPDATE episodes SET domain='y' WHERE seq<=?", []any{int64(feed.MaxLook - 1)}, feed.MaxLook - 1},
-		{"more", "UPDATE episodes SET domain='z' WHERE seq<=?", []any{int64(feed.MaxLook + 1)}, len(episodes)},
+		{"as many as are listed", "UPDATE episodes SET rev=rev+1 WHERE seq<=?", []any{int64(feed.MaxLook - 1)}, feed.MaxLook - 1},
+		{"more", "UPDATE episodes SET rev=rev+1 WHERE seq<=?", []any{int64(feed.MaxLook + 1)}, len(episodes)},
 	} {
 		sql(t, s, stmt(tt.sql, tt.args...))
 		if n := readAll(); n != uint64(tt.loads) {

@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"iter"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/payload"
 	"github.com/episodic-memory/episodic/internal/redact"
 )
 
@@ -31,7 +33,8 @@ type Redaction struct {
 // them meanwhile. Their embeddings are deleted, since they were made of the secrets as well;
 // those of the Store's Embedder are made anew. The keys of AppendStepsOnce of a running
 // episode are forgotten. Redact.Allow counts, and Redact.Disabled does not. What was deleted
-// or overwritten leaves the files with Compact. It ends with the first error.
+// or overwritten leaves the files with Compact. It ends with the first error, but for a
+// *DamagedError: such an item is left as it is.
 func (s *Store) RedactStored(ctx context.Context, look bool) iter.Seq2[Redaction, error] {
 	return func(yield func(Redaction, error) bool) {
 		ctx, end := s.trace(ctx, "RedactStored")
@@ -83,7 +86,7 @@ func (r *redactStored) all(ctx context.Context) error {
 				return e.Scope, &putEpisode{Episode: e, Rev: newRevision(), Base: e.Revision}
 			})
 		}
-		if err == nil {
+		if err = r.passDamaged(err); err == nil && e != nil {
 			err = r.relations(ctx, e.ID)
 		}
 		if err != nil {
@@ -97,7 +100,7 @@ func (r *redactStored) all(ctx context.Context) error {
 				return p.Scope, &putPattern{Pattern: p, Rev: newRevision(), Base: p.Revision}
 			})
 		}
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
 		}
 	}
@@ -108,7 +111,7 @@ func (r *redactStored) all(ctx context.Context) error {
 				return h.Scope, &putHeuristic{Heuristic: h, Rev: newRevision(), Base: h.Revision}
 			})
 		}
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
 		}
 	}
@@ -152,6 +155,17 @@ func redactItem[T any](ctx context.Context, r *redactStored, kind ItemKind, id I
 	return fmt.Errorf("%s %v is changed all the time: %w", kind, id, ErrConflict)
 }
 
+// passDamaged tells the caller of a *DamagedError, and returns any other error.
+func (r *redactStored) passDamaged(err error) error {
+	if _, ok := errors.AsType[*DamagedError](err); !ok {
+		return err
+	}
+	if !r.yield(Redaction{}, failed(err, "redact")) {
+		return errEnough
+	}
+	return nil
+}
+
 func (r *redactStored) tell(done Redaction) error {
 	if !r.yield(done, nil) {
 		return errEnough
@@ -178,8 +192,11 @@ func (r *redactStored) embeddings(ctx context.Context, kind ItemKind, id ID) (n 
 // relations redacts those that begin at an episode.
 func (r *redactStored) relations(ctx context.Context, id ID) error {
 	for rel, err := range r.s.Relations(ctx, id, &RelationFilter{Direction: Outgoing}) {
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
+		}
+		if err != nil {
+			continue
 		}
 		c := &cleaning{r.by.Pass()}
 		if c.relation(rel); c.Found == nil {
@@ -208,8 +225,11 @@ const (
 // conflicts redacts what conflicts have kept.
 func (r *redactStored) conflicts(ctx context.Context) error {
 	for conflict, err := range r.s.Conflicts(ctx) {
-		if err != nil {
+		if err := r.passDamaged(err); err != nil {
 			return err
+		}
+		if err != nil {
+			continue
 		}
 		n := conflict.Number
 		res, err := r.s.engine.Query(ctx, engine.Stmt{SQL: sqlKeptPayload, Args: []any{n}}, engine.Stmt{SQL: sqlKeptParts, Args: []any{n}})
@@ -221,7 +241,7 @@ func (r *redactStored) conflicts(ctx context.Context) error {
 		if len(res[0].Rows) == 0 {
 			continue // restored meanwhile
 		}
-		frame, err := r.kept(ctx, c, res[0].Rows[0][0])
+		frame, err := r.kept(ctx, c, res[0].Rows[0][0], boundConflict(conflict.Kind, conflict.ItemKind, conflict.Item))
 		if err != nil {
 			return fmt.Errorf("conflict %d: %w", n, err)
 		}
@@ -229,12 +249,14 @@ func (r *redactStored) conflicts(ctx context.Context) error {
 			stmts = append(stmts, engine.Stmt{SQL: sqlKeepPayload, Args: []any{frame, n}})
 		}
 		for _, row := range res[1].Rows {
+			in := engine.Row{Values: row}
+			part := boundPart(in.Int(0))
 			var text json.RawMessage
-			if err := r.s.payloads.Decode(ctx, row[1], &text); err != nil {
+			if err := cmp.Or(in.Err, r.s.payloads.Decode(ctx, row[1], part, &text)); err != nil {
 				return fmt.Errorf("conflict %d: %w", n, err)
 			}
 			if now := c.JSON(string(text)); now != string(text) {
-				stmts = append(stmts, engine.Stmt{SQL: sqlKeepPart, Args: []any{r.s.payloads.EncodeBuiltinJSON([]byte(now)), n, row[0]}})
+				stmts = append(stmts, engine.Stmt{SQL: sqlKeepPart, Args: []any{r.s.payloads.EncodeBuiltinJSON(part, []byte(now)), n, row[0]}})
 			}
 		}
 		if c.Found == nil {
@@ -253,9 +275,9 @@ func (r *redactStored) conflicts(ctx context.Context) error {
 }
 
 // kept redacts what a conflict has kept besides steps, and encodes it again.
-func (r *redactStored) kept(ctx context.Context, c *cleaning, column any) ([]byte, error) {
+func (r *redactStored) kept(ctx context.Context, c *cleaning, column any, bound payload.Bound) ([]byte, error) {
 	var text json.RawMessage
-	if err := r.s.payloads.Decode(ctx, column, &text); err != nil {
+	if err := r.s.payloads.Decode(ctx, column, bound, &text); err != nil {
 		return nil, err
 	}
 	var k kept
@@ -265,5 +287,5 @@ func (r *redactStored) kept(ctx context.Context, c *cleaning, column any) ([]byt
 	if k.Body != nil { // a write, as JSON
 		k.Body = []byte(c.JSON(string(k.Body)))
 	}
-	return r.s.payloads.EncodeBuiltin(&k)
+	return r.s.payloads.EncodeBuiltin(bound, &k)
 }

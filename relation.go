@@ -1,6 +1,7 @@
 package episodic
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -155,7 +156,9 @@ func (s *Store) ListRelations(ctx context.Context, episode ID, f *RelationFilter
 // Relations returns all chosen relations of an episode in the order of ListRelations.
 // It reads them page by page, and ends with the first error.
 func (s *Store) Relations(ctx context.Context, episode ID, f *RelationFilter) iter.Seq2[*Relation, error] {
-	return iterate(func(p *Paging) (*Page[*Relation], error) { return s.ListRelations(ctx, episode, f, p) })
+	return iterate(ctx, func(ctx context.Context, p *Paging) (*Page[*Relation], error) {
+		return s.ListRelations(ctx, episode, f, p)
+	})
 }
 
 func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter, p *Paging) (*Page[*Relation], error) {
@@ -185,7 +188,7 @@ func (s *Store) listRelations(ctx context.Context, episode ID, f *RelationFilter
 		columns: relationColumns, from: relationTables, where: w,
 		keys: []string{"relations.created_us", "src", "type", "dst"}, at: []int{3, 5, 1, 6}, kinds: "iiti", row: s.relationFrom,
 	}
-	return readAgain(func() (*Page[*Relation], error) {
+	return readAgain(ctx, func(ctx context.Context) (*Page[*Relation], error) {
 		return marked(s, p, func(p *Paging) (*Page[*Relation], error) { return l.page(ctx, s.engine, p) })
 	})
 }
@@ -258,7 +261,7 @@ type storedRelation struct {
 // relationUpsert returns a look at what could refuse the relation, and the
 // conditional write itself.
 func (s *Store) relationUpsert(r *Relation) ([]engine.Stmt, error) {
-	encoded, err := encodePayload(s.payloads, payload.Patterns, "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
+	encoded, err := encodePayload(s.payloads, payload.Patterns, boundRelation(r.From, r.Type, r.To, micros(r.Created)), "relation", &storedRelation{r.Reason, r.Priority, r.By, r.Metadata})
 	if err != nil {
 		return nil, err
 	}
@@ -272,22 +275,16 @@ func (s *Store) relationUpsert(r *Relation) ([]engine.Stmt, error) {
 
 // relationFrom reads a row of relationColumns.
 func (s *Store) relationFrom(ctx context.Context, row []any) (r *Relation, size int, err error) {
-	from, err := idFrom(row[0])
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	to, err := idFrom(row[2])
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
 	in := engine.Row{Values: row}
+	from, err := idFrom(row[0])
+	to, toErr := idFrom(row[2])
 	r = &Relation{From: from, Type: RelationType(in.Text(1)), To: to, Created: time.UnixMicro(in.Int(3)).UTC()}
-	if in.Err != nil {
-		return nil, 0, fmt.Errorf("%v: %w: %w", r, ErrCorrupt, in.Err)
+	if err = cmp.Or(err, toErr, in.Err); err != nil {
+		return nil, 0, s.damaged(ctx, "relation", from, fmt.Errorf("%w: %s %v: %w", ErrCorrupt, r.Type, to, err))
 	}
 	var stored storedRelation
-	if size, err = s.payloads.DecodeSized(ctx, row[4], &stored); err != nil {
-		return nil, 0, fmt.Errorf("%v: %w", r, err)
+	if size, err = s.payloads.DecodeSized(ctx, row[4], boundRelation(from, r.Type, to, in.Int(3)), &stored); err != nil {
+		return nil, 0, s.damaged(ctx, "relation", from, fmt.Errorf("%s %v: %w", r.Type, to, err))
 	}
 	r.Reason, r.Priority, r.By, r.Metadata = stored.Reason, stored.Priority, stored.By, stored.Metadata
 	return r, size, nil

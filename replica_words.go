@@ -170,7 +170,7 @@ func (s *Store) grownWords(ctx context.Context, h *replica.Head, runs []replica.
 	key := []any{h.ID[:], h.Rev}
 	for _, r := range runs {
 		stored := storedSteps{hint: int(r.Count)}
-		if _, err := s.payloads.DecodeSized(ctx, r.Payload, &stored); err != nil {
+		if _, err := s.payloads.DecodeSized(ctx, r.Payload, boundRun(h.ID, int(r.Count)), &stored); err != nil {
 			return nil, err
 		}
 		steps := make([]Step, len(stored.steps))

@@ -40,15 +40,13 @@ func (s *Store) rescore(ctx context.Context, q querier, query string, places []i
 	for _, row := range r[0].Rows {
 		in := engine.Row{Values: row}
 		at, blob := in.Int(0), in.Blob(1)
-		if in.Err != nil {
-			return nil, "", fmt.Errorf("vectors by model %q: %w: %w", e.model.Name(), ErrCorrupt, in.Err)
-		}
-		if len(blob) == 0 {
+		if in.Err == nil && len(blob) == 0 {
 			continue // the model did not take it
 		}
 		v, err := vector.Decode(blob, int64(len(asked)))
 		if err != nil {
-			return nil, "", fmt.Errorf("vector at %d by model %q: %w: %w", places[at], e.model.Name(), ErrCorrupt, err)
+			s.damage.Add(1)
+			continue // the document is found by its words
 		}
 		cosines[at] = cosine(asked, v)
 		model = e.model.Name()

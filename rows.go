@@ -70,6 +70,9 @@ type Page[T any] struct {
 	// Next is the cursor of the following page, for Paging.Cursor; empty if this is
 	// the last page.
 	Next string
+	// Damaged are the items of the page that cannot be read, and so are not among Items. They
+	// count towards Paging.Limit.
+	Damaged []*DamagedError
 }
 
 // Bounds of pages.
@@ -140,19 +143,19 @@ func (l *listing[T]) page(ctx context.Context, q querier, p *Paging) (*Page[T], 
 // read makes a page of at most limit of the rows; as many as were asked for mean
 // that there may be more.
 func (l *listing[T]) read(ctx context.Context, rows [][]any, limit, asked int) (*Page[T], error) {
-	page, size := &Page[T]{}, 0
-	for i, row := range rows {
-		if i >= limit || size >= maxPage {
-			break
-		}
-		item, n, err := l.row(ctx, row)
-		if err != nil {
+	var damage damages
+	page, size, n := &Page[T]{}, 0, 0
+	for ; n < min(limit, len(rows)) && size < maxPage; n++ {
+		item, plain, err := l.row(ctx, rows[n])
+		if err == nil {
+			page.Items = append(page.Items, item)
+			size += plain
+		} else if err := damage.pass(err); err != nil {
 			return nil, err
 		}
-		page.Items = append(page.Items, item)
-		size += n
 	}
-	if n := len(page.Items); n > 0 && (n < len(rows) || len(rows) == asked) {
+	page.Damaged = damage.all()
+	if n > 0 && (n < len(rows) || len(rows) == asked) {
 		page.Next = l.cursor(rows[n-1])
 	}
 	return page, nil
@@ -240,13 +243,14 @@ func parseCursor(s, kinds string) ([]any, error) {
 }
 
 // iterate returns the items of all pages in turn. It reads a page when the one
-// before is used up, and ends with the first error.
-func iterate[T any](page func(*Paging) (*Page[T], error)) iter.Seq2[T, error] {
+// before is used up, and ends with the first error, but for a *DamagedError, which comes in
+// the place of an item.
+func iterate[T any](ctx context.Context, page func(context.Context, *Paging) (*Page[T], error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
+		var none T
 		for p := (&Paging{Limit: defaultLimit}); ; {
-			got, err := readAgain(func() (*Page[T], error) { return page(p) })
+			got, err := readAgain(ctx, func(ctx context.Context) (*Page[T], error) { return page(ctx, p) })
 			if err != nil {
-				var none T
 				yield(none, err)
 				return
 			}
@@ -255,11 +259,16 @@ func iterate[T any](page func(*Paging) (*Page[T], error)) iter.Seq2[T, error] {
 					return
 				}
 			}
+			for _, damage := range got.Damaged {
+				if !yield(none, damage) {
+					return
+				}
+			}
 			if got.Next == "" {
 				return
 			}
 			// Where items are large, pages have proved to be short.
-			p.Cursor, p.Limit = got.Next, min(maxIterated, 2*len(got.Items))
+			p.Cursor, p.Limit = got.Next, min(maxIterated, 2*(len(got.Items)+len(got.Damaged)))
 		}
 	}
 }
@@ -321,18 +330,18 @@ type stored struct {
 }
 
 // itemFrom reads a row of the columns seq, id, created_us, payload, rev, scope; the
-// payload goes into v. Its error begins with the item's id.
-func (s *Store) itemFrom(ctx context.Context, row []any, v any) (at stored, err error) {
+// payload goes into v.
+func (s *Store) itemFrom(ctx context.Context, kind ItemKind, row []any, v any) (at stored, err error) {
 	if at.id, err = idFrom(row[1]); err != nil {
-		return at, fmt.Errorf("%v: %w: %w", row[0], ErrCorrupt, err)
+		return at, s.damaged(ctx, string(kind), ID{}, fmt.Errorf("%w: row %v: %w", ErrCorrupt, row[0], err))
 	}
 	in := engine.Row{Values: row}
 	at.created, at.rev, at.scope = in.Int(2), in.Int(4), scopeIn(&in, 5)
 	if in.Err != nil {
-		return at, fmt.Errorf("%v: %w: %w", at.id, ErrCorrupt, in.Err)
+		return at, s.damaged(ctx, string(kind), at.id, fmt.Errorf("%w: %w", ErrCorrupt, in.Err))
 	}
-	if at.size, err = s.payloads.DecodeSized(ctx, row[3], v); err != nil {
-		return at, fmt.Errorf("%v: %w", at.id, err)
+	if at.size, err = s.payloads.DecodeSized(ctx, row[3], boundItem(at.id, at.created), v); err != nil {
+		return at, s.damaged(ctx, string(kind), at.id, err)
 	}
 	return at, nil
 }
@@ -354,6 +363,7 @@ func getOne[T any](ctx context.Context, q querier, sql string, id ID, row func(c
 type itemWrite struct {
 	upsert, replace, look string // SQL
 	columns               []any  // of upsert; replace has the revision behind them
+	created               int64  // the column created_us
 	words                 engine.Stmt
 	rev                   int64
 	scope                 Scope

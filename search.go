@@ -50,6 +50,8 @@ type SearchResults struct {
 	// Model is the name of Options.Embedder if it took part: it answered in time, and documents
 	// that may be hits have vectors by it.
 	Model string `json:"model,omitempty"`
+	// Damaged are episodes that may have been hits and cannot be read, or not as a whole.
+	Damaged []*DamagedError `json:"damaged,omitempty"`
 }
 
 // Hit is what a search found: an episode with its best steps, or one step of it.
@@ -181,7 +183,7 @@ func (s *Store) searchHere(ctx context.Context, r *search) (*SearchResults, erro
 	if s.indexer.incomplete.Load() {
 		// What is indexed in the background changes nothing that the cache would hear of.
 		begun := time.Now()
-		results, err := readAgain(func() (*SearchResults, error) { return read(ctx, s.engine) })
+		results, err := readAgain(ctx, func(ctx context.Context) (*SearchResults, error) { return read(ctx, s.engine) })
 		if err == nil {
 			tellReadInfo(ctx, cache.Result[*SearchResults]{Age: time.Since(begun)})
 			s.indexer.saw(results.Waiting)

@@ -39,6 +39,7 @@ type fileSearch struct {
 	filter  where
 	chosen  map[int64]bool  // the episodes that the filter chooses, if they are few
 	read    map[int64]*Step // by place
+	damage  damages
 }
 
 // searchFile searches the index of a local file.
@@ -287,7 +288,7 @@ func (f *fileSearch) heads(ctx context.Context, list []rank.Candidate) (map[int6
 		if h.episode, h.size, err = f.store.episodeFrom(ctx, r[0].Rows[i]); err == nil && !f.Steps && !f.EachRun {
 			h.task = taskKey(h.episode)
 		}
-		return err
+		return f.damage.pass(err)
 	})
 	if err != nil {
 		return nil, err
@@ -327,7 +328,7 @@ func (f *fileSearch) page(ctx context.Context, found []*candidate) (*SearchResul
 			terms = append(terms, f.matches.Corpus.TermScores(&f.asked.Terms[i], &rank.Defaults))
 		}
 	}
-	results.Hits = make([]Hit, n)
+	results.Hits, results.Damaged = make([]Hit, n), f.damage.all()
 	return results, inParallel(n, func(i int) error {
 		c := shown[i]
 		hit := Hit{Episode: c.episode, Score: c.Score, Alike: c.alike}
@@ -473,7 +474,7 @@ func (f *fileSearch) stepsOf(shown []*candidate) [][]rank.Step {
 }
 
 // sqlStepRuns reads the runs that hold the steps at some places, each run once.
-const sqlStepRuns = `SELECT place, count, payload FROM runs WHERE place IN
+const sqlStepRuns = `SELECT place, count, payload, (SELECT id FROM episodes WHERE seq = episode) FROM runs WHERE place IN
  (SELECT (SELECT max(place) FROM runs WHERE place <= j.value AND place > j.value >> 24 << 24) FROM json_each(?) j)`
 
 // readSteps returns the steps that were read so far, by their places, and reads those that
@@ -502,7 +503,7 @@ func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int
 	runs := make([]map[int64]*Step, len(r[0].Rows))
 	err = inParallel(len(runs), func(i int) (err error) {
 		runs[i], err = f.readRun(ctx, r[0].Rows[i], places)
-		return err
+		return f.damage.pass(err)
 	})
 	if f.read == nil {
 		f.read = make(map[int64]*Step, len(places))
@@ -517,8 +518,9 @@ func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int
 func (f *fileSearch) readRun(ctx context.Context, row []any, places []int64) (map[int64]*Step, error) {
 	in := engine.Row{Values: row}
 	place, count := in.Int(0), in.Int(1)
-	if in.Err != nil {
-		return nil, fmt.Errorf("runs: %w: %w", ErrCorrupt, in.Err)
+	id, err := idFrom(row[3])
+	if err := cmp.Or(in.Err, err); err != nil {
+		return nil, f.store.damaged(ctx, "episode", id, fmt.Errorf("%w: runs: %w", ErrCorrupt, err))
 	}
 	stored := chosenSteps{wanted: make(map[int]bool), steps: make(map[int]storedStep)}
 	from, _ := slices.BinarySearch(places, place)
@@ -527,8 +529,8 @@ func (f *fileSearch) readRun(ctx context.Context, row []any, places []int64) (ma
 			stored.wanted[int(wanted-place)] = true
 		}
 	}
-	if _, err := f.store.payloads.DecodeSized(ctx, row[2], &stored); err != nil {
-		return nil, fmt.Errorf("steps at %d: %w", place, err)
+	if _, err := f.store.payloads.DecodeSized(ctx, row[2], boundRun(id, int(count)), &stored); err != nil {
+		return nil, f.store.damaged(ctx, "episode", id, fmt.Errorf("steps from %d: %w", place&(1<<rank.NumberBits-1), err))
 	}
 	read := make(map[int64]*Step, len(stored.steps))
 	for i := range stored.steps {

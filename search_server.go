@@ -24,6 +24,8 @@ func (s *Store) searchServer(ctx context.Context, q querier, r *search) (*Search
 		return nil, err
 	}
 	results := &SearchResults{}
+	var damage damages
+	defer func() { results.Damaged = damage.all() }()
 	size, looked, n := 0, 0, 0
 	runs := make(map[string]int) // of a task: the place of its hit
 	found := make(map[ID]bool)   // an episode ranks by the best of its rows
@@ -44,10 +46,10 @@ func (s *Store) searchServer(ctx context.Context, q querier, r *search) (*Search
 		}
 		for _, row := range answer[0].Rows {
 			e, bytes, err := s.episodeFrom(ctx, row)
-			if err != nil {
+			if err := damage.pass(err); err != nil {
 				return nil, err
 			}
-			if found[e.ID] {
+			if e == nil || found[e.ID] {
 				continue
 			}
 			found[e.ID] = true

@@ -99,6 +99,10 @@ type Stats struct {
 	// Server is what happened on the way to a libSQL server; nil for a local file.
 	Server *ServerStats `json:"server,omitempty"`
 
+	// Damaged is how often something that is stored was read, and was not what was written: an
+	// item, part of one, or a vector. See DamagedError.
+	Damaged uint64 `json:"damaged"`
+
 	// Redacted are secrets that were replaced in what was to be stored, by kind (see Redact);
 	// it has the kinds that were found.
 	Redacted map[string]uint64 `json:"redacted"`
@@ -166,6 +170,7 @@ func (s *Store) Stats() Stats {
 	if s.cache != nil {
 		stats.Cache = newCacheStats(s.cache.Stats())
 	}
+	stats.Damaged = s.damage.Load()
 	stats.Redacted = s.redactor.counts()
 	stats.Vectors = s.sets.vectorStats()
 	if s.replica != nil {
@@ -175,6 +180,7 @@ func (s *Store) Stats() Stats {
 		}
 		inner := s.replica.inner.Stats()
 		stats.Cache, stats.Vectors = inner.Cache, stats.Vectors.plus(inner.Vectors)
+		stats.Damaged += inner.Damaged
 	}
 	stats.Embedder = s.embedder.embedderStats()
 	p := s.payloads.Stats()

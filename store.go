@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/cache"
@@ -36,6 +37,7 @@ type Store struct {
 	redactor *redactor                   // of what is written; nil: it was redacted before
 
 	publisher *publisher
+	damage    *atomic.Uint64 // see Stats.Damaged
 
 	replica *localReplica // of a server's memory, which reads go to; nil: none
 	mark    string        // begins the cursors of its lists
@@ -157,7 +159,7 @@ func newStore(e engine.Engine, o *Options, copied engine.Engine, replica bool) *
 	server, _ := e.(*remote.Engine)
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Copy, c.DisableTraining = copied, replica
-	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
+	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer, damage: new(atomic.Uint64)}
 	s.sets = newVectorSets(e, &o.Vectors)
 	s.publisher = &publisher{opened: time.Now()}
 	s.hub = s.newHub()

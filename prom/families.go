@@ -13,6 +13,7 @@ func families(s episodic.Stats) []family {
 		one("turns_waited_seconds_total", "Time waited for turns to write.", s.Turns.Waited.Seconds()),
 		one("turns_unlocked_total", "Turns taken without the lock of this machine.", s.Turns.Unlocked),
 		one("turns_missed_total", "Writes that came to the server at another machine's turn, and again later.", s.Turns.Missed),
+		one("damaged_total", "Reads of something stored that was not what was written.", s.Damaged),
 		by("redacted_total", "Secrets replaced in what was to be stored by kind.", "kind", s.Redacted),
 		by("failures_total", "Calls to the database that failed by reason.", "reason", s.Failures),
 		one("compression_trainings_total", "Trainings of a dictionary that came to an end.", s.Compression.Trainings),

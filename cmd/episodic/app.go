@@ -214,6 +214,20 @@ func (a *app) complain(format string, args ...any) {
 	a.note("episodic: "+format, args...)
 }
 
+// missing tells which items a command has gone on without, and fails if there are any.
+func (a *app) missing(damaged []*episodic.DamagedError) error {
+	if len(damaged) == 0 {
+		return nil
+	}
+	if err := a.out.Flush(); err != nil { // they come after the rest
+		return err
+	}
+	for _, damage := range damaged {
+		a.complain("missing: %v", damage)
+	}
+	return errReported
+}
+
 // note writes a line to stderr. It may hold text of files, arguments or servers.
 func (a *app) note(format string, args ...any) {
 	fmt.Fprintln(a.stderr, plain(fmt.Sprintf(format, args...)))

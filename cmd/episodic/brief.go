@@ -29,6 +29,9 @@ func (c *briefCmd) brief(ctx context.Context, a *app, store *episodic.Store) err
 	if b.Waiting > 0 {
 		a.complain("%d of the items are not indexed yet and cannot be found; episodic compact indexes them", b.Waiting)
 	}
+	for _, damage := range b.Damaged {
+		a.complain("left out: %v", damage) // no failure: hooks take what there is
+	}
 	text := b.Text()
 	if text == "" {
 		a.complain("nothing in the memory fits this task well enough")

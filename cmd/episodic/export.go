@@ -32,7 +32,8 @@ func (c *exportCmd) Run(ctx context.Context, a *app) error {
 	if c.Since < 0 {
 		return invalid("--since", "is negative (%d)", c.Since)
 	}
-	return a.withMemory(ctx, func(store *episodic.Store) (err error) {
+	var damaged []*episodic.DamagedError
+	err := a.withMemory(ctx, func(store *episodic.Store) (err error) {
 		var out io.Writer = a.out
 		if c.Output != "" {
 			f, err := os.OpenFile(c.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -60,8 +61,13 @@ func (c *exportCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		a.note("exported %s; what changes from here on: export --since %d", x.said(), x.last)
+		damaged = x.damaged
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return a.missing(damaged) // the rest is exported
 }
 
 // exportFormat returns what writes an episode.
@@ -91,8 +97,19 @@ type exporter struct {
 	onlyEpisodes bool
 	embeddings   bool
 
-	last   int64 // change that is in the export
-	counts map[string]int
+	last    int64 // change that is in the export
+	counts  map[string]int
+	damaged []*episodic.DamagedError // what is missing
+}
+
+// skipped reports whether an item is left out because of the error with which it was read: it
+// was deleted meanwhile, or is damaged, which is noted.
+func (x *exporter) skipped(err error) bool {
+	damage, ok := errors.AsType[*episodic.DamagedError](err)
+	if ok {
+		x.damaged = append(x.damaged, damage)
+	}
+	return ok || errors.Is(err, episodic.ErrNotFound)
 }
 
 // exported is a line of an export that is no episode.
@@ -126,7 +143,7 @@ func (x *exporter) run(ctx context.Context, since int64) error {
 	}
 	for _, kind := range []episodic.ChangeKind{episodic.ChangedPattern, episodic.ChangedHeuristic, episodic.ChangedRelations, episodic.ChangedEmbeddings} {
 		for _, c := range changes[kind] {
-			if err := x.other(ctx, c); err != nil && !errors.Is(err, episodic.ErrNotFound) { // deleted meanwhile
+			if err := x.other(ctx, c); err != nil && !x.skipped(err) {
 				return err
 			}
 		}
@@ -152,6 +169,9 @@ func (x *exporter) episodes(ctx context.Context, changes []episodic.Change) erro
 	if x.filter != nil {
 		for e, err := range x.store.Episodes(ctx, x.filter) {
 			if err != nil {
+				if x.skipped(err) {
+					continue
+				}
 				return err
 			}
 			wanted[e.ID] = true
@@ -186,10 +206,10 @@ func (x *exporter) episodes(ctx context.Context, changes []episodic.Change) erro
 	})
 	for one := range ahead {
 		l := <-one
-		switch {
-		case errors.Is(l.err, episodic.ErrNotFound):
-			continue // deleted meanwhile
-		case l.err != nil:
+		if l.err != nil {
+			if x.skipped(l.err) {
+				continue
+			}
 			return l.err
 		}
 		x.counts["episode"]++
@@ -220,12 +240,12 @@ func (x *exporter) other(ctx context.Context, c episodic.Change) error {
 		}
 		return line("heuristic", exported{Heuristic: h})
 	case episodic.ChangedRelations:
-		for r, err := range x.store.Relations(ctx, c.ID, nil) {
+		for r, err := range x.store.Relations(ctx, c.ID, &episodic.RelationFilter{Direction: episodic.Outgoing}) {
 			if err != nil {
+				if x.skipped(err) {
+					continue
+				}
 				return err
-			}
-			if r.From != c.ID {
-				continue
 			}
 			if err := line("relation", exported{Relation: r}); err != nil {
 				return err
@@ -238,6 +258,9 @@ func (x *exporter) other(ctx context.Context, c episodic.Change) error {
 		for _, kind := range []episodic.ItemKind{episodic.ItemEpisode, episodic.ItemPattern, episodic.ItemHeuristic} {
 			for e, err := range x.store.Embeddings(ctx, kind, c.ID) {
 				if err != nil {
+					if x.skipped(err) {
+						continue
+					}
 					return err
 				}
 				if err := line("embedding", exported{Embedding: e}); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,12 +26,13 @@ func (c *listCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		if c.JSON {
-			return a.printJSON(struct {
-				Episodes []*episodic.Episode `json:"episodes"`
-				Next     string              `json:"next"`
-			}{append([]*episodic.Episode{}, page.Items...), page.Next})
+			return errors.Join(a.printJSON(struct {
+				Episodes []*episodic.Episode      `json:"episodes"`
+				Next     string                   `json:"next"`
+				Damaged  []*episodic.DamagedError `json:"damaged,omitempty"`
+			}{append([]*episodic.Episode{}, page.Items...), page.Next, page.Damaged}), a.missing(page.Damaged))
 		}
-		if len(page.Items) == 0 {
+		if len(page.Items)+len(page.Damaged) == 0 {
 			a.complain("no episodes")
 			if err := a.explainNone(ctx, store, &c.filterFlags); err != nil {
 				return err
@@ -47,6 +49,6 @@ func (c *listCmd) Run(ctx context.Context, a *app) error {
 			}
 			a.note("more follow: repeat the command with --cursor %s", page.Next)
 		}
-		return nil
+		return a.missing(page.Damaged)
 	})
 }

@@ -36,7 +36,7 @@ With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a
 
 Secrets are taken out of what is stored (see --no-redact, or EPISODIC_REDACT=0); $EPISODIC_REDACT_ALLOW lists what is none, a line each, as --redact-allow does.
 
-Exit codes: 0 done; 1 failed, or some of the input was bad; 2 the command line is wrong; 3 no such episode (show, delete).`
+Exit codes: 0 done; 1 failed, or some of the input was bad, or some of what is stored is damaged (then the rest is printed, and stderr says what is missing); 2 the command line is wrong; 3 no such episode (show, delete).`
 
 type commands struct {
 	DB             *string  `name:"db" placeholder:"TARGET" help:"The database: a file path, libsql://HOST, https://HOST, or http://127.0.0.1:PORT."`
@@ -122,6 +122,12 @@ func (a *app) execute(ctx context.Context, args []string) error {
 	return chosen.Run()
 }
 
+// isDamaged reports whether err is that of an item which cannot be read.
+func isDamaged(err error) bool {
+	_, ok := errors.AsType[*episodic.DamagedError](err)
+	return ok
+}
+
 // errReported ends a run whose problems have been told already, one by one.
 var errReported = errors.New("some of the input was bad")
 
@@ -150,8 +156,8 @@ func nextStep(err error) string {
 		return "; see $" + variables[invalid.Field]
 	case errors.Is(err, episodic.ErrNotFound):
 		return "; episodic list shows what there is"
-	case errors.Is(err, episodic.ErrCorrupt):
-		return "; episodic delete removes the episode it names"
+	case errors.Is(err, episodic.ErrCorrupt) && !isDamaged(err): // whose text says it
+		return "; episodic doctor says what can be saved"
 	case errors.Is(err, episodic.ErrUnauthorized):
 		return "; set EPISODIC_AUTH_TOKEN to a token of this server"
 	case errors.Is(err, episodic.ErrSchema):

@@ -35,7 +35,7 @@ func TestProbeOfAServer(t *testing.T) {
 		"warm              ", "first query       ", "token             not needed\n", "new stream        ", "kept stream       ",
 		"writing           allowed\n", "replication index ", "largest value     5 MB; 10 MB is refused\n", "parameters        32766\n",
 		"SQLite            3.", "FTS5              yes\n", "JSON              yes\n", "vectors           yes\n",
-		"holds             an episodic memory, schema version 14\n")
+		"holds             an episodic memory, schema version 15\n")
 	if !strings.HasSuffix(out, "\nusable: yes\n") || strings.Contains(out, "FAILED") || strings.Contains(out, "TLS") {
 		t.Errorf("probe printed\n%s", out)
 	}
@@ -54,7 +54,7 @@ func TestProbeOfAFile(t *testing.T) {
 	c.put(sample(1, "Something"))
 	out := c.ok("probe")
 	hasLines(t, out, "target            "+c.env["EPISODIC_DB"]+"\n", "file              "+c.env["EPISODIC_DB"]+", ", "journal mode      wal\n",
-		"SQLite            3.", "FTS5              yes\n", "vectors           no\n", "holds             an episodic memory, schema version 14\n", "usable: yes\n")
+		"SQLite            3.", "FTS5              yes\n", "vectors           no\n", "holds             an episodic memory, schema version 15\n", "usable: yes\n")
 	c.env["EPISODIC_DB"] = filepath.Join(c.home, "other.db")
 	if r := decode[episodic.ProbeReport](t, c.ok("probe", "--json", filepath.Join(c.home, "test.db"))); r.File.Size == 0 || r.Server != nil {
 		t.Errorf("report is %+v", r)

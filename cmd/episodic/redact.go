@@ -27,7 +27,13 @@ func (c *redactCmd) Run(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
 		items, vectors, all := 0, 0, map[string]uint64{}
 		scoped := 0
+		var damaged error
 		for r, err := range store.RedactStored(ctx, !c.Apply) {
+			if isDamaged(err) {
+				a.complain("%v", err)
+				damaged = errReported
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("redact stopped after %s: %w; running it again goes on", count(items, "item"), err)
 			}
@@ -51,7 +57,7 @@ func (c *redactCmd) Run(ctx context.Context, a *app) error {
 			a.complain("%s a scope that holds a secret, which cannot be changed; delete them, or import them again under another", have(scoped, "item"))
 		}
 		if c.JSON {
-			return nil
+			return damaged
 		}
 		switch {
 		case items == 0:
@@ -65,7 +71,7 @@ func (c *redactCmd) Run(ctx context.Context, a *app) error {
 			}
 			a.printf("episodic compact removes the old text from the file\n")
 		}
-		return nil
+		return damaged
 	})
 }
 

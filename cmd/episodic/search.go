@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -52,9 +53,9 @@ func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) e
 	}
 	if c.JSON {
 		found.Hits = append([]episodic.Hit{}, found.Hits...)
-		return a.printJSON(found)
+		return errors.Join(a.printJSON(found), a.missing(found.Damaged))
 	}
-	if len(found.Hits) == 0 {
+	if len(found.Hits)+len(found.Damaged) == 0 {
 		a.complain("no episode fits; try other words, or episodic list")
 		if err := a.explainNone(ctx, store, &c.filterFlags); err != nil {
 			return err
@@ -66,7 +67,7 @@ func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) e
 	if found.Next != "" && !c.quiet {
 		a.complain("there are more: add --page %s", found.Next)
 	}
-	return nil
+	return a.missing(found.Damaged)
 }
 
 func (c *searchCmd) print(a *app, n int, hit *episodic.Hit) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -39,24 +40,29 @@ func (c *syncConflictsCmd) Run(ctx context.Context, a *app) error {
 			return nil
 		}
 		list := []episodic.Conflict{}
+		var damaged []*episodic.DamagedError
 		for conflict, err := range store.Conflicts(ctx) {
+			if damage, ok := errors.AsType[*episodic.DamagedError](err); ok {
+				damaged = append(damaged, damage)
+				continue
+			}
 			if err != nil {
 				return err
 			}
 			list = append(list, conflict)
 		}
 		if c.JSON {
-			return a.printJSON(struct {
+			return errors.Join(a.printJSON(struct {
 				Conflicts []episodic.Conflict `json:"conflicts"`
-			}{list})
+			}{list}), a.missing(damaged))
 		}
-		if len(list) == 0 {
+		if len(list)+len(damaged) == 0 {
 			a.printf("there are no conflicts\n")
 		}
 		for i := range list {
 			a.printConflict(&list[i])
 		}
-		return nil
+		return a.missing(damaged)
 	})
 }
 

@@ -211,6 +211,10 @@ func (c *Capture) firstOpened(ctx context.Context) (first time.Time, err error) 
 	const openFor = 30 * 24 * time.Hour
 	f := &episodic.EpisodeFilter{State: episodic.StateRunning, From: time.Now().Add(-openFor)}
 	for e, err := range c.store.Episodes(ctx, f) {
+		if _, damaged := errors.AsType[*episodic.DamagedError](err); damaged {
+			c.problem(err)
+			continue
+		}
 		if err != nil {
 			return time.Time{}, err
 		}

@@ -57,7 +57,7 @@ func (e *Encoder) Encode(dst, plain []byte) []byte {
 	start, sum := len(dst), crc32.Checksum(plain, castagnoli)
 	dst = slices.Grow(dst, len(plain)+len(plain)/1024+64)
 	if e.codec != None && len(plain) >= e.threshold {
-		dst = appendHeader(dst, Header{e.codec, e.fast, e.dict, int64(len(plain))}, sum)
+		dst = appendHeader(dst, Header{Codec: e.codec, Fast: e.fast, Dictionary: e.dict, PlainSize: int64(len(plain))}, sum)
 		var ok bool
 		if dst, ok = e.compress(dst, plain); ok && len(dst)-start < plainFrameSize(len(plain)) {
 			return dst

@@ -11,11 +11,12 @@ import (
 // The layout of a frame:
 //
 //	1 byte    version, 0x02
-//	1 byte    codec: 0 none, 1 zstd, 2 lz4, 3 deflate; plus 128: written at level Fast
+//	1 byte    codec: 0 none, 1 zstd, 2 lz4, 3 deflate; plus 128: written at level Fast;
+//	          plus 64: sealed
 //	uvarint   id of the dictionary, 0 to 65535; 0: none. Always 0 for none and lz4
 //	uvarint   length of the plain bytes
 //	4 bytes   CRC-32C of the plain bytes, little-endian
-//	the rest  the body:
+//	the rest  the body, and of a sealed frame 4 bytes more, which are the caller's:
 //
 //	none      the plain bytes
 //	zstd      the blocks of one zstd frame, without its magic number, its header
@@ -43,6 +44,11 @@ var codecOf = [...]Codec{wireNone: None, wireZstd: Zstd, wireLZ4: LZ4, wireDefla
 
 // wireFast marks the codec's number in a frame that was written at level Fast.
 const wireFast = 0x80
+
+// wireSealed marks the codec's number in a frame that Seal has sealed.
+const wireSealed = 0x40
+
+const sealSize = 4
 
 const maxHeader = 1 + 1 + 3 + binary.MaxVarintLen64 + 4
 
@@ -79,6 +85,7 @@ func damaged(format string, args ...any) error {
 type Header struct {
 	Codec      Codec
 	Fast       bool   // written at level Fast: it could be smaller
+	Sealed     bool   // see Seal
 	Dictionary uint32 // its id; 0: none
 	PlainSize  int64  // bytes
 }
@@ -99,8 +106,9 @@ func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
 	if frame[0] != frameVersion {
 		return fail("version %#02x is unknown", frame[0])
 	}
-	number := frame[1] &^ wireFast
-	if h.Fast = number != frame[1]; int(number) >= len(codecOf) {
+	number := frame[1] &^ (wireFast | wireSealed)
+	h.Fast, h.Sealed = frame[1]&wireFast != 0, frame[1]&wireSealed != 0
+	if int(number) >= len(codecOf) {
 		return fail("codec %d is unknown; a newer episodic may have written it", number)
 	}
 	if h.Codec = codecOf[number]; h.Fast && h.Codec == None {
@@ -125,13 +133,40 @@ func parseHeader(frame []byte) (h Header, sum uint32, body []byte, err error) {
 	if len(rest) < 4 {
 		return fail("checksum is truncated")
 	}
-	return h, binary.LittleEndian.Uint32(rest), rest[4:], nil
+	sum, body = binary.LittleEndian.Uint32(rest), rest[4:]
+	if h.Sealed {
+		if len(body) < sealSize {
+			return fail("seal is truncated")
+		}
+		body = body[:len(body)-sealSize]
+	}
+	return h, sum, body, nil
+}
+
+// Seal appends a checksum to a frame that has none, as its seal. What it is over is the
+// caller's matter: a Decoder passes it by.
+func Seal(frame []byte, sum uint32) []byte {
+	frame[1] |= wireSealed
+	return binary.LittleEndian.AppendUint32(frame, sum)
+}
+
+// SealOf returns the checksum with which a whole frame was sealed; ok is false if it was not.
+func SealOf(frame []byte) (sum uint32, ok bool) {
+	if len(frame) < 2+sealSize || frame[1]&wireSealed == 0 {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint32(frame[len(frame)-sealSize:]), true
 }
 
 // Prefix returns the bytes with which all frames of this codec and dictionary (0: none)
-// begin that were not written at level Fast, and no other frames.
-func Prefix(c Codec, dictionary uint32) []byte {
-	return binary.AppendUvarint([]byte{frameVersion, wireOf[c]}, uint64(dictionary))
+// begin that are sealed, or are not, and were not written at level Fast. No other frames
+// begin with them.
+func Prefix(c Codec, dictionary uint32, sealed bool) []byte {
+	number := wireOf[c]
+	if sealed {
+		number |= wireSealed
+	}
+	return binary.AppendUvarint([]byte{frameVersion, number}, uint64(dictionary))
 }
 
 func appendHeader(dst []byte, h Header, sum uint32) []byte {

@@ -27,8 +27,9 @@ const (
 // The first byte of a payload. Other values are reserved for later formats;
 // docs/formats.md lists them.
 const (
-	formatJSON  = 0x01 // JSON follows
-	formatFrame = 0x02 // a frame of internal/codec, this byte included, that holds the JSON
+	formatJSON       = 0x01 // JSON follows; earlier versions have written it
+	formatFrame      = 0x02 // a frame of internal/codec, this byte included, that holds the JSON
+	formatSealedJSON = 0x03 // JSON follows, and its seal
 )
 
 // ErrCorrupt says that something stored cannot be read back.
@@ -186,8 +187,9 @@ func AppendJSON(b []byte, v any) ([]byte, error) {
 	return b, nil
 }
 
-// Encode returns the payload that holds v. Errors: those of AppendJSON.
-func (c *Codec) Encode(k Kind, v any) ([]byte, error) {
+// Encode returns the payload that holds v and is stored with the columns of the Bound.
+// Errors: those of AppendJSON.
+func (c *Codec) Encode(k Kind, bound Bound, v any) ([]byte, error) {
 	buf := buffers.Get().(*[]byte)
 	defer keep(buf)
 	text, err := AppendJSON((*buf)[:0], v)
@@ -195,56 +197,58 @@ func (c *Codec) Encode(k Kind, v any) ([]byte, error) {
 		return nil, err
 	}
 	*buf = text
-	return c.EncodeJSON(k, text), nil
+	return c.EncodeJSON(k, bound, text), nil
 }
 
-// EncodeJSON returns the payload that holds the JSON: a frame, or the JSON itself
-// if that is no larger.
-func (c *Codec) EncodeJSON(k Kind, text []byte) []byte {
+// EncodeJSON is Encode for JSON. The payload is a frame, or the JSON itself if that is no
+// larger, and sealed.
+func (c *Codec) EncodeJSON(k Kind, bound Bound, text []byte) []byte {
 	kind := &c.kinds[k]
 	var out []byte
 	if use := kind.active.Load(); use != nil {
 		start := time.Now()
-		out = encode(use.Encoder, text)
+		out = encode(use.Encoder, bound.over(text), text)
 		kind.time.Add(int64(time.Since(start)))
 	} else {
-		out = plain(text)
+		out = encode(nil, bound.over(text), text)
 	}
 	kind.payloads.Add(1)
-	kind.plain.Add(uint64(len(text) + 1))
+	kind.plain.Add(uint64(1 + len(text) + sealSize))
 	kind.stored.Add(uint64(len(out)))
-	if out[0] == formatJSON {
+	if out[0] == formatSealedJSON {
 		kind.skipped.Add(1)
 	}
 	return out
 }
 
-// EncodeBuiltin returns the payload that holds v, made with the built-in dictionary at most: it
-// can be read whatever becomes of the database's. Errors: those of AppendJSON.
-func (c *Codec) EncodeBuiltin(v any) ([]byte, error) {
+// EncodeBuiltin is Encode with the built-in dictionary at most: the payload can be read
+// whatever becomes of the database's.
+func (c *Codec) EncodeBuiltin(bound Bound, v any) ([]byte, error) {
 	text, err := AppendJSON(nil, v)
 	if err != nil {
 		return nil, err
 	}
-	return c.EncodeBuiltinJSON(text), nil
+	return c.EncodeBuiltinJSON(bound, text), nil
 }
 
 // EncodeBuiltinJSON is EncodeBuiltin for JSON.
-func (c *Codec) EncodeBuiltinJSON(text []byte) []byte { return encode(c.builtin.Encoder, text) }
-
-// encode is EncodeJSON with an encoder.
-func encode(enc *codec.Encoder, text []byte) []byte {
-	buf := buffers.Get().(*[]byte)
-	defer keep(buf)
-	*buf = enc.Encode((*buf)[:0], text)
-	if len(*buf) > len(text) {
-		return plain(text)
-	}
-	return bytes.Clone(*buf)
+func (c *Codec) EncodeBuiltinJSON(bound Bound, text []byte) []byte {
+	return encode(c.builtin.Encoder, bound.over(text), text)
 }
 
-func plain(text []byte) []byte {
-	return append(append(make([]byte, 0, 1+len(text)), formatJSON), text...)
+// encode is EncodeJSON with an encoder, nil for none, and the seal.
+func encode(enc *codec.Encoder, s seal, text []byte) []byte {
+	if enc != nil {
+		buf := buffers.Get().(*[]byte)
+		defer keep(buf)
+		*buf = enc.Encode((*buf)[:0], text)
+		if len(*buf) <= len(text) {
+			*buf = s.put(*buf)
+			return bytes.Clone(*buf)
+		}
+	}
+	plain := append(append(make([]byte, 0, 1+len(text)+sealSize), formatJSON), text...)
+	return s.put(plain)
 }
 
 // buffers hold frames and plain texts for the time of a call.
@@ -256,19 +260,22 @@ func keep(buf *[]byte) {
 	}
 }
 
-// Decode decodes a payload column into v. Errors: ErrCorrupt, which names nothing,
-// because the caller knows the row; those of the engine.
-func (c *Codec) Decode(ctx context.Context, column any, v any) error {
-	_, err := c.DecodeSized(ctx, column, v)
+// Decode decodes a payload column, stored with the columns of the Bound, into v. Errors:
+// ErrCorrupt, which names nothing, because the caller knows the row; those of the engine.
+func (c *Codec) Decode(ctx context.Context, column any, bound Bound, v any) error {
+	_, err := c.DecodeSized(ctx, column, bound, v)
 	return err
 }
 
 // DecodeSized is Decode, and returns how many bytes the column's JSON has.
-func (c *Codec) DecodeSized(ctx context.Context, column any, v any) (size int, err error) {
+func (c *Codec) DecodeSized(ctx context.Context, column any, bound Bound, v any) (size int, err error) {
 	buf := buffers.Get().(*[]byte)
 	defer keep(buf)
 	var text []byte
 	*buf, text, err = c.decode(ctx, (*buf)[:0], column)
+	if err == nil {
+		err = bound.check(column.([]byte), text)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -281,9 +288,17 @@ func (c *Codec) DecodeSized(ctx context.Context, column any, v any) (size int, e
 	return len(text), nil
 }
 
-// decode returns the JSON that a column holds. It lies in the column itself, or
-// in buf, which is returned because it may have grown.
+// decode returns the JSON that a column holds, of which the seal was not looked at. It lies in
+// the column itself, or in buf, which is returned because it may have grown.
 func (c *Codec) decode(ctx context.Context, buf []byte, column any) (grown, text []byte, err error) {
+	grown, text, err = c.textOf(ctx, buf, column)
+	if err == nil && (len(text) == 0 || string(text) == "null") {
+		err = fmt.Errorf("%w: payload holds nothing", ErrCorrupt)
+	}
+	return grown, text, err
+}
+
+func (c *Codec) textOf(ctx context.Context, buf []byte, column any) (grown, text []byte, err error) {
 	b, ok := column.([]byte)
 	switch {
 	case !ok:
@@ -292,6 +307,8 @@ func (c *Codec) decode(ctx context.Context, buf []byte, column any) (grown, text
 		return buf, nil, fmt.Errorf("%w: payload is empty", ErrCorrupt)
 	case b[0] == formatJSON:
 		return buf, b[1:], nil
+	case b[0] == formatSealedJSON:
+		return buf, b[1:max(1, len(b)-sealSize)], nil
 	case b[0] != formatFrame:
 		return buf, nil, fmt.Errorf("%w: payload has the unknown format %#02x; a newer episodic may have written it", ErrCorrupt, b[0])
 	}
@@ -326,12 +343,16 @@ func (c *Codec) addDictionary(ctx context.Context, id uint32) error {
 	return c.decoder.Learn(d)
 }
 
-// PlainSize returns how many bytes a payload takes when it is decoded, by its
+// PlainSize returns how many bytes a payload would take that was not compressed, by its
 // first bytes; ok is false if it is damaged or no frame. Twenty bytes are enough.
 func PlainSize(payload []byte) (size int64, ok bool) {
 	if len(payload) == 0 || payload[0] != formatFrame {
 		return 0, false
 	}
 	h, err := codec.Inspect(payload)
-	return h.PlainSize, err == nil
+	size = 1 + h.PlainSize
+	if h.Sealed {
+		size += sealSize
+	}
+	return size, err == nil
 }

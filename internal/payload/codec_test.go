@@ -12,13 +12,13 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	m := open(f, filepath.Join(f.TempDir(), "m.db"), Options{})
-	f.Add(m.EncodeJSON(Episodes, []byte("[{\"tool\":\"a\",\"action\":\""+strings.Repeat("b", 100)+"\"}]")))
+	f.Add(m.EncodeJSON(Episodes, 0, []byte("[{\"tool\":\"a\",\"action\":\""+strings.Repeat("b", 100)+"\"}]")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var steps []step
-		if err := m.Decode(t.Context(), b, &steps); err != nil && !errors.Is(err, ErrCorrupt) {
+		if err := m.Decode(t.Context(), b, 0, &steps); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
 		}
-		if err := m.Decode(t.Context(), b, &head{}); err != nil && !errors.Is(err, ErrCorrupt) {
+		if err := m.Decode(t.Context(), b, 0, &head{}); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
 		}
 	})
@@ -26,7 +26,7 @@ func FuzzDecode(f *testing.F) {
 
 func TestTooLargeValues(t *testing.T) {
 	m := onFile(t)
-	_, err := m.Encode(Episodes, strings.Repeat("x", MaxSize))
+	_, err := m.Encode(Episodes, 0, strings.Repeat("x", MaxSize))
 	if large, ok := errors.AsType[*TooLargeError](err); !ok || large.Max != MaxSize || large.Size <= MaxSize {
 		t.Errorf("error is %v", err)
 	}

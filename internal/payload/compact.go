@@ -50,7 +50,7 @@ type compactor struct {
 // compaction is what a compactor does with the payloads of a kind.
 type compaction struct {
 	encoder *codec.Encoder // nil: payloads become JSON
-	begin   []byte         // of the frames that are as they should be
+	begins  [2][]byte      // of the frames that are as they should be, with and without a seal
 	closed  []uint32       // dictionaries that are to be deleted
 }
 
@@ -156,7 +156,7 @@ func (c *compactor) openEncoder(ctx context.Context, k Kind) error {
 	if dict != nil {
 		id = dict.ID()
 	}
-	c.kinds[k].begin = codec.Prefix(o.Codec, id)
+	c.kinds[k].begins = [...][]byte{codec.Prefix(o.Codec, id, true), codec.Prefix(o.Codec, id, false)}
 	c.kinds[k].encoder, err = codec.NewEncoder(o)
 	return err
 }
@@ -165,7 +165,7 @@ func (c *compactor) openEncoder(ctx context.Context, k Kind) error {
 // is not compressed, only names of closed dictionaries matter.
 func (c *compactor) stale(t *table) condition {
 	if k := &c.kinds[t.kind]; k.encoder != nil {
-		return t.stale(k.begin)
+		return t.stale(k.begins)
 	}
 	return t.names(c.kinds[t.kind].closed)
 }
@@ -292,18 +292,15 @@ func (c *compactor) deleteClosed(ctx context.Context, k Kind) error {
 	return nil
 }
 
-// recompress returns the payload encoded again, or nil if that would not make it
-// smaller and it names no closed dictionary.
+// recompress returns the payload encoded again, with the seal that it has, or nil if that
+// would not make it smaller and it names no closed dictionary.
 func (c *compactor) recompress(ctx context.Context, k *compaction, column any) ([]byte, error) {
 	_, text, err := c.decode(ctx, nil, column)
 	if err != nil {
 		return nil, err
 	}
 	stored := column.([]byte)
-	payload := plain(text)
-	if k.encoder != nil {
-		payload = encode(k.encoder, text)
-	}
+	payload := encode(k.encoder, sealOf(stored), text)
 	if len(payload) < len(stored) || k.namesClosed(stored) {
 		return payload, nil
 	}

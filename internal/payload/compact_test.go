@@ -49,7 +49,7 @@ func TestDictionariesKeepNothingThatIsGone(t *testing.T) {
 				if i%3 == 0 {
 					text, domain = secret+text, "secret"
 				}
-				payload, err := m.Encode(tt.kind, head{Description: text})
+				payload, err := m.Encode(tt.kind, 0, head{Description: text})
 				ok(t, err)
 				m.exec(t, tt.insert, []byte{byte(i)}, domain, payload)
 			}
@@ -111,7 +111,7 @@ func TestRowsAndTheirDictionaries(t *testing.T) {
 		for _, c := range []codec.Codec{codec.Zstd, codec.Gzip} {
 			for i := range tables {
 				table := tables[i].table
-				payload := append(codec.Prefix(c, id), 1, 2, 3)
+				payload := append(codec.Prefix(c, id, false), 1, 2, 3)
 				m.exec(t, "DELETE FROM dictionaries")
 				if table != "episodes" { // which the others refer to
 					m.exec(t, rows["episodes"], []byte{formatJSON})

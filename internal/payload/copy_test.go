@@ -80,10 +80,10 @@ func TestDictionariesComeFromTheCopy(t *testing.T) {
 				ok(t, err)
 			}
 			h, _ := task(100)
-			payload, err := reader.Encode(Episodes, h)
+			payload, err := reader.Encode(Episodes, 0, h)
 			ok(t, err)
 			var got head
-			if err := m.Decode(t.Context(), payload, &got); err != nil || got != h {
+			if err := m.Decode(t.Context(), payload, 0, &got); err != nil || got != h {
 				t.Errorf("read %+v, %v", got, err)
 			}
 			header, err := codec.Inspect(payload)
@@ -91,7 +91,7 @@ func TestDictionariesComeFromTheCopy(t *testing.T) {
 				t.Errorf("wrote with dictionary %d, want %d; read %d from the database, want %d", header.Dictionary, id, database.reads, tt.reads)
 			}
 			payload[len(payload)-1] ^= 1
-			if err := reader.Decode(t.Context(), payload, &got); !errors.Is(err, ErrCorrupt) {
+			if err := reader.Decode(t.Context(), payload, 0, &got); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("a damaged frame: %v", err)
 			}
 		})

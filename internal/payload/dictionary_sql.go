@@ -67,7 +67,7 @@ func (r *dictionaryRow) insert(now time.Time) []engine.Stmt {
 }
 
 // tagOf returns the id as frames hold it.
-func tagOf(id uint32) []byte { return codec.Prefix(codec.Zstd, id)[2:] }
+func tagOf(id uint32) []byte { return codec.Prefix(codec.Zstd, id, false)[2:] }
 
 // readDictionary reads a dictionary of the database.
 func readDictionary(ctx context.Context, e engine.Engine, id uint32) (*codec.Dictionary, error) {

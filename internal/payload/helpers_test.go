@@ -115,11 +115,11 @@ func task(i int) (h head, steps []step) {
 func (m *memory) put(ctx context.Context, h head, steps []step) (seq int64, err error) {
 	defer m.Maintain()
 	m.Ready(ctx)
-	payload, err := m.Encode(Episodes, h)
+	payload, err := m.Encode(Episodes, 0, h)
 	if err != nil {
 		return 0, err
 	}
-	run, err := m.Encode(Episodes, steps)
+	run, err := m.Encode(Episodes, 0, steps)
 	if err != nil {
 		return 0, err
 	}
@@ -152,7 +152,7 @@ func (m *memory) read(ctx context.Context, seq int64) (h head, steps []step, err
 	if len(r[0].Rows) != 1 {
 		return h, nil, fmt.Errorf("episode %d is not there", seq)
 	}
-	return h, steps, errors.Join(m.Decode(ctx, r[0].Rows[0][0], &h), m.Decode(ctx, r[0].Rows[0][1], &steps))
+	return h, steps, errors.Join(m.Decode(ctx, r[0].Rows[0][0], 0, &h), m.Decode(ctx, r[0].Rows[0][1], 0, &steps))
 }
 
 // readable fails if an episode is not what task made of its number.

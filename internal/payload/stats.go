@@ -83,7 +83,7 @@ func (c *Codec) StorageStats(ctx context.Context) (v StorageStats, err error) {
 			plain := size
 			// A damaged frame saves nothing.
 			if n, ok := PlainSize(begin); ok {
-				plain = n + 1
+				plain = n
 			}
 			v.SamplePayloads++
 			v.SampleStored += size

@@ -53,10 +53,13 @@ type condition struct {
 	args []any
 }
 
-// stale is the condition that a payload does not begin so, and is no text too short
-// to be compressed.
-func (t *table) stale(begin []byte) condition {
-	return condition{fmt.Sprintf("substr(%s.payload, 1, %d) <> ? AND (substr(%[1]s.payload, 1, 1) <> x'01' OR length(%[1]s.payload) > 64)", t.table, len(begin)), []any{begin}}
+// stale is the condition that a payload does not begin in one of two ways, and is no text too
+// short to be compressed.
+func (t *table) stale(begins [2][]byte) condition {
+	return condition{
+		fmt.Sprintf("substr(%s.payload, 1, %d) NOT IN (?, ?) AND (substr(%[1]s.payload, 1, 1) NOT IN (x'01', x'03') OR length(%[1]s.payload) > 68)", t.table, len(begins[0])),
+		[]any{begins[0], begins[1]},
+	}
 }
 
 // names is the condition that a payload names one of the dictionaries.

@@ -22,7 +22,7 @@ func TestUselessDictionariesAreNotUsed(t *testing.T) {
 	} {
 		m := onFile(t)
 		for i := range 30 {
-			payload := plain([]byte(`{"description":"` + strings.ReplaceAll(tt.text(i), `"`, "'") + `"}`))
+			payload := encode(nil, seal{}, []byte(`{"description":"`+strings.ReplaceAll(tt.text(i), `"`, "'")+`"}`))
 			m.exec(t, "INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, steps, rev, payload) VALUES(randomblob(16), '', '', '', '', 0, 0, 0, ?)", payload)
 		}
 		done, err := m.Train(t.Context())

@@ -79,8 +79,14 @@ func contentOf(payload []byte) content {
 	if len(payload) == 0 {
 		return content{damage: "no payload"}
 	}
-	if payload[0] != 2 {
-		return content{sum: crc32.Checksum(payload[1:], castagnoli), size: int64(len(payload) - 1)}
+	switch payload[0] {
+	case 1:
+		return contentOfText(payload[1:])
+	case 3: // a seal follows
+		if len(payload) < 5 {
+			return content{damage: "a damaged text"}
+		}
+		return contentOfText(payload[1 : len(payload)-4])
 	}
 	rest, size := payload[min(2, len(payload)):], uint64(0)
 	for range 2 { // the dictionary, and the length of the plain bytes
@@ -94,6 +100,10 @@ func contentOf(payload []byte) content {
 		return content{damage: "a damaged frame"}
 	}
 	return content{sum: binary.LittleEndian.Uint32(rest), size: int64(size)}
+}
+
+func contentOfText(text []byte) content {
+	return content{sum: crc32.Checksum(text, castagnoli), size: int64(len(text))}
 }
 
 func (c content) String() string {

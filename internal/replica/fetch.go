@@ -19,7 +19,7 @@ const (
  (SELECT unhex(value ->> 0) AS id, value ->> 1 AS rev, value ->> 2 AS last, unhex(value ->> 3) AS key, value ->> 4 AS runs FROM json_each(?1)) h ON h.id = e.id`
 	whereHave = ` WHERE %s AND f.kind = 1 AND f.gone_us IS NULL AND h.rev IS NOT e.rev%s`
 	kept      = `iif((SELECT key FROM runs WHERE place = (e.seq << 24) + h.last) = h.key AND
- e.start_us || ' ' || (SELECT count(*) || ' ' || sum(length(payload)) FROM runs WHERE place > (e.seq << 24) AND place <= (e.seq << 24) + h.last) = h.runs, h.last, 0)`
+ e.start_us || ' ' || (SELECT ` + same + ` FROM runs WHERE place > (e.seq << 24) AND place <= (e.seq << 24) + h.last) = h.runs, h.last, 0)`
 
 	sqlFetchHeads = `SELECT e.id, task_type, domain, language, outcome, start_us, end_us, steps, e.rev, payload, bytes, e.scope,
  (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = e.seq ORDER BY pos)), ` + kept + fromHave + whereHave

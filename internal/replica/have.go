@@ -16,12 +16,16 @@ import (
 // An appended run has a key and never changes, and whoever replaces runs replaces them
 // all by such without keys, so that if the last one has the same key there, those before
 // are the same too. Except with keys that are made of a caller's text, which may come
-// again after the episode was deleted and stored anew: hence when it began, and the number
-// and lengths of runs.
+// again after the episode was deleted and stored anew: hence when it began, and what tells
+// its runs from others.
 const sqlHave = `SELECT lower(hex(e.id)), e.rev, r.place & 16777215, iif(r.key IS NULL, NULL, lower(hex(r.key))), e.bytes,
- e.start_us || ' ' || (SELECT count(*) || ' ' || sum(length(payload)) FROM runs WHERE place > (e.seq << 24) AND place < ((e.seq + 1) << 24))
+ e.start_us || ' ' || (SELECT ` + same + ` FROM runs WHERE place > (e.seq << 24) AND place < ((e.seq + 1) << 24))
  FROM json_each(?) j CROSS JOIN episodes e ON e.id = unhex(j.value)
  LEFT JOIN runs r ON r.place = (SELECT max(place) FROM runs WHERE place > (e.seq << 24) AND place < ((e.seq + 1) << 24))`
+
+// same tells runs from others with the same keys: their number and bytes, and the sum of their
+// last four bytes, which are their seals, as hexadecimal numbers of JSON5.
+const same = `count(*) || ' ' || sum(length(payload)) || ' ' || sum(('0x0' || hex(substr(payload, -4))) ->> '$')`
 
 // revHere has have tell the revision that is here.
 func revHere(_ *change, here engine.Value) engine.Value { return here }
@@ -31,7 +35,7 @@ const nothing = "[]"
 
 // have tells the server what is here of the episodes that have changed, as JSON: for each
 // its id, revision, the first step of its last run, that run's key, and when it began with
-// the number and bytes of its runs. What has the same revision there is not sent: rev chooses which is told
+// what tells its runs from others. What has the same revision there is not sent: rev chooses which is told
 // of an episode that has one here; nil: none. An item that the feed tells of has
 // changed, even if it was an SQL shell that did it, which gives no new revision. have
 // subtracts from the changes' sizes what need not be sent.

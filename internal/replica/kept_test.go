@@ -37,6 +37,21 @@ func TestStepsThatAreKept(t *testing.T) {
 		"put, with steps as long": {func(ctx context.Context, s *side, id episodic.ID) error {
 			return s.PutEpisode(ctx, &episodic.Episode{ID: id, Description: "task", Steps: []episodic.Step{step("x"), step("y"), step("z")}})
 		}, 0, 1},
+		"deleted, and stored again with the same keys, begin and lengths": {func(ctx context.Context, s *side, id episodic.ID) error {
+			e, err := s.Episode(ctx, id)
+			if err == nil {
+				err = s.DeleteEpisode(ctx, id)
+			}
+			if err == nil {
+				err = s.StartEpisode(ctx, &episodic.Episode{ID: id, Description: "task", Start: e.Start})
+			}
+			for i, text := range []string{"a", "x", "c"} {
+				if err == nil {
+					_, err = s.AppendStepsOnce(ctx, id, fmt.Sprint(i), step(text))
+				}
+			}
+			return err
+		}, 0, 3},
 		"deleted, and stored again with the same keys": {func(ctx context.Context, s *side, id episodic.ID) error {
 			err := s.DeleteEpisode(ctx, id)
 			if err == nil {

@@ -1,0 +1,2 @@
+-- Payloads end in a checksum over themselves and over columns beside them. No table changes; but an earlier
+-- version takes such a payload for a damaged one.
