@@ -404,7 +404,7 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 
 // wholeDatabase are the methods that no scope narrows.
 var wholeDatabase = []string{
-	"Close", "Compact", "Redact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "Sync", "Flush", "Outbox", "Queued", "Discard", "VerifyReplica", "TrainDictionaries", "Warm", "Probe",
+	"Close", "Compact", "CompactSecurely", "Redact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "Sync", "Flush", "Outbox", "Queued", "Discard", "VerifyReplica", "TrainDictionaries", "Warm", "Probe",
 	"EmbedDocuments", "SearchModels", "UsedSearchModel", "UseSearchModel", "DropSearchModel",
 }
 

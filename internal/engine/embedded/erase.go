@@ -17,13 +17,13 @@ type Erased struct {
 	Freed int64 // bytes that the file became shorter by
 }
 
-// eraseTries is how often a file is written anew because others have written to it before it
-// could be read.
-const eraseTries = 3
+// eraseTries is how often a file is read again because bytes were found that belong to
+// nothing: the first time those that writing it anew has left, later those of others who write.
+const eraseTries = 5
 
 // Erase writes the file anew, so that it holds what its tables and indexes hold and nothing
-// else, and empties its log. It then reads every page of the file, while nobody can write: a byte
-// that belongs to no row is an error. What others write afterwards is not looked at. It
+// else, and empties its log. It then reads every page of the file, while nobody can write, until
+// each byte belongs to a row, to what SQLite needs to find rows, or is zero. What others write afterwards is not looked at. It
 // takes up to twice the space of the file for the time being, writers wait, and an error
 // leaves all rows as they were. Errors: KindBusy if others read the file for too long;
 // KindFull; KindReplaced; KindReadOnly; KindCorrupt.
@@ -48,11 +48,11 @@ func (e *Engine) erase(ctx context.Context, c *conn) (Erased, error) {
 		return Erased{}, err
 	}
 	defer e.takeTurn(ctx)()
+	if err := c.vacuum(ctx); err != nil {
+		// What failed has made the log long, perhaps as long as the disk could hold.
+		return Erased{}, errors.Join(err, e.checkpoint(context.WithoutCancel(ctx), c))
+	}
 	for try := 1; ; try++ {
-		if err := c.vacuum(ctx); err != nil {
-			// What failed has made the log long, perhaps as long as the disk could hold.
-			return Erased{}, errors.Join(err, e.checkpoint(context.WithoutCancel(ctx), c))
-		}
 		if err := e.emptied(ctx, c); err != nil {
 			return Erased{}, err
 		}
@@ -92,41 +92,60 @@ func (e *Engine) emptied(ctx context.Context, c *conn) error {
 	}
 }
 
-// survey reads all pages while nobody can write. Errors: errRemnant, also if others have
-// written since the log was emptied.
-func (e *Engine) survey(ctx context.Context, c *conn) (done Erased, err error) {
-	err = c.exec(ctx, fmt.Sprintf("PRAGMA busy_timeout(%d)", busyTimeout.Milliseconds()))
+// survey reads all pages while nobody can write, and overwrites what belongs to nothing.
+// Errors: errRemnant if there was such, or others have written since the log was emptied.
+func (e *Engine) survey(ctx context.Context, c *conn) (Erased, error) {
+	err := c.exec(ctx, fmt.Sprintf("PRAGMA busy_timeout(%d)", busyTimeout.Milliseconds()))
 	if err == nil {
 		err = c.exec(ctx, "BEGIN IMMEDIATE")
 	}
 	if err != nil {
+		return Erased{}, err
+	}
+	done, err := e.look(ctx, c)
+	if !errors.Is(err, errRemnant) {
+		c.abandon(ctx)
 		return done, err
 	}
-	defer c.abandon(ctx)
+	if commitErr := c.exec(ctx, "COMMIT"); commitErr != nil {
+		c.abandon(ctx)
+		return Erased{}, commitErr
+	}
+	return Erased{}, err
+}
+
+// look is survey within its transaction.
+func (e *Engine) look(ctx context.Context, c *conn) (Erased, error) {
 	s, err := c.space(ctx)
 	if err != nil {
-		return done, err
+		return Erased{}, err
 	}
-	file, err := os.Stat(e.place.path)
-	if err != nil {
-		return done, err
+	if s.free > 0 {
+		return Erased{}, fmt.Errorf("%w: others have deleted something meanwhile", errRemnant)
+	}
+	sv := newSurvey(c, s)
+	if err := sv.all(ctx); err != nil {
+		return Erased{}, err
+	}
+	if sv.remnants > 0 {
+		return Erased{}, fmt.Errorf("%w, in %d pages", errRemnant, sv.remnants)
 	}
 	log, err := ifThere(e.place.real + logSuffix)
-	switch {
-	case err != nil:
-		return done, err
-	case log != nil && log.Size() > 0:
-		return done, fmt.Errorf("%w: others have written to the log meanwhile", errRemnant)
-	case file.Size() != s.pages*s.size:
-		return done, fmt.Errorf("%w: the file has %d bytes, and %d pages of %d", errRemnant, file.Size(), s.pages, s.size)
+	if err != nil {
+		return Erased{}, err
 	}
-	if err := newSurvey(c, s).all(ctx); err != nil {
-		return done, err
+	if log != nil && log.Size() > 0 {
+		return Erased{}, fmt.Errorf("%w: others have written to the log meanwhile", errRemnant)
+	}
+	file, err := os.Stat(e.place.real)
+	if err != nil {
+		return Erased{}, err
+	}
+	if file.Size() != s.pages*s.size {
+		return Erased{}, fmt.Errorf("%w: it has %d bytes, and %d pages of %d", errRemnant, file.Size(), s.pages, s.size)
 	}
 	if !e.cfg.Disposable {
-		if err := e.place.look(); err != nil {
-			return done, err
-		}
+		err = e.place.look()
 	}
-	return Erased{Pages: s.pages, Bytes: file.Size()}, nil
+	return Erased{Pages: s.pages, Bytes: file.Size()}, err
 }

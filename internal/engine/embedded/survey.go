@@ -16,11 +16,14 @@ var errRemnant = errors.New("the file holds bytes that belong to nothing that is
 
 // survey reads a file page by page, as https://sqlite.org/fileformat2.html describes them,
 // and looks whether each byte belongs to a row, to what SQLite needs to find rows, or is zero.
+// Others it makes zero: SQLite leaves copies of rows where it has moved them to other pages.
 // It follows every tree from its root, so that a page that no tree leads to is found too.
 type survey struct {
 	c    *conn
 	size int
 	seen []bool // by the number of the page
+	// remnants counts pages in which there were bytes that belong to nothing.
+	remnants int
 }
 
 // newSurvey is of a file whose pages are used as a whole, which all are that SQLite makes
@@ -30,7 +33,8 @@ func newSurvey(c *conn, s space) *survey {
 }
 
 const (
-	sqlPage = `SELECT data FROM sqlite_dbpage WHERE pgno = ?`
+	sqlPage      = `SELECT data FROM sqlite_dbpage WHERE pgno = ?`
+	sqlErasePage = `UPDATE sqlite_dbpage SET data = ? WHERE pgno = ?`
 	// The schema itself begins on the first page.
 	sqlRoots = `SELECT 1 UNION SELECT rootpage FROM sqlite_schema WHERE rootpage > 0`
 )
@@ -64,7 +68,7 @@ func (s *survey) all(ctx context.Context) error {
 		if s.seen[n] || s.isMap(n) || n == lockByte/int64(s.size)+1 {
 			continue
 		}
-		return fmt.Errorf("%w: nothing leads to page %d", errRemnant, n)
+		return damagedPage(n)
 	}
 	return nil
 }
@@ -104,7 +108,7 @@ func (s *survey) page(ctx context.Context, n int64) ([]byte, error) {
 }
 
 func damagedPage(n int64) error {
-	return &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: fmt.Errorf("page %d is damaged, or two others lead to it", n)}
+	return &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: fmt.Errorf("page %d is damaged, or none or several others lead to it", n)}
 }
 
 // tree looks at the page of a tree, and at all that it leads to.
@@ -159,15 +163,7 @@ func (s *survey) tree(ctx context.Context, n int64) error {
 			chains = append(chains, c.over)
 		}
 	}
-	// SQLite leaves offsets of cells that it has moved to another page behind those of the cells.
-	// In two bytes of text the first one is greater.
-	for i := pointers + 2*cells; i+2 <= s.size; i += 2 {
-		if old := int(binary.BigEndian.Uint16(rest[i:])); old == 0 || old >= s.size {
-			break
-		}
-		clear(rest[i : i+2])
-	}
-	if err := unused(n, rest); err != nil {
+	if err := s.erase(ctx, n, page, rest); err != nil {
 		return err
 	}
 	for _, c := range chains {
@@ -246,7 +242,9 @@ func (s *survey) overflow(ctx context.Context, c chain) error {
 			return err
 		}
 		if c.left < s.size-4 {
-			if err := unused(c.page, page[4+c.left:]); err != nil {
+			rest := bytes.Clone(page)
+			clear(rest[:4+c.left])
+			if err := s.erase(ctx, c.page, page, rest); err != nil {
 				return err
 			}
 		}
@@ -255,14 +253,19 @@ func (s *survey) overflow(ctx context.Context, c chain) error {
 	return nil
 }
 
-// unused refuses bytes of a page that are not zero.
-func unused(n int64, rest []byte) error {
-	for _, b := range rest {
+// erase makes those bytes of a page zero that rest, which is as long, holds and that are not.
+func (s *survey) erase(ctx context.Context, n int64, page, rest []byte) error {
+	found := false
+	for i, b := range rest {
 		if b != 0 {
-			return fmt.Errorf("%w: page %d", errRemnant, n)
+			page[i], found = 0, true
 		}
 	}
-	return nil
+	if !found {
+		return nil
+	}
+	s.remnants++
+	return s.c.run(ctx, engine.Stmt{SQL: sqlErasePage, Args: []any{page, n}}, new(engine.Result))
 }
 
 // varint reads one of SQLite's: of up to nine bytes, the last of which has eight bits.
