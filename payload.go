@@ -162,21 +162,7 @@ func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ 
 	if err := s.check(ctx, true, ""); err != nil {
 		return Compaction{}, failed(err, "compact")
 	}
-	if err := s.forgetConflicts(ctx); err != nil {
-		return Compaction{}, failed(err, "compact")
-	}
-	err = s.keepIndex(ctx, true)
-	if errors.Is(err, index.ErrDamaged) {
-		err = s.Reindex(ctx)
-	}
-	if err != nil && !errors.Is(err, ErrCorrupt) { // damaged payloads are told below
-		return Compaction{}, failed(err, "compact the search index")
-	}
-	c, err := s.payloads.Compact(ctx, progress)
-	done := Compaction{
-		Trained: trainingsFrom(c.Trained), Payloads: c.Payloads, Rewritten: c.Rewritten, Before: c.Before, After: c.After,
-		Damaged: c.Damaged, Damage: c.Damage, Deleted: c.Deleted,
-	}
+	done, err := s.compact(ctx, s.payloads.Compact, progress)
 	if file, ok := s.engine.(*embedded.Engine); ok && err == nil {
 		done.Freed, err = file.Shrink(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, engine.ErrClosed) && engine.KindOf(err) != engine.KindCorrupt {
@@ -184,4 +170,23 @@ func (s *Store) Compact(ctx context.Context, progress func(done, all int64)) (_ 
 		}
 	}
 	return done, failed(err, "compact")
+}
+
+// compact does what Compact does with rows; recompress is how it does so with payloads.
+func (s *Store) compact(ctx context.Context, recompress func(context.Context, func(done, all int64)) (payload.Compaction, error), progress func(done, all int64)) (Compaction, error) {
+	if err := s.forgetConflicts(ctx); err != nil {
+		return Compaction{}, err
+	}
+	err := s.keepIndex(ctx, true)
+	if errors.Is(err, index.ErrDamaged) {
+		err = s.Reindex(ctx)
+	}
+	if err != nil && !errors.Is(err, ErrCorrupt) { // damaged payloads are told below
+		return Compaction{}, fmt.Errorf("the search index: %w", err)
+	}
+	c, err := recompress(ctx, progress)
+	return Compaction{
+		Trained: trainingsFrom(c.Trained), Payloads: c.Payloads, Rewritten: c.Rewritten, Before: c.Before, After: c.After,
+		Damaged: c.Damaged, Damage: c.Damage, Deleted: c.Deleted,
+	}, err
 }

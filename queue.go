@@ -66,11 +66,11 @@ func (o *Options) stateDir() (string, error) {
 type writeQueue struct {
 	through bool // the Store's own writes are not queued
 	box     *outbox.Outbox
-	file    engine.Engine // of box
-	here    *Store        // on the replica; nil: the Store has none, and does not queue
-	server  *Store        // which carries out at once
-	wrote   func()        // tells that the server has got something
-	pull    func()        // fetches what was passed over
+	file    *embedded.Engine // of box
+	here    *Store           // on the replica; nil: the Store has none, and does not queue
+	server  *Store           // which carries out at once
+	wrote   func()           // tells that the server has got something
+	pull    func()           // fetches what was passed over
 	every   time.Duration
 	log     *slog.Logger
 

@@ -305,10 +305,14 @@ type deleteItem struct {
 	Kind ItemKind
 	ID   ID
 	Base int64 // the revision that was deleted here, if it is queued; 0: it is not known
+	only int64 // the revision that is deleted, and no other; 0: any
 }
 
 func (o *deleteItem) encode(_ context.Context, s *Store) (*encoded, error) {
 	st := engine.Stmt{SQL: "DELETE FROM " + string(o.Kind) + "s WHERE id = ?", Args: []any{o.ID.bytes()}}
+	if o.only != 0 {
+		st = engine.Stmt{SQL: st.SQL + " AND rev = ?", Args: append(st.Args, o.only)}
+	}
 	return &encoded{stmts: []engine.Stmt{s.scope.guardOne(st)}, once: true, told: deleted}, nil
 }
 

@@ -168,6 +168,12 @@ func pageOf[T any](t *testing.T, method string, page *Page[T], err error) {
 // outside calls each method of s that concerns items with those of x, which must be
 // outside of the scope of s. The keys are the names of the methods.
 var outside = map[string]func(t *testing.T, s *Store, x *populated){
+	"GC": func(t *testing.T, s *Store, x *populated) {
+		done, err := s.GC(t.Context(), &GCOptions{Outcomes: []OutcomeKind{Success, Failure, ""}})
+		if ok(t, err); done.Episodes+done.Left != 0 {
+			t.Errorf("GC outside of the scope: %+v", done)
+		}
+	},
 	"PutEpisode": func(t *testing.T, s *Store, x *populated) {
 		e := x.ended.clone()
 		e.Scope, e.Revision = Scope{}, 0
@@ -404,7 +410,7 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 
 // wholeDatabase are the methods that no scope narrows.
 var wholeDatabase = []string{
-	"Close", "Compact", "Redact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "Sync", "Flush", "Outbox", "Queued", "Discard", "VerifyReplica", "TrainDictionaries", "Warm", "Probe",
+	"Close", "Compact", "CompactSecurely", "Redact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "Sync", "Flush", "Outbox", "Queued", "Discard", "VerifyReplica", "TrainDictionaries", "Warm", "Probe",
 	"EmbedDocuments", "SearchModels", "UsedSearchModel", "UseSearchModel", "DropSearchModel",
 }
 

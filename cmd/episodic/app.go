@@ -247,6 +247,23 @@ func (a *app) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
+// agree asks a question whose answer is no unless somebody says yes; not is what was not done
+// then, as the error says.
+func (a *app) agree(question, not string) error {
+	a.printf("%s [y/N] ", question)
+	if err := a.out.Flush(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(a.stdin).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		if err != nil && answer == "" { // nobody is there to ask
+			return invalid("--yes", "is needed where nobody can be asked; %s", not)
+		}
+		return errors.New(not)
+	}
+	return nil
+}
+
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -274,18 +273,7 @@ func (c *captureCmd) confirm(a *app) error {
 	if c.Yes {
 		return nil
 	}
-	a.printf("Go on? [y/N] ")
-	if err := a.out.Flush(); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(a.stdin).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		if err != nil && answer == "" { // nobody is there to ask
-			return invalid("--yes", "is needed where nobody can be asked; nothing was changed")
-		}
-		return errors.New("nothing was changed")
-	}
-	return nil
+	return a.agree("Go on?", "nothing was changed")
 }
 
 func (c *captureCmd) uninstall(a *app) error {

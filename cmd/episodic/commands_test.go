@@ -201,12 +201,28 @@ func TestDelete(t *testing.T) {
 	a.ID, b.ID, kept.ID = episodic.ID{0xa0, 1}, episodic.ID{0xa0, 2}, episodic.ID{0xb0}
 	c.put(a, b, kept)
 	c.fails(exitUsage, "several", "delete", "a0")
-	out := c.ok("delete", "a001", b.ID.String(), "a0-02")
+	c.fails(exitUsage, "nothing was deleted", "delete", "a001") // nobody can be asked
+	c.fails(exitUsage, "nothing was deleted", "delete", "a0010000", "a0020000")
+	c.stdin = strings.NewReader("\n")
+	c.fails(exitFailure, "nothing was deleted", "delete", "a001")
+	c.ok("show", a.ID.String())
+	c.stdin = nil
+	out := c.ok("delete", "--yes", "a001", b.ID.String(), "a0-02")
 	if want := fmt.Sprintf("deleted %v  First\ndeleted %v  Second\n", a.ID, b.ID); out != want {
 		t.Errorf("delete printed %q, want %q", out, want)
 	}
 	if left := decode[listOutput](t, c.ok("list", "--json")).Episodes; len(left) != 1 || left[0].ID != kept.ID {
 		t.Errorf("left are %+v", left)
+	}
+	a.Revision, b.Revision = 0, 0
+	c.put(a, b)
+	c.ok("delete", a.ID.String(), b.ID.String())
+	c.ok("delete", "b0000000")
+	a.Revision = 0
+	c.put(a)
+	c.stdin = strings.NewReader("y\n")
+	if out := c.ok("delete", "a0"); !strings.Contains(out, "Delete 1 episode? [y/N] deleted "+a.ID.String()) {
+		t.Errorf("with yes for an answer delete printed %q", out)
 	}
 }
 

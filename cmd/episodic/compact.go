@@ -1,27 +1,37 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/episodic-memory/episodic"
 )
 
 type compactCmd struct {
-	Reindex bool `help:"Make the search index anew first."`
-	JSON    bool `name:"json" help:"Print JSON."`
+	Reindex bool     `help:"Make the search index anew first."`
+	Secure  bool     `help:"Leave nothing of what was deleted, redacted or replaced, and read every byte of the file to see that."`
+	Prove   []string `sep:"none" placeholder:"TEXT" help:"With --secure: a text that was deleted, to be looked for in everything that is left; repeatable. - reads texts from standard input, a line each."`
+	JSON    bool     `name:"json" help:"Print JSON."`
 }
 
 // Help is shown by compact --help.
 func (*compactCmd) Help() string {
 	return `Indexes for search what is waiting, and merges the search index. Trains dictionaries if it is time to, recompresses what was stored without the newest one, and deletes all others. Makes the vectors that are missing of the embedding model, if one is in use. After that neither the search index nor a dictionary holds text of what was deleted before. Others may use the database meanwhile. It can be interrupted at any moment, and goes on when it is run again.
 
-At last a local file gets shorter by what is free in it. A file of an earlier version is written anew for that, once, if a fifth of it is free: that takes up to twice its space meanwhile, and others cannot write until it is done.`
+At last a local file gets shorter by what is free in it. A file of an earlier version is written anew for that, once, if a fifth of it is free: that takes up to twice its space meanwhile, and others cannot write until it is done.
+
+With --secure nothing is left of what was deleted, redacted or replaced before, as far as this machine goes: all dictionaries are replaced, the file is written anew, which takes up to twice its space, its log is emptied, and every page is read until each byte belongs to what is stored. Of a server that is done with this machine's replica and queue, and what only the server's operator can reach is named. With --prove it ends with exit code 1 if a text is still somewhere, and names the place, such as another episode that holds it. docs/security.md says what that proves, and what it does not.`
 }
 
 func (c *compactCmd) Run(ctx context.Context, a *app) error {
-	return a.withMemory(ctx, func(store *episodic.Store) error {
+	texts, err := c.texts(a)
+	if err != nil {
+		return err
+	}
+	return a.withMemory(ctx, func(store *episodic.Store) (err error) {
 		a.publish(store)
 		if c.Reindex {
 			if err := store.Reindex(ctx); err != nil {
@@ -29,12 +39,19 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 			}
 		}
 		var bar *progress
-		done, err := store.Compact(ctx, func(n, all int64) {
+		tell := func(n, all int64) {
 			if bar == nil {
 				bar = newProgress(a.stderr, "compact", all, false)
 			}
 			bar.set(n)
-		})
+		}
+		var secure episodic.Erasure
+		done := &secure.Compaction
+		if c.Secure {
+			secure, err = store.CompactSecurely(ctx, &episodic.SecureOptions{Prove: texts, Progress: tell})
+		} else {
+			*done, err = store.Compact(ctx, tell)
+		}
 		bar.done()
 		if err != nil {
 			if errors.Is(err, context.Canceled) {
@@ -43,13 +60,21 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 			return fmt.Errorf("compact stopped with %s rewritten, %s saved: %w; running it again goes on",
 				count(int(done.Rewritten), "payload"), size(done.Before-done.After), err)
 		}
-		if c.JSON {
+		switch {
+		case c.JSON && c.Secure:
+			err = a.printJSON(secure)
+		case c.JSON:
 			err = a.printJSON(done)
-		} else {
-			a.printCompaction(done)
+		default:
+			a.printCompaction(*done)
+			a.printErasure(&secure)
 		}
 		if err != nil {
 			return err
+		}
+		if len(secure.Found) > 0 {
+			a.complain("texts that were to be gone are in %s", count(len(secure.Found), "place"))
+			return errReported
 		}
 		if done.Damaged > 0 && !c.JSON {
 			a.complain("%s could not be read; the first: %s", count(int(done.Damaged), "payload"), done.Damage)
@@ -60,6 +85,42 @@ func (c *compactCmd) Run(ctx context.Context, a *app) error {
 		}
 		return nil
 	})
+}
+
+// texts are those that are to be gone.
+func (c *compactCmd) texts(a *app) (texts []string, err error) {
+	if len(c.Prove) > 0 && !c.Secure {
+		return nil, invalid("--prove", "needs --secure")
+	}
+	for _, text := range c.Prove {
+		if text != "-" {
+			texts = append(texts, text)
+			continue
+		}
+		lines := bufio.NewScanner(a.stdin)
+		for lines.Scan() {
+			if line := strings.TrimSuffix(lines.Text(), "\r"); line != "" {
+				texts = append(texts, line)
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return nil, fmt.Errorf("read the texts of --prove: %w", err)
+		}
+	}
+	return texts, nil
+}
+
+// printErasure says what compact --secure has seen, without the texts that it looked for.
+func (a *app) printErasure(done *episodic.Erasure) {
+	for _, f := range done.Files {
+		a.printf("%s: all of its %s read, %s; each byte belongs to what is stored, and its log is empty\n", f.Kind, count(int(f.Pages), "page"), size(f.Bytes))
+	}
+	for _, left := range done.Left {
+		a.printf("not done: %s\n", plain(left))
+	}
+	for _, f := range done.Found {
+		a.printf("text %d of --prove is %s\n", f.Text+1, plain(f.Where))
+	}
 }
 
 func (a *app) printCompaction(done episodic.Compaction) {

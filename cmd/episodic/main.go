@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
-// brief, list, names, show, delete, stats, sync, link, redact, compact, model, probe, eval. Run it with --help, or begin with
+// brief, list, names, show, delete, gc, stats, sync, link, redact, compact, model, probe, eval. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -57,6 +57,7 @@ type commands struct {
 	Names      namesCmd      `cmd:"" help:"List the tags, domains, projects, users or agents, with the number of their episodes."`
 	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`
 	Delete     deleteCmd     `cmd:"" help:"Delete episodes."`
+	GC         gcCmd         `cmd:"" name:"gc" help:"Delete old episodes, by age, outcome, number and size."`
 	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
 	Sync       syncCmd       `cmd:"" help:"Say how new this machine's replica of a server's memory is, bring it up to date, or delete it."`
 	Link       linkCmd       `cmd:"" help:"Make a local memory a shared one, on a server, and back."`

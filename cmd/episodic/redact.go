@@ -20,7 +20,7 @@ type redactCmd struct {
 func (*redactCmd) Help() string {
 	return `Looks through all episodes, steps, patterns, heuristics, relations and kept conflicts for keys, tokens, private keys and passwords, and says of each item how many of which kind it holds, never what they are. With --apply each becomes [redacted:KIND]: the items are written again, the search index follows, and vectors that were made of them are deleted.
 
-The old text is in the file until compact has removed it, and in its replicas until theirs has. A secret that was stored should be replaced where it is used.`
+The old text is in the file until compact --secure has removed it, and in replicas on other machines until theirs has. A secret that was stored should be replaced where it is used.`
 }
 
 func (c *redactCmd) Run(ctx context.Context, a *app) error {
@@ -69,7 +69,7 @@ func (c *redactCmd) Run(ctx context.Context, a *app) error {
 			if vectors > 0 {
 				a.printf("%s deleted\n", count(vectors, "vector"))
 			}
-			a.printf("episodic compact removes the old text from the file\n")
+			a.printf("episodic compact --secure removes the old text from the file\n")
 		}
 		return damaged
 	})

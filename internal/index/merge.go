@@ -66,7 +66,8 @@ const (
 const lostMerges = 5
 
 // Merge merges units and segments as far as there are too many, or all of them into one
-// segment, in which nothing is left of what was deleted before. Others may read and write
+// segment, in which nothing is left of what was deleted before, nor of merges that were
+// interrupted. Others may read and write
 // meanwhile. A merge that comes into conflict with another is given up; if all is set it is
 // tried again, and an error tells that others have always been faster.
 func Merge(ctx context.Context, e engine.Engine, all bool) error {
@@ -75,7 +76,10 @@ func Merge(ctx context.Context, e engine.Engine, all bool) error {
 		m, err := planMerge(ctx, e, last)
 		done := false
 		if err == nil {
-			if m == nil && (last || !all) {
+			if m == nil && last {
+				return dropLost(ctx, e)
+			}
+			if m == nil && !all {
 				return nil
 			}
 			if m == nil {

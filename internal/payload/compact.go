@@ -33,13 +33,24 @@ type Compaction struct {
 // been looked at, and how many there are. What was done before an error is returned
 // with it.
 func (c *Codec) Compact(ctx context.Context, progress func(done, all int64)) (Compaction, error) {
-	run := &compactor{Codec: c, engine: c.dictionaries.engine, progress: progress}
+	return c.compact(ctx, asked, progress)
+}
+
+// CompactSecurely is Compact that takes all dictionaries that there are for tainted: what they
+// were trained with may have been changed in ways that are not counted.
+func (c *Codec) CompactSecurely(ctx context.Context, progress func(done, all int64)) (Compaction, error) {
+	return c.compact(ctx, erasing, progress)
+}
+
+func (c *Codec) compact(ctx context.Context, o occasion, progress func(done, all int64)) (Compaction, error) {
+	run := &compactor{Codec: c, occasion: o, engine: c.dictionaries.engine, progress: progress}
 	err := run.run(ctx)
 	return run.done, err
 }
 
 type compactor struct {
 	*Codec
+	occasion occasion
 	engine   engine.Engine
 	progress func(done, all int64)
 	done     Compaction
@@ -63,7 +74,7 @@ func (k *compaction) namesClosed(payload []byte) bool {
 }
 
 func (c *compactor) run(ctx context.Context) (err error) {
-	if c.done.Trained, err = c.dictionaries.train(ctx, asked); err != nil {
+	if c.done.Trained, err = c.dictionaries.train(ctx, c.occasion); err != nil {
 		return err
 	}
 	if err := c.closeOthers(ctx); err != nil {
@@ -117,12 +128,12 @@ func (c *compactor) closeOthers(ctx context.Context) error {
 	for k := range Kind(kinds) {
 		keep := states[k].id
 		isNew := slices.ContainsFunc(c.done.Trained, func(t Training) bool { return t.Dictionary == keep && keep != 0 })
-		if states[k].tainted && !isNew {
+		if (states[k].tainted || c.occasion == erasing) && !isNew {
 			keep = 0
 		}
 		shut := engine.Stmt{SQL: `UPDATE dictionaries SET closed = 1 WHERE kind = ?1 AND id <> ?2 AND closed = 0
  AND created_us <= (SELECT created_us FROM dictionaries WHERE id = ?3)`, Args: []any{k.String(), int64(keep), int64(states[k].id)}}
-		if !c.options.trains(k) {
+		if !c.options.trains(k) && c.occasion != erasing {
 			shut.SQL += ` AND removals <> (SELECT n FROM removals WHERE kind = ?1)`
 		}
 		if _, err := c.engine.Repeatable(ctx, shut); err != nil {

@@ -31,6 +31,7 @@ const (
 	inBackground occasion = iota
 	atTheEnd              // of an import, or of a program
 	asked                 // by Compact
+	erasing               // by CompactSecurely
 )
 
 // minItems is the least number of items to train with.
@@ -49,7 +50,7 @@ func (s *dictionaryState) due(o occasion) int64 {
 			return m
 		}
 	}
-	if s.items >= minItems && (o == asked || o == atTheEnd && s.trained < minItems) {
+	if s.items >= minItems && (o == asked || o == erasing || o == atTheEnd && s.trained < minItems) {
 		return max(s.trained+1, minItems)
 	}
 	return 0
@@ -80,7 +81,7 @@ func (d *dictionaries) train(ctx context.Context, o occasion) (done []Training, 
 		if items == 0 || !d.codec.options.trains(k) || d.codec.options.DisableTraining {
 			continue
 		}
-		t, err := d.trainKind(ctx, k, items, states[k].tainted)
+		t, err := d.trainKind(ctx, k, items, states[k].tainted || o == erasing)
 		if err != nil {
 			return done, fmt.Errorf("train a dictionary for %ss: %w", k, err)
 		}

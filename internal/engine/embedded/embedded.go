@@ -364,7 +364,7 @@ func (e *Engine) begin(ctx context.Context) error {
 	if e.cfg.Disposable {
 		synchronous = "PRAGMA synchronous(NORMAL)"
 	}
-	for _, pragma := range []string{synchronous, "PRAGMA journal_size_limit(67108864)"} {
+	for _, pragma := range []string{synchronous, "PRAGMA journal_size_limit(67108864)", "PRAGMA secure_delete(FAST)"} {
 		if err := e.writer.run(ctx, engine.Stmt{SQL: pragma}, new(engine.Result)); err != nil {
 			return err
 		}

@@ -31,29 +31,37 @@ type space struct {
 // and an error leaves the file as it was. Readers go on; while one reads what was
 // there before, the file gets shorter only after it, at a later write or when it is closed.
 func (e *Engine) Shrink(ctx context.Context) (freed int64, err error) {
+	err = e.apart(ctx, func(ctx context.Context, c *conn) (err error) {
+		freed, err = e.shrinkBy(ctx, c)
+		return err
+	})
+	return freed, err
+}
+
+// apart calls f with a connection of its own, one call at a time. Close ends the context of f.
+func (e *Engine) apart(ctx context.Context, f func(context.Context, *conn) error) (err error) {
 	select {
 	case <-e.shrink:
 		defer func() { e.shrink <- struct{}{} }()
 	case <-e.life.Done():
-		return 0, engine.ErrClosed
+		return engine.ErrClosed
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return ctx.Err()
 	}
 	until, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)()
-	if freed, err = e.shrinkNow(until); err != nil {
+	c, err := openConn(until, e.cfg.Path)
+	if err == nil {
+		err = errors.Join(f(until, c), c.close())
+	}
+	if err != nil {
 		err = e.readError(ctx, err)
 	}
-	return freed, err
+	return err
 }
 
-func (e *Engine) shrinkNow(ctx context.Context) (freed int64, err error) {
-	c, err := openConn(ctx, e.cfg.Path)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.close()) }()
+func (e *Engine) shrinkBy(ctx context.Context, c *conn) (freed int64, err error) {
 	before, err := c.space(ctx)
 	switch {
 	case err != nil || before.free == 0:
@@ -86,20 +94,24 @@ func (e *Engine) giveBack(ctx context.Context, s space) (freed int64, err error)
 	return freed, nil
 }
 
+// takeTurn has the writers of this process and others wait until release is called.
+func (e *Engine) takeTurn(ctx context.Context) (release func()) {
+	t := newTurns(e.cfg.LockDir, e.place.real)
+	_ = t.lock.Acquire(ctx, 1) // without the lock the writers wait for SQLite's
+	return func() {
+		t.Release()
+		t.Close()
+	}
+}
+
 // rewrite is a writer like another process: it has its own turn, for which the lane waits.
 func (e *Engine) rewrite(ctx context.Context, c *conn) (freed int64, err error) {
-	t := newTurns(e.cfg.LockDir, e.place.real)
-	defer t.Close()
-	_ = t.lock.Acquire(ctx, 1) // without the lock the writers wait for SQLite's
-	defer t.Release()
+	defer e.takeTurn(ctx)()
 	before, err := c.space(ctx) // others may have written meanwhile
 	if err != nil {
 		return 0, err
 	}
-	if err := c.exec(ctx, incremental); err != nil {
-		return 0, err
-	}
-	if err := c.exec(ctx, "VACUUM"); err != nil {
+	if err := c.vacuum(ctx); err != nil {
 		return 0, err
 	}
 	after, err := c.space(context.WithoutCancel(ctx))
@@ -107,6 +119,16 @@ func (e *Engine) rewrite(ctx context.Context, c *conn) (freed int64, err error) 
 		return 0, err
 	}
 	return (before.pages - after.pages) * before.size, nil
+}
+
+// vacuum writes the file anew, such that it can give pages back later.
+func (c *conn) vacuum(ctx context.Context) error {
+	for _, sql := range []string{"PRAGMA secure_delete(ON)", incremental, "VACUUM"} {
+		if err := c.run(ctx, engine.Stmt{SQL: sql}, new(engine.Result)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkpoint writes the log into the file, which gets shorter by that, and empties it. It
