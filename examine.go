@@ -24,8 +24,7 @@ type Examination struct {
 	Bytes     int64 `json:"bytes,omitempty"`
 	Pages     int64 `json:"pages,omitempty"`
 	FreePages int64 `json:"free_pages,omitempty"`
-	// Items is how many episodes, patterns, heuristics, relations, embeddings and conflicts
-	// could be read whole.
+	// Items is how many episodes, patterns and heuristics could be read whole.
 	Items    int64     `json:"items"`
 	Findings []Finding `json:"findings,omitempty"`
 	// Skipped are the checks that could not be made, and why.
@@ -45,7 +44,7 @@ const (
 
 // Finding is something that a check has found.
 type Finding struct {
-	// Check is the one that found it: open, integrity, schema, scopes, payloads, vectors,
+	// Check is the one that found it: open, log, integrity, schema, scopes, payloads, vectors,
 	// dictionaries, index, feed, orphans, free pages, permissions or file system.
 	Check    string   `json:"check"`
 	Severity Severity `json:"severity"`
@@ -72,10 +71,10 @@ func (x *Examination) faults() (n int64) {
 	return n
 }
 
-// broken reports whether SQLite cannot read the whole file.
+// broken reports whether SQLite cannot read all of the file.
 func (x *Examination) broken() bool {
 	for _, f := range x.Findings {
-		if f.Check == checkedOpen || f.Check == checkedIntegrity {
+		if f.Check == checkedOpen || f.Check == checkedLog || f.Check == checkedIntegrity {
 			return true
 		}
 	}
@@ -85,6 +84,7 @@ func (x *Examination) broken() bool {
 // The names of checks.
 const (
 	checkedOpen         = "open"
+	checkedLog          = "log"
 	checkedIntegrity    = "integrity"
 	checkedSchema       = "schema"
 	checkedScopes       = "scopes"
@@ -207,6 +207,9 @@ func (x *Examination) examineFile(ctx context.Context, path string, o *Options) 
 // examineOnce also reports whether the file was read without any lock.
 func (x *Examination) examineOnce(ctx context.Context, path string, o *Options) (frozen bool, err error) {
 	x.permissions(path)
+	if err := x.log(path); err != nil {
+		return false, err
+	}
 	if name := embedded.FileSystem(path); name != "" {
 		x.find(Finding{Check: checkedFileSystem, Severity: Note,
 			Problem: fmt.Sprintf("the file lies on a network file system (%s): two machines that use it would damage it; keep it on a local disk", name)}, 1)

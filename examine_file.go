@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/episodic-memory/episodic/internal/doctor"
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/schema"
@@ -42,6 +43,22 @@ func (x *Examination) permissions(path string) {
 		x.find(Finding{Check: checkedPermissions, Severity: Note, Repair: "makes the file readable by its owner alone",
 			Problem: "other users of this machine may read or write the file, and what agents did may hold secrets"}, int64(len(open)), open...)
 	}
+}
+
+// log finds transactions in a log that SQLite passes over. Somebody may be writing to the log,
+// so that it is looked at twice.
+func (x *Examination) log(path string) error {
+	hidden := 0
+	for range 2 {
+		n, err := doctor.HiddenFrames(path + "-wal")
+		if err != nil || n == 0 {
+			return err
+		}
+		hidden = n
+	}
+	x.find(Finding{Check: checkedLog, Severity: Fault, Repair: repairAnew,
+		Problem: "the log is damaged, and SQLite reads none of the pages behind that: what was written last is missing, and the next write buries it"}, int64(hidden))
+	return nil
 }
 
 // manyFree is the part of a file's pages from which on it is worth giving free ones back.

@@ -101,6 +101,7 @@ type examined struct {
 	check     func(ctx context.Context, row []any) (name string, err error)
 	sqlDelete string
 	checkName string
+	counted   bool // its rows are Items
 }
 
 // pageRows is how many rows are looked at at once.
@@ -127,8 +128,9 @@ func (t *examined) run(ctx context.Context, x *examiner) error {
 			keys = next
 			name, err := t.check(ctx, row)
 			switch {
-			case err == nil:
+			case err == nil && t.counted:
 				x.Items++
+			case err == nil:
 			case unreadable(err):
 				b.add(name, err, keys...)
 			default:
@@ -156,7 +158,7 @@ func (x *examiner) payloads(ctx context.Context) error {
 	noun := func(table, columns string, read func(context.Context, []any) error) *examined {
 		return &examined{
 			what: table, sql: "SELECT " + columns + " FROM " + table + " WHERE seq > ? AND scope IN (SELECT n FROM scopes) ORDER BY seq LIMIT ?",
-			start: []any{int64(-1 << 62)}, at: []int{0}, sqlDelete: "DELETE FROM " + table + " WHERE seq = ?", checkName: checkedPayloads,
+			start: []any{int64(-1 << 62)}, at: []int{0}, sqlDelete: "DELETE FROM " + table + " WHERE seq = ?", checkName: checkedPayloads, counted: true,
 			check: func(ctx context.Context, row []any) (string, error) { return nameOf(row[1], row[0]), read(ctx, row) },
 		}
 	}

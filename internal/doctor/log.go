@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 )
 
 // Of a log (-wal): its header, and what comes before each page.
@@ -19,6 +21,7 @@ type logged struct {
 	pages   uint32           // of the file after the last transaction; 0: the log holds none
 	frames  int              // of whole transactions
 	damaged int              // frames whose checksum is wrong
+	hidden  int              // frames of whole transactions behind the first damaged one
 }
 
 // sums is the running checksum of a log.
@@ -43,6 +46,29 @@ func logPageSize(log io.ReaderAt) int {
 	}
 	return 0
 }
+
+// HiddenFrames reads a log, and returns how many pages of whole transactions lie behind the first
+// damaged one: SQLite does not read them. A log that is not there, or empty, has none. Others may
+// write to it meanwhile; what they write may be taken for damage. Errors: those of the file system.
+func HiddenFrames(path string) (int, error) {
+	log, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	pageSize := logPageSize(log)
+	if pageSize == 0 {
+		pageSize = usualPageSize
+	}
+	l, err := readLog(log, pageSize)
+	return l.hidden, err
+}
+
+// usualPageSize is SQLite's.
+const usualPageSize = 4096
 
 // readLog finds the newest versions of pages that transactions have left in a log. A frame
 // whose checksum is wrong is passed over, and its page is as it was before. Each frame's
@@ -102,6 +128,9 @@ func readLog(log io.ReaderAt, pageSize int) (l logged, err error) {
 		pending[page] = at + frameHeader
 		if pages > 0 {
 			l.frames += len(pending)
+			if l.damaged > 0 {
+				l.hidden += len(pending)
+			}
 			for p, at := range pending {
 				l.at[p] = at
 			}
