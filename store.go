@@ -173,6 +173,9 @@ func openFailed(t target, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, schema.ErrEmpty) {
 		err = fmt.Errorf("%w: there is no memory yet", ErrNotFound)
 	}
+	if engine.KindOf(err) == engine.KindNotADatabase {
+		err = fmt.Errorf("%w; if it was a memory, episodic doctor may save what it holds", err)
+	}
 	return failed(err, "open %s", t)
 }
 

@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
-// brief, list, names, show, delete, gc, stats, sync, link, redact, compact, model, probe, eval. Run it with --help, or begin with
+// brief, list, names, show, delete, gc, stats, sync, link, redact, compact, model, probe, doctor, eval. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -32,7 +32,7 @@ The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATAB
 
 With --offline queue (or else EPISODIC_OFFLINE=queue) commands work without the server, once they have reached it: import and delete queue what they write, and say how much of it the server does not have yet; what they read comes from a replica on this machine. See sync --help.
 
-With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. compact, link, probe and the sizes that stats prints concern the whole database.
+With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. compact, doctor, link, probe and the sizes that stats prints concern the whole database.
 
 Secrets are taken out of what is stored (see --no-redact, or EPISODIC_REDACT=0); $EPISODIC_REDACT_ALLOW lists what is none, a line each, as --redact-allow does.
 
@@ -65,6 +65,7 @@ type commands struct {
 	Compact    compactCmd    `cmd:"" help:"Compress again, better, what is stored."`
 	Model      modelCmd      `cmd:"" help:"List, download and choose embedding models for searches."`
 	Probe      probeCmd      `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
+	Doctor     doctorCmd     `cmd:"" help:"Say what is wrong with a database, repair it, or save what a damaged file holds."`
 	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }
@@ -158,7 +159,7 @@ func nextStep(err error) string {
 	case errors.Is(err, episodic.ErrNotFound):
 		return "; episodic list shows what there is"
 	case errors.Is(err, episodic.ErrCorrupt) && !isDamaged(err): // whose text says it
-		return "; episodic doctor says what can be saved"
+		return "; episodic doctor says what is damaged, and what can be saved"
 	case errors.Is(err, episodic.ErrUnauthorized):
 		return "; set EPISODIC_AUTH_TOKEN to a token of this server"
 	case errors.Is(err, episodic.ErrSchema):

@@ -166,12 +166,8 @@ func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error)
 		return nil, in.Err
 	}
 	m := &merging{last: last, key: rand.Int64()}
-	for _, row := range r[2].Rows {
-		in := engine.Row{Values: row}
-		m.gone = append(m.gone, [2]int64{in.Int(0), in.Int(1)})
-		if in.Err != nil {
-			return nil, in.Err
-		}
+	if m.gone, err = goneFrom(r[2].Rows); err != nil {
+		return nil, err
 	}
 	switch {
 	case all && (units > 0 || len(r[1].Rows) > 1 || len(m.gone) > 0):
@@ -196,6 +192,18 @@ func planMerge(ctx context.Context, e engine.Engine, all bool) (*merging, error)
 		}
 	}
 	return nil, nil
+}
+
+// goneFrom reads rows of sqlGone.
+func goneFrom(rows [][]any) (gone [][2]int64, err error) {
+	for _, row := range rows {
+		in := engine.Row{Values: row}
+		gone = append(gone, [2]int64{in.Int(0), in.Int(1)})
+		if in.Err != nil {
+			return nil, in.Err
+		}
+	}
+	return gone, nil
 }
 
 func (m *merging) addUnits(ctx context.Context, e engine.Engine) error {

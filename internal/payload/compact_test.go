@@ -119,7 +119,7 @@ func TestRowsAndTheirDictionaries(t *testing.T) {
 				if err := try(rows[table], payload); !IsDictionaryGone(err) {
 					t.Errorf("%s takes what names no dictionary: %v", table, err)
 				}
-				m.exec(t, "INSERT INTO dictionaries VALUES(?, ?, ?, 0, 20, 0.2, 0, 0, x'00', x'00')", int64(id), tagOf(id), tables[i].kind.String())
+				m.exec(t, "INSERT INTO dictionaries VALUES(?, ?, ?, 0, 20, 0.2, 0, 0, x'00', x'00')", int64(id), TagOf(id), tables[i].kind.String())
 				m.exec(t, rows[table], payload)
 				if n := m.count(t, &tables[i], []uint32{id}); n != 1 {
 					t.Errorf("%d rows of %s name %d", n, table, id)

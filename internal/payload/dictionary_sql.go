@@ -62,12 +62,12 @@ func (r *dictionaryRow) insert(now time.Time) []engine.Stmt {
 	content := r.dictionary.Bytes()
 	sum := sha256.Sum256(content)
 	return append(stmts, engine.Stmt{SQL: sqlInsertDictionary, Args: []any{
-		int64(r.id), tagOf(r.id), now.UnixMicro(), int64(r.samples), r.ratio, r.removals, sum[:], content,
+		int64(r.id), TagOf(r.id), now.UnixMicro(), int64(r.samples), r.ratio, r.removals, sum[:], content,
 	}})
 }
 
-// tagOf returns the id as frames hold it.
-func tagOf(id uint32) []byte { return codec.Prefix(codec.Zstd, id, false)[2:] }
+// TagOf returns the id of a trained dictionary as frames hold it.
+func TagOf(id uint32) []byte { return codec.Prefix(codec.Zstd, id, false)[2:] }
 
 // readDictionary reads a dictionary of the database.
 func readDictionary(ctx context.Context, e engine.Engine, id uint32) (*codec.Dictionary, error) {

@@ -66,7 +66,7 @@ func (t *table) stale(begins [2][]byte) condition {
 func (t *table) names(ids []uint32) condition {
 	c := condition{sql: fmt.Sprintf("substr(%s.payload, 1, 1) = x'02' AND substr(%[1]s.payload, 3, 3) IN (%s)", t.table, strings.TrimSuffix(strings.Repeat("?, ", len(ids)), ", "))}
 	for _, id := range ids {
-		c.args = append(c.args, tagOf(id))
+		c.args = append(c.args, TagOf(id))
 	}
 	return c
 }

@@ -106,6 +106,9 @@ func apply(ctx context.Context, e engine.Engine, to int64, stmts []engine.Stmt) 
 	return err
 }
 
+// Version returns the schema version of a database, 0 if it is empty. Errors: a *ForeignError.
+func Version(ctx context.Context, e engine.Engine) (int64, error) { return version(ctx, e) }
+
 // version returns the schema version, 0 for an empty database.
 func version(ctx context.Context, e engine.Engine) (int64, error) {
 	r, err := e.Query(ctx, engine.Stmt{SQL: "SELECT max(version) FROM episodic_migrations"})

@@ -50,6 +50,11 @@ type Config struct {
 	Path      string // of the database file; its folder must exist
 	MustExist bool   // refuse to create the file, with fs.ErrNotExist
 
+	// ReadOnly writes nothing, as if the file and its folder may not be written. It fails, as
+	// KindReadOnly, where a log has been left that only a writer can put into the file. Of a
+	// file that nobody has open the content must not change as long as it is open here.
+	ReadOnly bool
+
 	// NetworkFile lets the file lie on a network file system. SQLite's log needs memory that
 	// all who use the file share, so that only one machine may use it.
 	NetworkFile bool
@@ -99,7 +104,11 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if name := networkOf(filepath.Dir(real)); name != "" && !cfg.NetworkFile {
 		return nil, &NetworkError{FileSystem: name}
 	}
-	a, err := accessTo(real, mayWrite)
+	writes := mayWrite
+	if cfg.ReadOnly {
+		writes = func(string) bool { return false }
+	}
+	a, err := accessTo(real, writes)
 	if err != nil {
 		return nil, err
 	}

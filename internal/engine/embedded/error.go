@@ -27,6 +27,7 @@ var kinds = map[int]struct {
 	sqlite3.SQLITE_TOOBIG:                {engine.KindTooLarge, "SQLITE_TOOBIG"},
 	sqlite3.SQLITE_NOTADB:                {engine.KindNotADatabase, "SQLITE_NOTADB"},
 	sqlite3.SQLITE_CORRUPT:               {engine.KindCorrupt, "SQLITE_CORRUPT"},
+	sqlite3.SQLITE_IOERR_SHORT_READ:      {engine.KindCorrupt, "SQLITE_IOERR_SHORT_READ"}, // its end is missing
 	sqlite3.SQLITE_READONLY:              {engine.KindReadOnly, "SQLITE_READONLY"},
 	sqlite3.SQLITE_FULL:                  {engine.KindFull, "SQLITE_FULL"},
 }
