@@ -91,7 +91,7 @@ func link(ctx context.Context, file, server string, opts *Options, progress func
 			return nil, err
 		}
 	}
-	if report.Kept, err = keepBeside(file); err != nil {
+	if report.Kept, err = keepBeside(file, ".before-link"); err != nil {
 		return nil, err
 	}
 	// How new it is follows: that must not be told of the file that is there now.

@@ -285,11 +285,12 @@ func claimReplica(ctx context.Context, file engine.Engine, server string, scope 
 	return nil
 }
 
-// start begins to keep the replica in step with the server.
-func (r *localReplica) start(server *remote.Engine, o *Options) error {
+// start begins to keep the replica in step with the server, by a pull every interval; 0: as
+// package replica has it.
+func (r *localReplica) start(server *remote.Engine, o *Options, interval time.Duration) error {
 	pull, err := replica.New(replica.Config{
 		Server: pulling{server}, Local: r.inner.engine, Path: r.path, Scope: r.inner.scope.condition,
-		MaxAge: o.Replica.MaxAge, MaxBytes: o.Replica.MaxBytes, Words: r.inner.words, Stored: r.inner.indexer.kick, Reach: server.Reachable, Logger: o.Logger,
+		MaxAge: o.Replica.MaxAge, MaxBytes: o.Replica.MaxBytes, Interval: interval, Words: r.inner.words, Stored: r.inner.indexer.kick, Reach: server.Reachable, Logger: o.Logger,
 	})
 	if err != nil {
 		return err

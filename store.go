@@ -45,6 +45,8 @@ type Store struct {
 	// database lacks.
 	failedOpen engine.Failures
 
+	notices []string // of Open
+
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
 }
@@ -108,6 +110,12 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		}
 	}
 	server, _ := e.(*remote.Engine)
+	var upgraded string
+	if file, ok := e.(*embedded.Engine); ok {
+		if upgraded, err = beforeUpgrade(ctx, file, t.absolute()); err != nil {
+			return nil, openFailed(t, errors.Join(err, e.Close()))
+		}
+	}
 	r, migrated, err := openReplica(ctx, t, opts, scope)
 	if err == nil && !migrated {
 		if err = schema.Migrate(ctx, e, !opts.MustExist); err != nil && r != nil {
@@ -115,7 +123,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		}
 	}
 	if err == nil && r != nil {
-		err = r.start(server, opts)
+		err = r.start(server, opts, 0)
 	}
 	if err != nil {
 		return nil, openFailed(t, errors.Join(err, r.close(), e.Close()))
@@ -132,6 +140,9 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	s.scope, s.failedOpen, s.replica, s.redactor = scope, e.Stats().Failures, r, secrets
 	if r != nil {
 		s.sets.maxBytes = minVectorBytes // the server compares what is not here yet; it is not fetched twice
+	}
+	if server == nil {
+		s.notice(opts.Logger, upgraded, readByOthers(t.absolute()))
 	}
 	if migrated {
 		s.engine = checkedWrites{e, r}
