@@ -67,8 +67,10 @@ func (s *Store) backup(ctx context.Context, path string, opts *BackupOptions) (*
 	case path == "":
 		return nil, invalid("path", "is empty; name a new file")
 	}
-	if err := s.Flush(ctx); err != nil { // what is queued is acknowledged
-		return nil, err
+	if s.queue != nil { // what is queued is acknowledged
+		if err := s.queue.flush(ctx); err != nil {
+			return nil, err
+		}
 	}
 	name := path
 	if opts.Keep > 0 {
