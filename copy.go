@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/episodic-memory/episodic/internal/replica"
 )
@@ -26,6 +27,8 @@ type CopyReport struct {
 	// they are the same.
 	Source []ContentSum `json:"source"`
 	Copy   []ContentSum `json:"copy"`
+	// Notices are those of opening both; see Store.Notices.
+	Notices []string `json:"notices,omitempty"`
 	// Different are items, relations and embeddings of From (Here) that To has otherwise (There) or
 	// could not take: others have the same id, were changed or deleted meanwhile.
 	Different []ReplicaDifference `json:"different,omitempty"`
@@ -76,7 +79,7 @@ func copyAll(ctx context.Context, from, to string, opts *CopyOptions) (_ *CopyRe
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
-	report := &CopyReport{From: source.publisher.target, To: target.publisher.target}
+	report := &CopyReport{From: source.publisher.target, To: target.publisher.target, Notices: slices.Concat(source.Notices(), target.Notices())}
 	if report.From == report.To {
 		return nil, invalid("to", "is the memory that is to be copied; name another one")
 	}

@@ -205,7 +205,7 @@ func damaged(err error) bool {
 var errOtherReplica = errors.New("the file is no replica of this server and scope")
 
 func openReplicaFile(ctx context.Context, path, server string, o *Options, scope Scope) (_ *localReplica, migrated bool, err error) {
-	file, err := embedded.Open(ctx, embedded.Config{Path: path, NetworkFile: o.AllowNetworkFile, LockDir: o.LockDir, Disposable: true})
+	file, err := embedded.Open(ctx, embedded.Config{Path: path, NetworkFile: o.AllowNetworkFile, LockDir: o.LockDir, Disposable: true, Check: refuseNewer})
 	if err != nil {
 		return nil, false, err
 	}

@@ -94,7 +94,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := checkEmbedder(opts.Embedder, t); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	e, err := openEngine(ctx, t, opts)
+	e, err := openEngine(ctx, t, opts, refuseNewer)
 	if err != nil {
 		return nil, openFailed(t, err)
 	}
@@ -168,6 +168,7 @@ func newStore(e engine.Engine, o *Options, copied engine.Engine, replica bool) *
 	server, _ := e.(*remote.Engine)
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Copy, c.DisableTraining = copied, replica
+	c.Unreadable = func(ctx context.Context) error { return refuseNewer(ctx, e) }
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer}
 	s.sets = newVectorSets(e, &o.Vectors)
 	s.publisher = &publisher{opened: time.Now()}
@@ -185,13 +186,23 @@ func openFailed(t target, err error) error {
 	return failed(err, "open %s", t)
 }
 
-func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, error) {
+// refuseNewer refuses a database that a newer program has upgraded since it was opened. What
+// it cannot read it leaves to others.
+func refuseNewer(ctx context.Context, q embedded.Querier) error {
+	if newer, ok := errors.AsType[*schema.NewerError](schema.Check(ctx, q)); ok {
+		return newer
+	}
+	return nil
+}
+
+// openEngine opens what is at a target; check is that of a file, see embedded.Config.
+func openEngine(ctx context.Context, t target, opts *Options, check func(context.Context, embedded.Querier) error) (engine.Engine, error) {
 	connections, err := opts.poolOptions()
 	if err != nil {
 		return nil, err
 	}
 	if t.path != "" {
-		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir})
+		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, Check: check})
 		if _, ok := errors.AsType[*embedded.NetworkError](err); ok {
 			return nil, invalid("target", "%v; AllowNetworkFile opens it all the same", err)
 		}

@@ -170,6 +170,7 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	if err != nil {
 		return err
 	}
+	a.tell(store.Notices())
 	narrow, err := store.Scoped(a.scope())
 	if err == nil {
 		a.whole = store
@@ -178,6 +179,13 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 		a.whole = nil
 	}
 	return errors.Join(err, store.Close())
+}
+
+// tell tells what opening a database has come to.
+func (a *app) tell(notices []string) {
+	for _, notice := range notices {
+		a.complain("%s", notice)
+	}
 }
 
 // scope is what the command line and the environment narrow the database to. A flag

@@ -25,7 +25,7 @@ const (
 	inRange = ` AND substr(e.id, 16) BETWEEN ? AND ?`
 	frame   = `iif(substr(e.payload, 1, 1) = x'02', substr(e.payload, 1, 16), e.payload)`
 
-	framed  = `iif(substr(r.payload, 1, 1) = x'02', substr(r.payload, 1, 16), r.payload)`
+	framed = `iif(substr(r.payload, 1, 1) = x'02', substr(r.payload, 1, 16), r.payload)`
 
 	// Columns of heads that the revision does not cover if somebody else than this program writes
 	// them. A REAL is an integer here, since not every SQLite writes it alike; some leave

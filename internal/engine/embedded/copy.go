@@ -22,7 +22,7 @@ func (e *Engine) Copy(ctx context.Context, to string, progress func(done, all in
 	until, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)()
-	if err := e.glance(ctx); err != nil {
+	if _, err := e.glance(ctx); err != nil {
 		return nil, err
 	}
 	sums, err := e.copyTo(until, to, progress)
