@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
@@ -141,5 +142,71 @@ func TestRollingBackups(t *testing.T) {
 	}
 	if _, err := s.Backup(t.Context(), to, &BackupOptions{Keep: -1}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("keep -1: %v", err)
+	}
+}
+
+// backupMakerEnv makes the test program a process that makes backups of the memory m.db in the
+// folder that it names until it is killed; see crashWriter.
+const backupMakerEnv = "EPISODIC_BACKUP_MAKER"
+
+func backupMaker() bool {
+	dir := os.Getenv(backupMakerEnv)
+	if dir == "" {
+		return false
+	}
+	s, err := Open(context.Background(), filepath.Join(dir, "m.db"), nil)
+	for i := 0; err == nil; i++ {
+		path := filepath.Join(dir, fmt.Sprintf("b-%d-%d", os.Getpid(), i))
+		if _, err = s.Backup(context.Background(), path, nil); err == nil {
+			fmt.Println(path)
+		}
+	}
+	fmt.Println("error", err)
+	return true
+}
+
+// A Backup that is killed leaves nothing that looks like one, and all that was told of is whole.
+func TestKilledBackup(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	filledFile(t, filepath.Join(dir, "m.db"))
+	made := make(map[string]bool)
+	for range testkit.Effort(1, 4, 100) {
+		testkit.Killed(t, backupMakerEnv+"="+dir, 0, 300*time.Millisecond, func(line string) {
+			if strings.HasPrefix(line, "error") {
+				t.Error(line)
+			}
+			made[line] = true
+		})
+	}
+	there, err := filepath.Glob(filepath.Join(dir, "b-*"))
+	ok(t, err)
+	for _, path := range there {
+		e, err := embedded.Open(t.Context(), embedded.Config{Path: path, MustExist: true})
+		ok(t, err)
+		if _, err := e.CheckSeal(t.Context()); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		ok(t, e.Close())
+		delete(made, path)
+	}
+	if len(made) > 0 {
+		t.Errorf("not there: %v", made)
+	}
+	// What they have left goes with a later one.
+	left, err := filepath.Glob(filepath.Join(dir, temporaryPrefix+"*"))
+	ok(t, err)
+	for _, folder := range left {
+		files, err := filepath.Glob(filepath.Join(folder, "*"))
+		ok(t, err)
+		for _, name := range append(files, folder) {
+			ok(t, os.Chtimes(name, time.Time{}, time.Now().Add(-2*abandoned)))
+		}
+	}
+	s := open(t, filepath.Join(dir, "m.db"), nil)
+	_, err = s.Backup(t.Context(), filepath.Join(dir, "last"), nil)
+	ok(t, err)
+	if left, err = filepath.Glob(filepath.Join(dir, temporaryPrefix+"*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
