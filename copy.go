@@ -64,7 +64,7 @@ func copyAll(ctx context.Context, from, to string, opts *CopyOptions) (_ *CopyRe
 	if fromOpts.Scope != (Scope{}) || toOpts.Scope != (Scope{}) {
 		return nil, invalid("scope", "is set; everything is copied")
 	}
-	fromOpts.MustExist, fromOpts.Embedder, fromOpts.Cache = true, nil, Cache{Disabled: true}
+	fromOpts.MustExist, fromOpts.DisableUpgrade, fromOpts.Embedder, fromOpts.Cache = true, true, nil, Cache{Disabled: true}
 	if r := &fromOpts.Replica; r.MaxAge > 0 || r.MaxBytes > 0 || r.Offline == Queue {
 		*r = Replica{Disabled: true}
 	}

@@ -5,20 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/schema"
 )
 
-// Snapshots lie beside the file, named FILE.snapshot-LABEL. Those from before upgrades have the
-// schema version that the file had.
-const (
-	snapshotInfix   = ".snapshot-"
-	upgradeSnapshot = "schema-"
-)
+// snapshotInfix is between the name of a file and the label of a snapshot, beside it.
+const snapshotInfix = ".snapshot-"
 
 // Snapshot makes a backup of a local file beside it before something is done that cannot be
 // undone, such as a deletion of many items. It is named FILE.snapshot-LABEL, and takes the
@@ -77,38 +71,3 @@ func hasVersion(ctx context.Context, path string, version int64) error {
 	}
 	return errors.Join(err, e.Close())
 }
-
-// beforeUpgrade makes a snapshot of a file that an older program has made, and removes that of the
-// upgrade before. It returns what is to be told when the upgrade has been done; empty: there is none
-// to do. A disk that has no room for a copy, and a file of which damage lets none be made, are
-// upgraded without one.
-func beforeUpgrade(ctx context.Context, file *embedded.Engine, path string) (notice string, err error) {
-	have, err := schema.Version(ctx, file)
-	newest := schema.Newest()
-	if err != nil || have == 0 || have >= newest || !file.Writable() {
-		return "", err
-	}
-	label := fmt.Sprint(upgradeSnapshot, have)
-	name, err := snapshot(ctx, file, path, label, have)
-	notice = fmt.Sprintf("%s was upgraded from schema version %d to %d; programs older than this one cannot open it any more", path, have, newest)
-	switch kind := engine.KindOf(err); {
-	case errors.Is(err, errUpgraded):
-		return "", nil // and it has told of it
-	case kind == engine.KindFull || kind == engine.KindCorrupt:
-		return fmt.Sprintf("%s, and no copy was made of it as it was: %v", notice, err), nil
-	case err != nil:
-		return "", fmt.Errorf("the file has schema version %d, and is not upgraded to %d because no copy of it could be made: %w", have, newest, err)
-	}
-	others, _ := filepath.Glob(globEscaped.Replace(path) + snapshotInfix + upgradeSnapshot + "*")
-	for _, other := range others {
-		if other != name && sealedFrom(ctx, other, path) {
-			if err := embedded.Remove(other); err != nil {
-				return "", err
-			}
-		}
-	}
-	return fmt.Sprintf("%s; as it was it is in %s", notice, name), nil
-}
-
-// globEscaped has filepath.Glob take a name as it stands.
-var globEscaped = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)

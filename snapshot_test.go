@@ -77,3 +77,40 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("over another file: %v", err)
 	}
 }
+
+// Who only reads does not upgrade a file.
+func TestDisableUpgrade(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	path := filepath.Join(t.TempDir(), "m.db")
+	unpack4(t, path)
+	before, err := os.ReadFile(path)
+	ok(t, err)
+	s, err := Open(t.Context(), path, &Options{DisableUpgrade: true})
+	ok(t, err)
+	c := content4()
+	c.reads(t, s)
+	if found, err := s.Search(t.Context(), "修复竞争", nil); err != nil || len(found.Hits) == 0 || found.Waiting > 0 {
+		t.Errorf("%+v, %v", found, err)
+	}
+	wants(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}), ErrReadOnly, "upgraded copy")
+	if n := s.Notices(); len(n) != 1 || !strings.Contains(n[0], "has schema version 4") {
+		t.Errorf("told: %q", n)
+	}
+	report, err := s.Backup(t.Context(), filepath.Join(t.TempDir(), "b.db"), nil)
+	if ok(t, err); report.Source != path {
+		t.Errorf("%+v", report)
+	}
+	ok(t, s.Close())
+	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+		t.Errorf("the file was changed: %v", err)
+	}
+	alone(t, filepath.Dir(path), "m.db")
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), "episodic-copy-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	// A file that needs no upgrade can be written.
+	ok(t, open(t, path, nil).Close())
+	s = open(t, path, &Options{DisableUpgrade: true})
+	ok(t, s.PutEpisode(t.Context(), &Episode{Description: "x"}))
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/cache"
@@ -45,7 +46,8 @@ type Store struct {
 	// database lacks.
 	failedOpen engine.Failures
 
-	notices []string // of Open
+	notices   []string // of Open
+	temporary string   // a folder that goes with the Store; empty: none
 
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
@@ -112,6 +114,17 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	server, _ := e.(*remote.Engine)
 	var upgraded string
 	if file, ok := e.(*embedded.Engine); ok {
+		if opts.DisableUpgrade {
+			s, err := openCopy(ctx, file, t, opts)
+			if s != nil || err != nil {
+				if err = errors.Join(err, e.Close()); err != nil {
+					return nil, openFailed(t, errors.Join(err, s.Close()))
+				}
+				s.publisher.target, s.scope, s.redactor = t.absolute(), scope, secrets
+				s.openCache(opts.Cache)
+				return s, nil
+			}
+		}
 		if upgraded, err = beforeUpgrade(ctx, file, t.absolute()); err != nil {
 			return nil, openFailed(t, errors.Join(err, e.Close()))
 		}
@@ -249,10 +262,11 @@ func (s *Store) Close() error {
 	if s.cache != nil {
 		s.cache.Close()
 	}
-	if err := errors.Join(queueErr, s.replica.close(), s.engine.Close()); err != nil {
-		return failed(err, "close")
+	err := errors.Join(queueErr, s.replica.close(), s.engine.Close())
+	if s.temporary != "" {
+		err = errors.Join(err, os.RemoveAll(s.temporary))
 	}
-	return nil
+	return failed(err, "close")
 }
 
 // check refuses what no call can work with: a Store that Open did not return, no

@@ -50,6 +50,9 @@ type Config struct {
 	Path      string // of the database file; its folder must exist
 	MustExist bool   // refuse to create the file, with fs.ErrNotExist
 
+	// ReadOnly, unless it is empty, says why the file is not written: each write is KindReadOnly.
+	ReadOnly string
+
 	// NetworkFile lets the file lie on a network file system. SQLite's log needs memory that
 	// all who use the file share, so that only one machine may use it.
 	NetworkFile bool
@@ -364,6 +367,9 @@ const incremental = "PRAGMA auto_vacuum = INCREMENTAL"
 func (e *Engine) begin(ctx context.Context) error {
 	if e.access != writable {
 		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New("the file or its folder may not be written by this user, or lies on a read-only file system")}
+	}
+	if e.cfg.ReadOnly != "" {
+		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(e.cfg.ReadOnly)}
 	}
 	if err := e.inPlace(ctx); err != nil {
 		return err
