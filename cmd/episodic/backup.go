@@ -26,7 +26,7 @@ restore puts a backup in the place of a memory. It can also be read where it is:
 }
 
 func (c *backupCmd) Run(ctx context.Context, a *app) error {
-	return a.withMemory(ctx, func(store *episodic.Store) error {
+	return a.toRead(ctx, func(store *episodic.Store) error {
 		bar := &lateProgress{a: a, name: "backup", bytes: true}
 		report, err := store.Backup(ctx, c.File, &episodic.BackupOptions{Keep: c.Keep, Progress: bar.set})
 		bar.done()

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"compress/gzip"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +96,38 @@ func TestFileOfOthersIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := c.run("list"); got.code != exitOK || !strings.Contains(got.stderr, "chmod 600 "+file) {
+		t.Errorf("%+v", got)
+	}
+	c.ok("list")
+}
+
+// Commands that only read do not upgrade a file of an older version; the first that may write does, and says so.
+func TestReadingDoesNotUpgrade(t *testing.T) {
+	c := newCLI(t)
+	packed, err := os.Open("../../testdata/schema4.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	unpacked, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := io.ReadAll(unpacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := c.file("old.db", string(old))
+	c.env["EPISODIC_DB"] = file
+	for _, args := range [][]string{{"list"}, {"stats"}, {"search", "race"}, {"export"}, {"names", "tags"}, {"brief", "race"}, {"show", "0192"}, {"backup", file + ".backup"}} {
+		if got := c.run(args...); !strings.Contains(got.stderr, "was read from a copy") {
+			t.Errorf("%q: %+v", args, got)
+		}
+		if now, err := os.ReadFile(file); err != nil || string(now) != string(old) {
+			t.Fatalf("%q has changed the file: %v", args, err)
+		}
+	}
+	if got := c.run("compact"); got.code != exitOK || !strings.Contains(got.stderr, "was upgraded from schema version 4") || !strings.Contains(got.stderr, file+".snapshot-schema-4") {
 		t.Errorf("%+v", got)
 	}
 	c.ok("list")
