@@ -144,7 +144,7 @@ func (x *Examination) find(f Finding, count int64, names ...string) {
 }
 
 func (x *Examination) examineServer(ctx context.Context, t target, o *Options) (err error) {
-	e, err := openEngine(ctx, t, o)
+	e, err := openEngine(ctx, t, o, nil)
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func link(ctx context.Context, file, server string, opts *Options, progress func
 			return nil, err
 		}
 	}
-	if report.Kept, err = keepBeside(file); err != nil {
+	if report.Kept, err = keepBeside(file, ".before-link"); err != nil {
 		return nil, err
 	}
 	// How new it is follows: that must not be told of the file that is there now.
@@ -156,11 +156,11 @@ func (l *LinkReport) share(ctx context.Context, from, shared *Store, progress fu
 	if err := shared.Sync(ctx, nil); err != nil {
 		return err
 	}
-	missing, err := replica.Missing(ctx, from.engine, shared.replica.inner.engine)
+	compared, err := replica.Compare(ctx, from.engine, shared.replica.inner.engine)
 	if err != nil {
 		return err
 	}
-	for _, d := range missing {
+	for _, d := range compared.Missing {
 		if d.There == "" && d.Kind != feed.Relations && d.Kind != feed.Embeddings {
 			return &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf(
 				"%s %v is not on the server after all was sent: somebody has deleted it there, or added it to the file meanwhile", changeKinds[d.Kind], ID(d.Item))}

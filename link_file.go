@@ -101,14 +101,14 @@ func remakeLinked(ctx context.Context, path, server string) error {
 	return errors.Join(err, file.Close())
 }
 
-// keepBeside gives a file a second name beside it, which no other file has.
-func keepBeside(path string) (string, error) {
+// keepBeside gives a file a second name beside it, with a suffix, which no other file has.
+func keepBeside(path, suffix string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", err
 	}
 	for i := 1; ; i++ {
-		name := path + ".before-link"
+		name := path + suffix
 		if i > 1 {
 			name = fmt.Sprintf("%s-%d", name, i)
 		}

@@ -312,7 +312,7 @@ func TestLinkAfterAKill(t *testing.T) {
 	ok(t, report.share(t.Context(), from, shared, nil))
 	ok(t, shared.Close())
 	ok(t, from.Close())
-	_, err = keepBeside(file)
+	_, err = keepBeside(file, ".before-link")
 	ok(t, err)
 
 	report, err = Link(t.Context(), file, server.URL(), nil, nil)

@@ -78,6 +78,12 @@ type Options struct {
 	// Default: it is created.
 	MustExist bool
 
+	// DisableUpgrade leaves a local file of an older version as it is, so that the programs that made it can use
+	// it. The Store then reads an upgraded copy, which it makes in os.TempDir and deletes when it is closed: it takes the
+	// time and the room of a copy, shows what was there when it was opened, and fails writes with ErrReadOnly. Default: Open
+	// upgrades the file, after it has made a copy beside it; see Notices. Without effect on any other file, and on a server.
+	DisableUpgrade bool
+
 	// CacheDir is the folder in which replicas of servers' memories are kept (see Replica).
 	// Only its owner may read them. Unused for a local file.
 	// Default: episodic in os.UserCacheDir; where there is none nothing is kept.

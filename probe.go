@@ -165,7 +165,7 @@ func (r *ProbeReport) probeServer(ctx context.Context, t target, o *Options, c r
 		return // nothing more can be learned
 	}
 	var e engine.Engine
-	if r.check(ctx, "SQLite", func(ctx context.Context) (err error) { e, err = openEngine(ctx, t, o); return err }) {
+	if r.check(ctx, "SQLite", func(ctx context.Context) (err error) { e, err = openEngine(ctx, t, o, nil); return err }) {
 		r.probeDatabase(ctx, e)
 	}
 }
@@ -185,7 +185,7 @@ func (r *ProbeReport) probeFile(ctx context.Context, t target, o *Options) {
 			return err
 		}
 		r.File.Exists, r.File.Size = true, info.Size()
-		e, err = openEngine(ctx, t, o)
+		e, err = openEngine(ctx, t, o, nil)
 		return err
 	}) {
 		return

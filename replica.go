@@ -205,7 +205,7 @@ func damaged(err error) bool {
 var errOtherReplica = errors.New("the file is no replica of this server and scope")
 
 func openReplicaFile(ctx context.Context, path, server string, o *Options, scope Scope) (_ *localReplica, migrated bool, err error) {
-	file, err := embedded.Open(ctx, embedded.Config{Path: path, NetworkFile: o.AllowNetworkFile, LockDir: o.LockDir, Disposable: true})
+	file, err := embedded.Open(ctx, embedded.Config{Path: path, NetworkFile: o.AllowNetworkFile, LockDir: o.LockDir, Disposable: true, Check: refuseNewer})
 	if err != nil {
 		return nil, false, err
 	}
@@ -285,11 +285,12 @@ func claimReplica(ctx context.Context, file engine.Engine, server string, scope 
 	return nil
 }
 
-// start begins to keep the replica in step with the server.
-func (r *localReplica) start(server *remote.Engine, o *Options) error {
+// start begins to keep the replica in step with the server, by a pull every interval; 0: as
+// package replica has it.
+func (r *localReplica) start(server *remote.Engine, o *Options, interval time.Duration) error {
 	pull, err := replica.New(replica.Config{
 		Server: pulling{server}, Local: r.inner.engine, Path: r.path, Scope: r.inner.scope.condition,
-		MaxAge: o.Replica.MaxAge, MaxBytes: o.Replica.MaxBytes, Words: r.inner.words, Stored: r.inner.indexer.kick, Reach: server.Reachable, Logger: o.Logger,
+		MaxAge: o.Replica.MaxAge, MaxBytes: o.Replica.MaxBytes, Interval: interval, Words: r.inner.words, Stored: r.inner.indexer.kick, Reach: server.Reachable, Logger: o.Logger,
 	})
 	if err != nil {
 		return err

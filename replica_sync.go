@@ -69,7 +69,8 @@ type ReplicaDifference struct {
 // VerifyReplica brings the Store's replica up to date, compares all of it with the server,
 // and returns what differed, which it fetches anew. Revisions, numbers of steps, and which
 // relations and embeddings there are, are compared by hashes of many items at once; if deep,
-// also the checksum of each payload, which takes about 40 bytes of traffic a payload.
+// also the checksum of each payload, which takes about 40 bytes of traffic
+// a payload, and 100 an item.
 // Whatever the Store's scope, it concerns the whole replica. Errors: those of Sync.
 func (s *Store) VerifyReplica(ctx context.Context, deep bool) (_ []ReplicaDifference, err error) {
 	ctx, end := s.trace(ctx, "VerifyReplica")

@@ -124,8 +124,9 @@ func (c *written4) reads(t *testing.T, s *Store) {
 	}
 }
 
-func TestFilesOfSchemaFourReadTheSame(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "m.db")
+// unpack4 writes the file of the older version.
+func unpack4(t *testing.T, path string) {
+	t.Helper()
 	packed, err := os.Open("testdata/schema4.db.gz")
 	ok(t, err)
 	defer packed.Close()
@@ -134,7 +135,11 @@ func TestFilesOfSchemaFourReadTheSame(t *testing.T) {
 	db, err := io.ReadAll(unpacked)
 	ok(t, err)
 	ok(t, os.WriteFile(path, db, 0o600))
+}
 
+func TestFilesOfSchemaFourReadTheSame(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	unpack4(t, path)
 	c, ctx := content4(), t.Context()
 	s := open(t, path, nil)
 	c.reads(t, s)

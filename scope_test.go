@@ -411,7 +411,7 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 // wholeDatabase are the methods that no scope narrows.
 var wholeDatabase = []string{
 	"Close", "Compact", "CompactSecurely", "Redact", "PublishStats", "Reindex", "Scope", "Stats", "StorageStats", "Sync", "Flush", "Outbox", "Queued", "Discard", "VerifyReplica", "TrainDictionaries", "Warm", "Probe",
-	"EmbedDocuments", "SearchModels", "UsedSearchModel", "UseSearchModel", "DropSearchModel",
+	"EmbedDocuments", "SearchModels", "UsedSearchModel", "UseSearchModel", "DropSearchModel", "Backup", "Snapshot", "Notices",
 }
 
 // Two Stores of different scopes on one database see and change nothing of each

@@ -2,7 +2,6 @@ package episodic
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -47,19 +46,21 @@ func (s *Store) Counts(ctx context.Context) (_ Counts, err error) {
 	if cond, args := s.scope.condition("n"); cond != "" {
 		count = engine.Stmt{SQL: "WITH mine(n) AS (SELECT n FROM scopes WHERE " + cond + ")" + sqlCountsInScope, Args: args}
 	}
-	r, err := s.engine.Query(ctx, count)
+	c, err := counts(ctx, s.engine, count)
+	return c, failed(err, "count")
+}
+
+func counts(ctx context.Context, e engine.Engine, count engine.Stmt) (Counts, error) {
+	r, err := e.Query(ctx, count)
 	if err != nil {
-		return Counts{}, failed(err, "count")
+		return Counts{}, err
 	}
 	in := engine.Row{Values: r[0].Rows[0]}
 	c := Counts{
 		Episodes: in.Int(0), Steps: in.Int(1), Patterns: in.Int(2), Heuristics: in.Int(3),
 		Embeddings: in.Int(4), Relations: in.Int(5), Tags: in.Int(6),
 	}
-	if in.Err != nil {
-		return Counts{}, fmt.Errorf("count: %w", in.Err)
-	}
-	return c, nil
+	return c, in.Err
 }
 
 // Stats is what a Store has done since it was opened. Every number only grows,

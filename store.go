@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,9 @@ type Store struct {
 	// failedOpen are failures before the Store was open: Open reads tables that a new
 	// database lacks.
 	failedOpen engine.Failures
+
+	notices   []string // of Open
+	temporary string   // a folder that goes with the Store; empty: none
 
 	scope    Scope // bounds what the Store sees
 	borrowed bool  // all but scope belongs to the Store that this one was made of
@@ -94,7 +98,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if err := checkEmbedder(opts.Embedder, t); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	e, err := openEngine(ctx, t, opts)
+	e, err := openEngine(ctx, t, opts, refuseNewer)
 	if err != nil {
 		return nil, openFailed(t, err)
 	}
@@ -110,6 +114,23 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		}
 	}
 	server, _ := e.(*remote.Engine)
+	var upgraded string
+	if file, ok := e.(*embedded.Engine); ok {
+		if opts.DisableUpgrade {
+			s, err := openCopy(ctx, file, t, opts)
+			if s != nil || err != nil {
+				if err = errors.Join(err, e.Close()); err != nil {
+					return nil, openFailed(t, errors.Join(err, s.Close()))
+				}
+				s.publisher.target, s.scope, s.redactor = t.absolute(), scope, secrets
+				s.openCache(opts.Cache)
+				return s, nil
+			}
+		}
+		if upgraded, err = beforeUpgrade(ctx, file, t.absolute()); err != nil {
+			return nil, openFailed(t, errors.Join(err, e.Close()))
+		}
+	}
 	r, migrated, err := openReplica(ctx, t, opts, scope)
 	if err == nil && !migrated {
 		if err = schema.Migrate(ctx, e, !opts.MustExist); err != nil && r != nil {
@@ -117,7 +138,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		}
 	}
 	if err == nil && r != nil {
-		err = r.start(server, opts)
+		err = r.start(server, opts, 0)
 	}
 	if err != nil {
 		return nil, openFailed(t, errors.Join(err, r.close(), e.Close()))
@@ -134,6 +155,9 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	s.scope, s.failedOpen, s.replica, s.redactor = scope, e.Stats().Failures, r, secrets
 	if r != nil {
 		s.sets.maxBytes = minVectorBytes // the server compares what is not here yet; it is not fetched twice
+	}
+	if server == nil {
+		s.notice(opts.Logger, upgraded, readByOthers(t.absolute()))
 	}
 	if migrated {
 		s.engine = checkedWrites{e, r}
@@ -159,6 +183,7 @@ func newStore(e engine.Engine, o *Options, copied engine.Engine, replica bool) *
 	server, _ := e.(*remote.Engine)
 	c := o.Compression.payloadOptions(o.Logger)
 	c.Copy, c.DisableTraining = copied, replica
+	c.Unreadable = func(ctx context.Context) error { return refuseNewer(ctx, e) }
 	s := &Store{engine: e, server: server, payloads: payload.New(e, server == nil, c), vectors: o.Compression.Embeddings, tracer: o.Tracer, damage: new(atomic.Uint64)}
 	s.sets = newVectorSets(e, &o.Vectors)
 	s.publisher = &publisher{opened: time.Now()}
@@ -179,13 +204,23 @@ func openFailed(t target, err error) error {
 	return failed(err, "open %s", t)
 }
 
-func openEngine(ctx context.Context, t target, opts *Options) (engine.Engine, error) {
+// refuseNewer refuses a database that a newer program has upgraded since it was opened. What
+// it cannot read it leaves to others.
+func refuseNewer(ctx context.Context, q embedded.Querier) error {
+	if newer, ok := errors.AsType[*schema.NewerError](schema.Check(ctx, q)); ok {
+		return newer
+	}
+	return nil
+}
+
+// openEngine opens what is at a target; check is that of a file, see embedded.Config.
+func openEngine(ctx context.Context, t target, opts *Options, check func(context.Context, embedded.Querier) error) (engine.Engine, error) {
 	connections, err := opts.poolOptions()
 	if err != nil {
 		return nil, err
 	}
 	if t.path != "" {
-		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir})
+		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, Check: check})
 		if _, ok := errors.AsType[*embedded.NetworkError](err); ok {
 			return nil, invalid("target", "%v; AllowNetworkFile opens it all the same", err)
 		}
@@ -232,10 +267,11 @@ func (s *Store) Close() error {
 	if s.cache != nil {
 		s.cache.Close()
 	}
-	if err := errors.Join(queueErr, s.replica.close(), s.engine.Close()); err != nil {
-		return failed(err, "close")
+	err := errors.Join(queueErr, s.replica.close(), s.engine.Close())
+	if s.temporary != "" {
+		err = errors.Join(err, os.RemoveAll(s.temporary))
 	}
-	return nil
+	return failed(err, "close")
 }
 
 // check refuses what no call can work with: a Store that Open did not return, no

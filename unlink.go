@@ -75,23 +75,31 @@ func unlink(ctx context.Context, file string, opts *Options) (*UnlinkReport, err
 	if err := sole(ctx, file); err != nil {
 		return nil, err
 	}
-	e, err := embedded.Open(ctx, embedded.Config{Path: file, MustExist: true, LockDir: opts.LockDir})
-	if err != nil {
+	if err := makeLocal(ctx, file, opts); err != nil {
 		return nil, err
+	}
+	return report, nil
+}
+
+// makeLocal makes a replica's file, which nobody has open, a memory of its own.
+func makeLocal(ctx context.Context, file string, opts *Options) error {
+	e, err := embedded.Open(ctx, embedded.Config{Path: file, MustExist: true, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir})
+	if err != nil {
+		return err
 	}
 	if err := noQueuedWrites(ctx, e); err != nil {
-		return nil, errors.Join(err, e.Close())
+		return errors.Join(err, e.Close())
 	}
-	_, err = e.Batch(ctx, append(replica.Undo(), engine.Stmt{SQL: "DROP TABLE replica_of"}, engine.Stmt{SQL: "DROP TABLE linked"})...)
+	_, err = e.Batch(ctx, append(replica.Undo(), engine.Stmt{SQL: "DROP TABLE replica_of"}, engine.Stmt{SQL: "DROP TABLE IF EXISTS linked"})...)
 	if err = errors.Join(err, e.Close()); err != nil {
-		return nil, err
+		return err
 	}
 	for _, suffix := range []string{asOfSuffix, wroteSuffix} {
 		if err := os.Remove(file + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+			return err
 		}
 	}
-	return report, nil
+	return nil
 }
 
 // noQueuedWrites refuses a replica with writes that the server does not have yet: nobody would

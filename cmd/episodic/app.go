@@ -50,6 +50,8 @@ type app struct {
 	allowPlaintext bool
 	offline        episodic.Offline // when writes to a server are acknowledged
 
+	reads bool // the command only reads
+
 	redact        episodic.Redact
 	project, user *string         // --project, --user; nil if they were not given
 	whole         *episodic.Store // the open database without a scope; nil if there is none
@@ -144,6 +146,13 @@ func (a *app) withMemory(ctx context.Context, f func(*episodic.Store) error) err
 	return err
 }
 
+// toRead is withMemory for commands that only read: they leave a file of an older version to the
+// programs that made it.
+func (a *app) toRead(ctx context.Context, f func(*episodic.Store) error) error {
+	a.reads = true
+	return a.withMemory(ctx, f)
+}
+
 // withStore opens the database, or creates it, calls f and closes it.
 func (a *app) withStore(ctx context.Context, f func(*episodic.Store) error) error {
 	return a.open(ctx, false, f)
@@ -155,7 +164,7 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 		return err
 	}
 	options := a.options(target)
-	options.MustExist = mustExist
+	options.MustExist, options.DisableUpgrade = mustExist, a.reads
 	if a.model == nil {
 		a.model = a.chooseModel(ctx, target, options)
 	}
@@ -169,6 +178,7 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	if err != nil {
 		return err
 	}
+	a.tell(store.Notices())
 	narrow, err := store.Scoped(a.scope())
 	if err == nil {
 		a.whole = store
@@ -177,6 +187,13 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 		a.whole = nil
 	}
 	return errors.Join(err, store.Close())
+}
+
+// tell tells what opening a database has come to.
+func (a *app) tell(notices []string) {
+	for _, notice := range notices {
+		a.complain("%s", notice)
+	}
 }
 
 // scope is what the command line and the environment narrow the database to. A flag

@@ -15,7 +15,7 @@ type briefCmd struct {
 }
 
 func (c *briefCmd) Run(ctx context.Context, a *app) error {
-	return a.withMemory(ctx, func(store *episodic.Store) error { return c.brief(ctx, a, store) })
+	return a.toRead(ctx, func(store *episodic.Store) error { return c.brief(ctx, a, store) })
 }
 
 func (c *briefCmd) brief(ctx context.Context, a *app, store *episodic.Store) error {

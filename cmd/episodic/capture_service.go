@@ -330,7 +330,7 @@ func (c *captureCmd) status(ctx context.Context, a *app) error {
 	var last time.Time
 	var of *episodic.Episode
 	open := 0
-	err = a.withMemory(ctx, func(store *episodic.Store) error {
+	err = a.toRead(ctx, func(store *episodic.Store) error {
 		page, err := store.ListEpisodes(ctx, &episodic.EpisodeFilter{From: time.Now().AddDate(0, 0, -30)}, &episodic.Paging{Limit: 100})
 		if err != nil {
 			return err

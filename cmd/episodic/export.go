@@ -33,7 +33,7 @@ func (c *exportCmd) Run(ctx context.Context, a *app) error {
 		return invalid("--since", "is negative (%d)", c.Since)
 	}
 	var damaged []*episodic.DamagedError
-	err := a.withMemory(ctx, func(store *episodic.Store) (err error) {
+	err := a.toRead(ctx, func(store *episodic.Store) (err error) {
 		var out io.Writer = a.out
 		if c.Output != "" {
 			f, err := os.OpenFile(c.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

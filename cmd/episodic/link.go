@@ -36,17 +36,12 @@ func (c *linkCmd) Run(ctx context.Context, a *app) error {
 	if c.Server == "" {
 		return invalid("link", "a server is missing; name one, such as libsql://HOST")
 	}
-	file, err := a.linkFile(c.File)
+	file, err := a.localFile("link", c.File, false)
 	if err != nil {
 		return err
 	}
-	var bar *progress
-	report, err := episodic.Link(ctx, file, c.Server, a.options(c.Server), func(done, all int64) {
-		if bar == nil {
-			bar = newProgress(a.stderr, "link", all, false)
-		}
-		bar.set(done)
-	})
+	bar := &lateProgress{a: a, name: "link"}
+	report, err := episodic.Link(ctx, file, c.Server, a.options(c.Server), bar.set)
 	bar.done()
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
@@ -57,9 +52,7 @@ func (c *linkCmd) Run(ctx context.Context, a *app) error {
 	if c.JSON {
 		return a.printJSON(report)
 	}
-	for _, d := range report.Different {
-		a.printf("%s %v  here: %s; on the server: %s\n", d.Kind, d.ID, oneLine(d.Here), oneLine(cmp.Or(d.There, "missing")))
-	}
+	a.printDifferent(report.Different, "on the server")
 	a.printf("%s is linked to %s, with %s\n", plain(file), plain(report.Server), count(int(report.Items), "item"))
 	if len(report.Different) > 0 {
 		a.printf("those above are otherwise on the server, which stays so; the file as it was has them:\n")
@@ -71,7 +64,7 @@ func (c *linkCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *linkCmd) undo(ctx context.Context, a *app) error {
-	file, err := a.linkFile(c.Server)
+	file, err := a.localFile("link", c.Server, false)
 	if err != nil {
 		return err
 	}
@@ -89,14 +82,22 @@ func (c *linkCmd) undo(ctx context.Context, a *app) error {
 	return nil
 }
 
-// linkFile is the file to link; the database if none is named.
-func (a *app) linkFile(named string) (string, error) {
+// printDifferent lists what is otherwise there.
+func (a *app) printDifferent(list []episodic.ReplicaDifference, there string) {
+	for _, d := range list {
+		a.printf("%s %v  here: %s; %s: %s\n", d.Kind, d.ID, oneLine(d.Here), there, oneLine(cmp.Or(d.There, "missing")))
+	}
+}
+
+// localFile is the file that is named for a command; the database if none is. The default one's
+// folder is made if create is set.
+func (a *app) localFile(command, named string, create bool) (string, error) {
 	if named != "" {
 		return named, nil
 	}
-	target, err := a.target(false)
+	target, err := a.target(create)
 	if err == nil && isServer(target) {
-		err = invalid("link", "the database is a server; name a local file")
+		err = invalid(command, "the database is a server; name a local file")
 	}
 	return target, err
 }

@@ -17,7 +17,7 @@ type listCmd struct {
 }
 
 func (c *listCmd) Run(ctx context.Context, a *app) error {
-	return a.withMemory(ctx, func(store *episodic.Store) error {
+	return a.toRead(ctx, func(store *episodic.Store) error {
 		if err := checkLimit(c.N); err != nil {
 			return err
 		}

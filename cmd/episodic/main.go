@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
-// brief, list, names, show, delete, gc, stats, sync, link, redact, compact, model, probe, doctor, eval. Run it with --help, or begin with
+// brief, list, names, show, delete, gc, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -32,7 +32,7 @@ The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATAB
 
 With --offline queue (or else EPISODIC_OFFLINE=queue) commands work without the server, once they have reached it: import and delete queue what they write, and say how much of it the server does not have yet; what they read comes from a replica on this machine. See sync --help.
 
-With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. compact, doctor, link, probe and the sizes that stats prints concern the whole database.
+With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. backup, compact, copy, doctor, link, probe, restore and the sizes that stats prints concern the whole database.
 
 Secrets are taken out of what is stored (see --no-redact, or EPISODIC_REDACT=0); $EPISODIC_REDACT_ALLOW lists what is none, a line each, as --redact-allow does.
 
@@ -61,6 +61,9 @@ type commands struct {
 	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
 	Sync       syncCmd       `cmd:"" help:"Say how new this machine's replica of a server's memory is, bring it up to date, or delete it."`
 	Link       linkCmd       `cmd:"" help:"Make a local memory a shared one, on a server, and back."`
+	Backup     backupCmd     `cmd:"" help:"Write the whole memory to a new file, checked, while it is used."`
+	Restore    restoreCmd    `cmd:"" help:"Put a backup in the place of a local memory."`
+	Copy       copyCmd       `cmd:"" help:"Add all of a memory to another one, file or server, and compare them."`
 	Redact     redactCmd     `cmd:"" help:"Take secrets out of what is stored already."`
 	Compact    compactCmd    `cmd:"" help:"Compress again, better, what is stored."`
 	Model      modelCmd      `cmd:"" help:"List, download and choose embedding models for searches."`

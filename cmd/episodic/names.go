@@ -15,7 +15,7 @@ type namesCmd struct {
 }
 
 func (c *namesCmd) Run(ctx context.Context, a *app) error {
-	return a.withMemory(ctx, func(store *episodic.Store) error {
+	return a.toRead(ctx, func(store *episodic.Store) error {
 		if err := checkLimit(c.N); err != nil {
 			return err
 		}

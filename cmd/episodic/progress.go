@@ -57,3 +57,20 @@ func (p *progress) done() {
 		_ = p.bar.Finish()
 	}
 }
+
+// lateProgress is a progress whose size is not known before it begins.
+type lateProgress struct {
+	a     *app
+	name  string
+	bytes bool
+	bar   *progress
+}
+
+func (p *lateProgress) set(done, all int64) {
+	if p.bar == nil {
+		p.bar = newProgress(p.a.stderr, p.name, all, p.bytes)
+	}
+	p.bar.set(done)
+}
+
+func (p *lateProgress) done() { p.bar.done() }

@@ -28,7 +28,7 @@ type searchCmd struct {
 
 func (c *searchCmd) Run(ctx context.Context, a *app) error {
 	a.modelSpec = c.Model
-	return a.withMemory(ctx, func(store *episodic.Store) error { return c.search(ctx, a, store) })
+	return a.toRead(ctx, func(store *episodic.Store) error { return c.search(ctx, a, store) })
 }
 
 func (c *searchCmd) search(ctx context.Context, a *app, store *episodic.Store) error {

@@ -16,7 +16,7 @@ type showCmd struct {
 }
 
 func (c *showCmd) Run(ctx context.Context, a *app) error {
-	return a.withMemory(ctx, func(store *episodic.Store) error {
+	return a.toRead(ctx, func(store *episodic.Store) error {
 		id, err := resolve(ctx, store, c.ID)
 		if err != nil {
 			return err

@@ -28,7 +28,7 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.withMemory(ctx, func(store *episodic.Store) error {
+	return a.toRead(ctx, func(store *episodic.Store) error {
 		n, err := store.Counts(ctx)
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package payload
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,6 +76,10 @@ type Options struct {
 	// Copy is a copy of the database on this machine, which may have the dictionary that is
 	// to be encoded with. Nil: there is none.
 	Copy engine.Engine
+
+	// Unreadable, unless it is nil, is called when a payload cannot be read; its error is
+	// returned in place of ErrCorrupt, unless it is nil.
+	Unreadable func(context.Context) error
 
 	// Logger is told of dictionaries that are adopted, and of failures in the
 	// background. Nil: nobody is.
@@ -269,6 +274,11 @@ func (c *Codec) Decode(ctx context.Context, column any, bound Bound, v any) erro
 
 // DecodeSized is Decode, and returns how many bytes the column's JSON has.
 func (c *Codec) DecodeSized(ctx context.Context, column any, bound Bound, v any) (size int, err error) {
+	defer func() {
+		if c.options.Unreadable != nil && errors.Is(err, ErrCorrupt) {
+			err = cmp.Or(c.options.Unreadable(ctx), err)
+		}
+	}()
 	buf := buffers.Get().(*[]byte)
 	defer keep(buf)
 	var text []byte

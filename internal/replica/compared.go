@@ -25,6 +25,14 @@ const (
 	inRange = ` AND substr(e.id, 16) BETWEEN ? AND ?`
 	frame   = `iif(substr(e.payload, 1, 1) = x'02', substr(e.payload, 1, 16), e.payload)`
 
+	framed = `iif(substr(r.payload, 1, 1) = x'02', substr(r.payload, 1, 16), r.payload)`
+
+	// Columns of heads that the revision does not cover if somebody else than this program writes
+	// them. A REAL is an integer here, since not every SQLite writes it alike; some leave
+	// out in concat_ws what is empty.
+	columns = `e.scope || char(31) || e.task_type || char(31) || e.domain || char(31) || e.language || char(31) || e.outcome || char(31) || e.start_us || char(31) || ifnull(e.end_us, '')`
+	tagged  = `(SELECT group_concat(tag, char(31)) FROM (SELECT tag FROM tags t WHERE t.episode = e.seq ORDER BY t.pos))`
+
 	ofRelations  = ` FROM relations r CROSS JOIN episodes e ON e.seq = r.src CROSS JOIN episodes d ON d.seq = r.dst WHERE true%s`
 	ofEmbeddings = ` FROM embeddings m CROSS JOIN items e ON e.kind = m.kind AND e.id = m.item WHERE true%s`
 )
@@ -34,25 +42,26 @@ var tables = []compared{{
 	kind: feed.Episode, scope: "e.scope", since: headsSince,
 	sums: `SELECT substr(e.id, 16), count(*), sum(e.rev & 4294967295), sum(e.rev >> 32), sum(steps) FROM episodes e WHERE true%s GROUP BY 1`,
 	rows: `SELECT e.id, 'revision ' || e.rev || ', ' || steps || ' steps' FROM episodes e WHERE true%s` + inRange,
-	deep: `SELECT e.id, 'revision ' || e.rev || ', ' || steps || ' steps', ` + frame + ` FROM episodes e WHERE true%s` + inRange,
+	deep: `SELECT e.id, 'revision ' || e.rev || ', ' || steps || ' steps', ` + frame + `, ` + columns + `, ` + tagged + ` FROM episodes e WHERE true%s` + inRange,
 }, {
 	kind: feed.Episode, scope: "e.scope", since: headsSince,
-	deep: `SELECT e.id, r.first, r.count, iif(substr(r.payload, 1, 1) = x'02', substr(r.payload, 1, 16), r.payload)
+	deep: `SELECT e.id, r.first, r.count, ` + framed + `
  FROM episodes e CROSS JOIN runs r ON r.place > (e.seq << 24) AND r.place < ((e.seq + 1) << 24) WHERE true%s` + inRange + ` ORDER BY r.place`,
 }, {
 	kind: feed.Pattern, scope: "e.scope",
 	sums: `SELECT substr(e.id, 16), count(*), sum(e.rev & 4294967295), sum(e.rev >> 32) FROM patterns e WHERE true%s GROUP BY 1`,
 	rows: `SELECT e.id, 'revision ' || e.rev FROM patterns e WHERE true%s` + inRange,
-	deep: `SELECT e.id, 'revision ' || e.rev, ` + frame + ` FROM patterns e WHERE true%s` + inRange,
+	deep: `SELECT e.id, 'revision ' || e.rev, ` + frame + `, e.scope || char(31) || e.kind || char(31) || e.domain || char(31) || CAST(e.success_rate * 1000000000 AS INTEGER) || char(31) || e.created_us, '' FROM patterns e WHERE true%s` + inRange,
 }, {
 	kind: feed.Heuristic, scope: "e.scope",
 	sums: `SELECT substr(e.id, 16), count(*), sum(e.rev & 4294967295), sum(e.rev >> 32) FROM heuristics e WHERE true%s GROUP BY 1`,
 	rows: `SELECT e.id, 'revision ' || e.rev FROM heuristics e WHERE true%s` + inRange,
-	deep: `SELECT e.id, 'revision ' || e.rev, ` + frame + ` FROM heuristics e WHERE true%s` + inRange,
+	deep: `SELECT e.id, 'revision ' || e.rev, ` + frame + `, e.scope || char(31) || CAST(e.confidence * 1000000000 AS INTEGER) || char(31) || e.created_us, '' FROM heuristics e WHERE true%s` + inRange,
 }, {
 	kind: feed.Relations, scope: "d.scope", since: ` AND e.start_us >= %[1]d AND d.start_us >= %[1]d`,
 	sums: `SELECT substr(e.id, 16), count(*), sum(r.created_us)` + ofRelations + ` GROUP BY 1`,
 	rows: `SELECT e.id, r.type || ' ' || lower(hex(d.id)) || ' of ' || r.created_us` + ofRelations + inRange,
+	deep: `SELECT e.id, r.type || ' ' || lower(hex(d.id)) || ' of ' || r.created_us, ` + framed + ofRelations + inRange,
 }, {
 	kind: feed.Embeddings, scope: "e.scope", since: ` AND (e.kind <> 'episode' OR (SELECT start_us FROM episodes x WHERE x.id = e.id) >= %d)`,
 	sums: `SELECT substr(e.id, 16), count(*), sum(m.dim), sum(length(m.vector))` + ofEmbeddings + ` GROUP BY 1`,

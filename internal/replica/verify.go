@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ const verifyTries = 1000
 // Verify pulls what is missing, compares all that is here with the server, and returns what
 // differs, in order. Revisions, numbers of steps, and which items, relations and embeddings
 // there are, are compared by hashes of ranges; if deep, also the checksum of each payload,
-// which costs about 40 bytes a payload. Nothing else is pulled meanwhile. What changes on
+// which costs about 40 bytes a payload, and 100 an item, whose tags and fields are compared too. Nothing else is pulled meanwhile. What changes on
 // the server meanwhile is not compared. To mend what differs, Fetch the items.
 //
 // Errors: those of the server and of the file; that of ctx.
@@ -167,7 +168,11 @@ func (r *Replica) sums(ctx context.Context, e engine.Engine, t *compared) (sums 
 
 // compareRange compares the rows whose ids end in a byte from first to last.
 func (r *Replica) compareRange(ctx context.Context, t *compared, sql string, first, last int) ([]Difference, error) {
-	here, there, err := r.bothSides(ctx, t, sql, first, last)
+	here, err := r.all(ctx, r.cfg.Local, t, sql, first, last)
+	if err != nil {
+		return nil, err
+	}
+	there, err := r.all(ctx, r.cfg.Server, t, sql, first, last)
 	if err != nil {
 		return nil, err
 	}
@@ -185,22 +190,19 @@ func (r *Replica) compareRange(ctx context.Context, t *compared, sql string, fir
 	return found, nil
 }
 
-// bothSides is described of both sides.
-func (r *Replica) bothSides(ctx context.Context, t *compared, sql string, first, last int) (here, there map[[16]byte][]string, err error) {
-	if here, err = r.described(ctx, r.cfg.Local, t, sql, first, last); err == nil {
-		there, err = r.described(ctx, r.cfg.Server, t, sql, first, last)
-	}
+// all is described, of a range after another where it is too large for an answer.
+func (r *Replica) all(ctx context.Context, e engine.Engine, t *compared, sql string, first, last int) (map[[16]byte][]string, error) {
+	items, err := r.described(ctx, e, t, sql, first, last)
 	if engine.KindOf(err) != engine.KindTooLarge || first == last {
-		return here, there, err
+		return items, err
 	}
 	middle := (first + last) / 2
-	if here, there, err = r.bothSides(ctx, t, sql, first, middle); err != nil {
-		return nil, nil, err
+	if items, err = r.all(ctx, e, t, sql, first, middle); err != nil {
+		return nil, err
 	}
-	moreHere, moreThere, err := r.bothSides(ctx, t, sql, middle+1, last)
-	maps.Copy(here, moreHere)
-	maps.Copy(there, moreThere)
-	return here, there, err
+	more, err := r.all(ctx, e, t, sql, middle+1, last)
+	maps.Copy(items, more)
+	return items, err
 }
 
 // described returns what is compared of the rows of each item, in an order that is the same
@@ -224,6 +226,8 @@ func (r *Replica) described(ctx context.Context, e engine.Engine, t *compared, s
 			items[id] = append(items[id], in.Text(1))
 		case 3:
 			items[id] = append(items[id], in.Text(1)+", "+contentOf(in.Blob(2)).String())
+		case 5:
+			items[id] = append(items[id], fmt.Sprintf("%s, %v, fields %08x", in.Text(1), contentOf(in.Blob(2)), crc32.Checksum(fmt.Append(nil, row[3], row[4]), castagnoli)))
 		default:
 			run := stepRun{in.Int(1), in.Int(2), contentOf(in.Blob(3))}
 			if before := runs[id]; before == nil || !before.join(run) {

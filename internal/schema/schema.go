@@ -50,6 +50,21 @@ func Newest() int64 {
 	return int64(len(names))
 }
 
+// Querier reads from a database, as an engine.Engine does.
+type Querier interface {
+	Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error)
+}
+
+// Check returns a *NewerError if a newer program has upgraded the database, perhaps while it
+// was open here.
+func Check(ctx context.Context, q Querier) error {
+	have, err := Version(ctx, q)
+	if known := Newest(); err == nil && have > known {
+		return &NewerError{Found: have, Known: known}
+	}
+	return err
+}
+
 // Migrate upgrades the database to the newest version. It returns ErrEmpty for an empty
 // database unless create is set. Any number of processes may call it concurrently. It
 // returns a *NewerError or a *ForeignError without having changed anything.
@@ -65,7 +80,7 @@ func Migrate(ctx context.Context, e engine.Engine, create bool) error {
 func migrate(ctx context.Context, e engine.Engine, migrations [][]engine.Stmt, create bool) error {
 	known := int64(len(migrations))
 	for {
-		have, err := version(ctx, e)
+		have, err := Version(ctx, e)
 		if err != nil {
 			return fmt.Errorf("read schema version: %w", err)
 		}
@@ -79,7 +94,7 @@ func migrate(ctx context.Context, e engine.Engine, migrations [][]engine.Stmt, c
 			return ErrEmpty
 		}
 		if err := apply(ctx, e, have+1, migrations[have]); err != nil {
-			if now, verr := version(ctx, e); verr == nil && now > have {
+			if now, verr := Version(ctx, e); verr == nil && now > have {
 				continue // another process applied it first
 			}
 			if engine.KindOf(err) == engine.KindReadOnly && have > 0 {
@@ -106,11 +121,9 @@ func apply(ctx context.Context, e engine.Engine, to int64, stmts []engine.Stmt) 
 	return err
 }
 
-// Version returns the schema version of a database, 0 if it is empty. Errors: a *ForeignError.
-func Version(ctx context.Context, e engine.Engine) (int64, error) { return version(ctx, e) }
-
-// version returns the schema version, 0 for an empty database.
-func version(ctx context.Context, e engine.Engine) (int64, error) {
+// Version returns the schema version, 0 for an empty database. Errors: *ForeignError; those
+// of the engine.
+func Version(ctx context.Context, e Querier) (int64, error) {
 	r, err := e.Query(ctx, engine.Stmt{SQL: "SELECT max(version) FROM episodic_migrations"})
 	if err == nil {
 		v, ok := r[0].Rows[0][0].(int64)
@@ -129,7 +142,7 @@ func version(ctx context.Context, e engine.Engine) (int64, error) {
 		return 0, err
 	}
 	if r[0].Rows[0][1] == int64(1) {
-		return version(ctx, e) // another process has created it since the first query
+		return Version(ctx, e) // another process has created it since the first query
 	}
 	foreign := &ForeignError{}
 	for _, row := range r[0].Rows {

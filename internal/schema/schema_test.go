@@ -47,7 +47,7 @@ func TestMigrateTwiceChangesNothing(t *testing.T) {
 		if err := Migrate(t.Context(), e, true); err != nil {
 			t.Fatal(err)
 		}
-		if v, err := version(t.Context(), e); err != nil || v != int64(len(all)) {
+		if v, err := Version(t.Context(), e); err != nil || v != int64(len(all)) {
 			t.Fatalf("version %d, %v", v, err)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -55,15 +54,11 @@ func openAs(ctx context.Context, path string, a access, pragmas ...string) (*con
 }
 
 func newConnector(path string, a access, pragmas ...string) (driver.Connector, error) {
-	abs, err := filepath.Abs(path)
+	dsn, err := fileURL(path)
 	if err != nil {
 		return nil, err
 	}
-	path = filepath.ToSlash(abs)
-	if strings.HasPrefix(path, "//") {
-		path = "//" + path // a Windows share is not the authority of the URL
-	}
-	dsn := url.URL{Scheme: "file", Path: path, OmitHost: true, RawQuery: url.Values{"_pragma": pragmas}.Encode() + string(a)}
+	dsn.RawQuery = url.Values{"_pragma": pragmas}.Encode() + string(a)
 	return sqlite.NewConnector(dsn.String())
 }
 

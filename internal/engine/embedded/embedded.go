@@ -54,6 +54,8 @@ type Config struct {
 	// KindReadOnly, where a log has been left that only a writer can put into the file. Of a
 	// file that nobody has open the content must not change as long as it is open here.
 	ReadOnly bool
+	// NoWrites, unless it is empty, says why nothing is to be written: each write is KindReadOnly.
+	NoWrites string
 
 	// NetworkFile lets the file lie on a network file system. SQLite's log needs memory that
 	// all who use the file share, so that only one machine may use it.
@@ -62,6 +64,10 @@ type Config struct {
 	// LockDir is the folder of the lock files by which the processes of this machine take
 	// turns to write. Default that of the user's programs; see package userdir.
 	LockDir string
+
+	// Check, unless it is nil, is called in the first read or write after the schema has changed, and after one that
+	// failed, and refuses the file if this program does not know its schema. It must only read.
+	Check func(context.Context, Querier) error
 
 	// Disposable is for a file whose content can be had again from elsewhere: a write is not
 	// forced to the disk, which makes it several times as fast. After power loss the last
@@ -80,6 +86,7 @@ type Engine struct {
 	turns    *turns
 	writer   *conn
 	wal      bool            // the writer has seen that the file is in WAL mode
+	checked  atomic.Int64    // the schema_version that Config.Check has approved; 0: none
 	readers  chan struct{}   // a token for each of idle
 	idle     idle            // the readers that nobody uses
 	version  chan *version   // the only one, while it is idle
@@ -235,14 +242,15 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Re
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := e.glance(ctx); err != nil {
+	looked, err := e.glance(ctx)
+	if err != nil {
 		return nil, err
 	}
 	select {
 	case <-e.readers:
 		r := e.idle.pop()
 		stop := context.AfterFunc(ctx, r.cancel)
-		results, err := e.read(r, stmts)
+		results, err := e.read(r, stmts, looked)
 		if !stop() {
 			r.renew(e.life)
 		}
@@ -259,17 +267,20 @@ func (e *Engine) Query(ctx context.Context, stmts ...engine.Stmt) (_ []engine.Re
 	}
 }
 
-// glance looks now and then whether the file is in its place, for reads. If it is and its
-// sidecars are not, the lane opens it anew.
-func (e *Engine) glance(ctx context.Context) error {
-	if e.cfg.Disposable {
-		return nil
+// glance looks now and then whether the file is in its place, for reads, and reports whether
+// it has looked. If it is and its sidecars are not, the lane opens it anew.
+func (e *Engine) glance(ctx context.Context) (looked bool, err error) {
+	if !e.place.due() {
+		return false, nil
 	}
-	err := e.place.glance()
+	if e.cfg.Disposable {
+		return true, nil
+	}
+	err = e.place.look()
 	if errors.Is(err, errSidecars) {
 		_, err = e.lane.Do(ctx, nil, false)
 	}
-	return err
+	return true, err
 }
 
 // readError is the error of a read that Close or ctx may have interrupted.
@@ -290,14 +301,19 @@ func (e *Engine) openReader(ctx context.Context) (*conn, error) {
 	return openAs(ctx, e.cfg.Path, e.access, "query_only(1)", fmt.Sprintf("cache_size(-%d)", readerCache))
 }
 
-// read runs stmts on one snapshot.
-func (e *Engine) read(r *reader, stmts []engine.Stmt) ([]engine.Result, error) {
+// read runs stmts on one snapshot, after a look at the schema if check is set.
+func (e *Engine) read(r *reader, stmts []engine.Stmt, check bool) (_ []engine.Result, err error) {
 	if r.conn == nil {
-		var err error
 		if r.conn, err = e.openReader(r.ctx); err != nil {
 			return nil, err
 		}
 	}
+	if check {
+		if err := e.checkSchema(r.ctx, r.conn); err != nil {
+			return nil, err
+		}
+	}
+	defer func() { err = e.orNewer(r.ctx, r.conn, err) }()
 	if len(stmts) == 1 {
 		return r.conn.runAll(r.ctx, stmts)
 	}
@@ -360,6 +376,9 @@ func (e *Engine) begin(ctx context.Context) error {
 	if e.access != writable {
 		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New("the file or its folder may not be written by this user, or lies on a read-only file system")}
 	}
+	if e.cfg.NoWrites != "" {
+		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(e.cfg.NoWrites)}
+	}
 	if err := e.inPlace(ctx); err != nil {
 		return err
 	}
@@ -413,6 +432,10 @@ func (e *Engine) prepareNew(ctx context.Context) error {
 // nearly all groups have no failure.
 func (e *Engine) transact(ctx context.Context, units []*engine.Unit) (done, bad int, err error) {
 	if err := e.waitToBegin(ctx, units); err != nil {
+		return 0, -1, classify(err, -1)
+	}
+	if err := e.checkSchema(ctx, e.writer); err != nil {
+		e.writer.abandon(ctx)
 		return 0, -1, classify(err, -1)
 	}
 	start := time.Now()

@@ -125,13 +125,10 @@ func (p *place) look() (err error) {
 	return nil
 }
 
-// glance is look for reads, at most one every lookEvery.
-func (p *place) glance() error {
+// due reports, at most once every lookEvery, that a read is to look.
+func (p *place) due() bool {
 	now, last := time.Now().UnixNano(), p.looked.Load()
-	if now-last < int64(lookEvery) || !p.looked.CompareAndSwap(last, now) {
-		return nil
-	}
-	return p.look()
+	return now-last >= int64(lookEvery) && p.looked.CompareAndSwap(last, now)
 }
 
 // ours reports whether a sidecar that is there is the one that was noted.

@@ -34,7 +34,7 @@ func (e *Engine) DataVersion(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if err := e.glance(ctx); err != nil {
+	if _, err := e.glance(ctx); err != nil {
 		return 0, err
 	}
 	before := e.polls.Load()
