@@ -152,6 +152,46 @@ func TestADamagedRowCostsItself(t *testing.T) {
 	})
 }
 
+// Nearest leaves out a vector that cannot be read, and says so beside what it has found.
+func TestNearestLeavesOutDamagedVectors(t *testing.T) {
+	t.Parallel()
+	s := onFile(t)
+	var ids []ID
+	for i := range 4 {
+		e := &Episode{Description: fmt.Sprint("task ", i), Scope: Scope{User: []string{"anna", "bert"}[i/3]}}
+		ok(t, s.PutEpisode(t.Context(), e))
+		ok(t, s.PutEmbedding(t.Context(), &Embedding{Kind: ItemEpisode, Item: e.ID, Model: "m", Vector: []float32{1, float32(i), 0, 0}}))
+		ids = append(ids, e.ID)
+	}
+	sql(t, s, stmt("UPDATE embeddings SET dim = dim + 1 WHERE item = ?", ids[0].bytes()), stmt("UPDATE embeddings SET vector = CAST(substr(vector, 2) AS BLOB) WHERE item = ?", ids[3].bytes()))
+	anna, err := s.Scoped(Scope{User: "anna"})
+	ok(t, err)
+	check := func(s *Store, q NearestQuery, found int, missing ...ID) {
+		t.Helper()
+		q.Kind, q.Model = ItemEpisode, "m"
+		list, err := s.Nearest(t.Context(), q)
+		if damage, ok := errors.AsType[*DamagedError](err); len(list) != found || !ok || !slices.Contains(missing, damage.ID) {
+			t.Errorf("%d found, %v", len(list), err)
+		}
+		for _, id := range ids {
+			if told := err != nil && strings.Contains(err.Error(), id.String()); told != slices.Contains(missing, id) {
+				t.Errorf("%v is told to be damaged: %v", id, told)
+			}
+		}
+	}
+	for _, most := range []int64{s.sets.maxBytes, 0} { // held, and read through
+		s.sets.maxBytes = most
+		check(s, NearestQuery{Vector: []float32{1, 0, 0, 0}}, 2, ids[0], ids[3])
+		check(anna, NearestQuery{Vector: []float32{1, 0, 0, 0}}, 2, ids[0])
+		check(anna, NearestQuery{Item: ids[0]}, 0, ids[0])
+		s.sets.set(vectorKey{ItemEpisode, "m"}).forget()
+	}
+	ok(t, s.PutEmbedding(t.Context(), &Embedding{Kind: ItemEpisode, Item: ids[0], Model: "m", Vector: []float32{1, 0, 0, 0}}))
+	if list, err := anna.Nearest(t.Context(), NearestQuery{Kind: ItemEpisode, Model: "m", Vector: []float32{1, 0, 0, 0}}); err != nil || len(list) != 3 {
+		t.Errorf("after it was mended: %v, %v", list, err)
+	}
+}
+
 // An entry that names a dictionary which never was costs itself too.
 func TestADictionaryThatIsNotThereCostsARow(t *testing.T) {
 	t.Parallel()
