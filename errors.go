@@ -57,7 +57,8 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrHistoryLost: what changed since a number cannot be told; see Store.Changes.
 	ErrHistoryLost = feed.ErrForgotten
-	// ErrCorrupt: something stored cannot be read back; the error says what.
+	// ErrCorrupt: something stored cannot be read back; the error says what, of an item as
+	// a *DamagedError.
 	ErrCorrupt = payload.ErrCorrupt
 )
 
