@@ -63,10 +63,14 @@ func (d *damages) pass(err error) error {
 	if !ok {
 		return err
 	}
+	d.note(damage)
+	return nil
+}
+
+func (d *damages) note(damage *DamagedError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.list = append(d.list, damage)
-	return nil
 }
 
 // all returns what was noted, each once and in order.

@@ -142,7 +142,7 @@ func (s *Store) ListEmbeddings(ctx context.Context, kind ItemKind, item ID, p *P
 }
 
 // Embeddings returns all vectors of an item, sorted by model. It reads them page by
-// page, and ends with the first error.
+// page; see Episodes for errors.
 func (s *Store) Embeddings(ctx context.Context, kind ItemKind, item ID) iter.Seq2[*Embedding, error] {
 	return iterate(ctx, func(ctx context.Context, p *Paging) (*Page[*Embedding], error) {
 		return s.ListEmbeddings(ctx, kind, item, p)

@@ -57,7 +57,8 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrHistoryLost: what changed since a number cannot be told; see Store.Changes.
 	ErrHistoryLost = feed.ErrForgotten
-	// ErrCorrupt: something stored cannot be read back; the error says what. Examine says
+	// ErrCorrupt: something stored cannot be read back; the error says what, of an item as a
+	// *DamagedError. Examine says
 	// what else is damaged, Repair repairs a file, and Salvage saves what is left of it.
 	ErrCorrupt = payload.ErrCorrupt
 )

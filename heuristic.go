@@ -148,8 +148,8 @@ func (s *Store) ListHeuristics(ctx context.Context, f *HeuristicFilter, p *Pagin
 	return page, failed(err, "list heuristics")
 }
 
-// Heuristics returns all chosen heuristics in the order of ListHeuristics. It ends with the
-// first error.
+// Heuristics returns all chosen heuristics in the order of ListHeuristics; see Episodes for
+// errors.
 func (s *Store) Heuristics(ctx context.Context, f *HeuristicFilter) iter.Seq2[*Heuristic, error] {
 	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[*Heuristic], err error) {
 		ctx, end := s.trace(ctx, "ListHeuristics")

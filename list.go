@@ -107,7 +107,8 @@ func (s *Store) ListEpisodes(ctx context.Context, f *EpisodeFilter, p *Paging) (
 }
 
 // Episodes returns all chosen episodes in the order of ListEpisodes, without their
-// steps. It reads them page by page, and ends with the first error.
+// steps. It reads them page by page, and ends with the first error, but for a *DamagedError,
+// which comes for an item that cannot be read: the loop may go on with the others.
 func (s *Store) Episodes(ctx context.Context, f *EpisodeFilter) iter.Seq2[*Episode, error] {
 	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[*Episode], err error) {
 		ctx, end := s.trace(ctx, "ListEpisodes")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,8 +48,9 @@ type Neighbor struct {
 // episodes none is missing.
 //
 // Errors: ErrInvalid, also for a vector of another dimension than the model's;
-// ErrNotFound if no item of the kind has a vector by the model, or Item has none;
-// ErrCorrupt if a stored vector cannot be read.
+// ErrNotFound if no item of the kind has a vector by the model, or Item has none. A stored
+// vector that cannot be read is left out: beside what was found among the others, Nearest then
+// returns a *DamagedError for each.
 func (s *Store) Nearest(ctx context.Context, q NearestQuery) (_ []Neighbor, err error) {
 	ctx, end := s.trace(ctx, "Nearest")
 	defer func() { end(err) }()
@@ -59,7 +61,14 @@ func (s *Store) Nearest(ctx context.Context, q NearestQuery) (_ []Neighbor, err 
 	if err != nil {
 		return nil, failed(err, "nearest")
 	}
-	found, err := readOne(ctx, s, reading{kind: readBest}, func(ctx context.Context, s *Store) ([]Neighbor, error) { return s.sets.nearest(ctx, r) })
+	found, err := readOne(ctx, s, reading{kind: readBest}, func(ctx context.Context, s *Store) ([]Neighbor, error) {
+		found, err := s.sets.nearest(ctx, r)
+		for _, damage := range r.damage.all() {
+			s.damage.Add(1)
+			err = errors.Join(err, damage)
+		}
+		return found, err
+	})
 	return found, failed(err, "nearest %s by %s", q.Kind, q.Model)
 }
 
@@ -72,6 +81,7 @@ type nearestRequest struct {
 	store  Scope // in which item must lie
 	scope  Scope // in which results must lie
 	where  where // what else must hold for episodes; empty: nothing
+	damage damages
 }
 
 func (s *Store) nearestRequest(q *NearestQuery) (r *nearestRequest, err error) {

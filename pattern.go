@@ -287,8 +287,8 @@ func (s *Store) ListPatterns(ctx context.Context, f *PatternFilter, p *Paging) (
 	return page, failed(err, "list patterns")
 }
 
-// Patterns returns all chosen patterns in the order of ListPatterns. It ends with the
-// first error.
+// Patterns returns all chosen patterns in the order of ListPatterns; see Episodes for
+// errors.
 func (s *Store) Patterns(ctx context.Context, f *PatternFilter) iter.Seq2[*Pattern, error] {
 	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[*Pattern], err error) {
 		ctx, end := s.trace(ctx, "ListPatterns")

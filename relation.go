@@ -154,7 +154,7 @@ func (s *Store) ListRelations(ctx context.Context, episode ID, f *RelationFilter
 }
 
 // Relations returns all chosen relations of an episode in the order of ListRelations.
-// It reads them page by page, and ends with the first error.
+// It reads them page by page; see Episodes for errors.
 func (s *Store) Relations(ctx context.Context, episode ID, f *RelationFilter) iter.Seq2[*Relation, error] {
 	return iterate(ctx, func(ctx context.Context, p *Paging) (*Page[*Relation], error) {
 		return s.ListRelations(ctx, episode, f, p)

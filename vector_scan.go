@@ -93,6 +93,7 @@ func (s *vectorSets) scanFile(ctx context.Context, r *nearestRequest, query []fl
 			}
 			last = ID(row[0].([]byte))
 		}
+		page.tellDamaged(r)
 		if page.index == nil {
 			continue
 		}

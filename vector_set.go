@@ -30,6 +30,7 @@ type vectorSet struct {
 	version int64
 	scopes  []Scope // by label
 	labels  map[string]uint32
+	damaged map[ID]damagedVector
 
 	// Guarded by the lock of the vectorSets.
 	used    uint64 // when it was used last, as they count
@@ -60,7 +61,13 @@ func (v *vectorSet) forgetIfReady() {
 
 func (v *vectorSet) reset() {
 	v.ready, v.index, v.last, v.seq, v.version = false, nil, ID{}, 0, 0
-	v.scopes, v.labels = nil, make(map[string]uint32)
+	v.scopes, v.labels, v.damaged = nil, make(map[string]uint32), nil
+}
+
+// damagedVector is one that cannot be read.
+type damagedVector struct {
+	label uint32
+	err   *DamagedError
 }
 
 func (v *vectorSet) isReady() bool {
@@ -69,12 +76,19 @@ func (v *vectorSet) isReady() bool {
 	return v.ready
 }
 
-// put adds a row of the columns item, dim, vector, scope to the index.
+// put adds a row of the columns item, dim, vector, scope to the index. What cannot be read is
+// left out, and noted.
 func (v *vectorSet) put(in *engine.Row, from int) error {
 	id, err := idFrom(in.Values[from])
 	dim, blob, scope := in.Int(from+1), in.Blob(from+2), in.Text(from+3)
 	if err = errors.Join(err, in.Err); err != nil {
 		return fmt.Errorf("embedding: %w: %w", ErrCorrupt, err)
+	}
+	if v.index == nil || int(dim) != v.index.Dim() { // is it dim that is damaged?
+		if _, err = vector.Decode(blob, dim); err != nil {
+			v.leaveOut(id, v.label(scope), err)
+			return nil
+		}
 	}
 	if v.index == nil {
 		if v.index, err = vector.NewIndex(int(dim)); err != nil {
@@ -85,9 +99,31 @@ func (v *vectorSet) put(in *engine.Row, from int) error {
 		return fmt.Errorf("embedding of %v: %w: %w", id, ErrCorrupt, &dimError{dim, v.index.Dim()})
 	}
 	if err := v.index.Put(vector.ID(id), v.label(scope), blob); err != nil {
-		return fmt.Errorf("embedding of %v: %w: %w", id, ErrCorrupt, err)
+		v.leaveOut(id, v.label(scope), err)
+		return nil
 	}
+	delete(v.damaged, id)
 	return nil
+}
+
+func (v *vectorSet) leaveOut(id ID, label uint32, err error) {
+	if v.damaged == nil {
+		v.damaged = make(map[ID]damagedVector)
+	}
+	v.damaged[id] = damagedVector{label, &DamagedError{Kind: "embedding", ID: id, Problem: fmt.Sprintf("by %s: %v", v.model, err)}}
+	if v.index != nil {
+		v.index.Delete(vector.ID(id))
+	}
+}
+
+// tellDamaged notes for a request what is left out of its scope.
+func (v *vectorSet) tellDamaged(r *nearestRequest) {
+	within := v.labelsWithin(r.scope)
+	for _, d := range v.damaged {
+		if within == nil || within[d.label] {
+			r.damage.note(d.err)
+		}
+	}
 }
 
 // dimError says that a vector differs from others of its model.
@@ -282,8 +318,11 @@ func (v *vectorSet) apply(rows [][]any, newest int64) error {
 				v.reset()
 				return err
 			}
-		} else if id, err := idFrom(row[1]); err == nil && v.index != nil {
-			v.index.Delete(vector.ID(id))
+		} else if id, err := idFrom(row[1]); err == nil {
+			delete(v.damaged, id)
+			if v.index != nil {
+				v.index.Delete(vector.ID(id))
+			}
 		}
 	}
 	if v.index != nil {
@@ -334,6 +373,9 @@ func (v *vectorSet) size() (vectors int, bytes int64) {
 func (v *vectorSet) search(r *nearestRequest, limit int, ids []vector.ID) ([]vector.Hit, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
+	if v.ready {
+		v.tellDamaged(r)
+	}
 	switch {
 	case !v.ready:
 		return nil, errVoid
@@ -357,6 +399,12 @@ func (v *vectorSet) search(r *nearestRequest, limit int, ids []vector.ID) ([]vec
 
 // queryVector returns the vector of the request's item.
 func (v *vectorSet) queryVector(r *nearestRequest) ([]float32, error) {
+	if d, damaged := v.damaged[r.item]; damaged && r.store.contains(v.scopes[d.label]) {
+		return nil, d.err
+	}
+	if v.index == nil {
+		return nil, r.noVector()
+	}
 	stored, label, known := v.index.Vector(vector.ID(r.item))
 	switch {
 	case !known || !r.store.contains(v.scopes[label]):

@@ -527,6 +527,7 @@ func FuzzDecode(f *testing.F) {
 	everyEncoder(f, 1, func(o codec.Options, e *codec.Encoder) {
 		if o.Level != codec.Best {
 			f.Add(e.Encode(nil, plain))
+			f.Add(codec.Seal(e.Encode(nil, plain), 1))
 		}
 	})
 	d := newDecoder(f)

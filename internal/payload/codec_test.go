@@ -8,11 +8,12 @@ import (
 )
 
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{"", "\x01", "\x01[]", "\x01[{\"tool\":\"a\"}]", "\x02[]", "\x01{", "\x01null"} {
+	for _, s := range []string{"", "\x01", "\x01[]", "\x01[{\"tool\":\"a\"}]", "\x02[]", "\x01{", "\x01null", "\x03", "\x03[]", "\x03null....", "\x02\x40\x00\x02....[]...."} {
 		f.Add([]byte(s))
 	}
 	m := open(f, filepath.Join(f.TempDir(), "m.db"), Options{})
 	f.Add(m.EncodeJSON(Episodes, 0, []byte("[{\"tool\":\"a\",\"action\":\""+strings.Repeat("b", 100)+"\"}]")))
+	f.Add(m.EncodeJSON(Episodes, 0, []byte("[]")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var steps []step
 		if err := m.Decode(t.Context(), b, 0, &steps); err != nil && !errors.Is(err, ErrCorrupt) {
