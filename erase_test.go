@@ -2,7 +2,6 @@ package episodic
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,11 +15,7 @@ import (
 
 // word is a random one that no stemmer shortens, and no text holds by chance.
 func word() string {
-	b := make([]byte, 10)
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
-	return "x" + hex.EncodeToString(b) + "0"
+	return "x" + randomText(20) + "0"
 }
 
 // secret is a word, the item that holds it, and how to delete that.

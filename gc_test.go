@@ -2,7 +2,10 @@ package episodic
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -149,4 +152,40 @@ func TestGCGivesSpaceBack(t *testing.T) {
 	if ok(t, err); len(hits) != 1 {
 		t.Errorf("%d hits", len(hits))
 	}
+}
+
+// A file that may not grow any more can be collected, and written to again then.
+func TestGCOfAFullFile(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), untrained)
+	put(t, s, 0, 20)
+	_, err := s.engine.Batch(ctx, stmt(fmt.Sprintf("PRAGMA max_page_count = %d", number(t, s, "PRAGMA page_count")+20)))
+	ok(t, err)
+	full := func() bool {
+		err := s.PutEpisode(ctx, &Episode{Description: "fill", Outcome: Outcome{Kind: Success}, Steps: []Step{{Action: randomText(3000)}}})
+		if err != nil && !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		return err != nil
+	}
+	for !full() {
+	}
+	done, err := s.GC(ctx, &GCOptions{Keep: 5})
+	ok(t, err)
+	if done.Left != 5 || done.Freed == 0 {
+		t.Errorf("%+v", done)
+	}
+	if full() {
+		t.Error("the file is still full")
+	}
+}
+
+// randomText cannot be compressed.
+func randomText(n int) string {
+	b := make([]byte, n/2)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return hex.EncodeToString(b)
 }
