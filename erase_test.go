@@ -2,6 +2,7 @@ package episodic
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
@@ -239,4 +241,62 @@ func TestCompactSecurelyOnAServer(t *testing.T) {
 		}
 		break
 	}
+}
+
+const eraserEnv = "EPISODIC_TEST_ERASER"
+
+// eraser is a program that compacts a file securely again and again, and changes it between,
+// so that there is something to do.
+func eraser() bool {
+	path := os.Getenv(eraserEnv)
+	if path == "" {
+		return false
+	}
+	ctx := context.Background()
+	s, err := Open(ctx, path, direct(nil))
+	for i := 0; err == nil; i++ {
+		fmt.Println("again")
+		e := &Episode{Description: fmt.Sprint("meanwhile ", i)}
+		if err = s.PutEpisode(ctx, e); err == nil {
+			err = s.DeleteEpisode(ctx, e.ID)
+		}
+		if err == nil {
+			_, err = s.CompactSecurely(ctx, nil)
+		}
+	}
+	fmt.Println("error", err)
+	return true
+}
+
+// Whoever is killed while it compacts securely loses nothing, and the next one ends it.
+func TestKilledWhileCompactingSecurely(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "m.db")
+	s := open(t, path, nil)
+	ids := put(t, s, 0, testkit.Effort(20, 40, 200))
+	var gone []secret
+	for n := range 12 {
+		gone = append(gone, hide(t, s, n))
+	}
+	for _, x := range gone {
+		x.forget()
+	}
+	for round := range testkit.Effort(1, 3, 100) {
+		testkit.Killed(t, eraserEnv+"="+path, round%5, 200*time.Millisecond, func(line string) {
+			if strings.HasPrefix(line, "error") {
+				t.Error(line)
+			}
+		})
+		readable(t, s, ids)
+		r, err := s.engine.Query(t.Context(), stmt("PRAGMA integrity_check"))
+		if ok(t, err); r[0].Rows[0][0] != "ok" {
+			t.Fatal(r[0].Rows)
+		}
+	}
+	done, err := s.CompactSecurely(t.Context(), &SecureOptions{Prove: secretWords(gone)})
+	ok(t, err)
+	if n := copies(onDisk(t, path), gone); n > 0 || len(done.Found)+len(done.Left) > 0 {
+		t.Errorf("something is left of %d secrets: %+v", n, done)
+	}
+	readable(t, s, ids)
 }

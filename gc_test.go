@@ -134,7 +134,7 @@ func TestGCGivesSpaceBack(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "m.db")
 	s := open(t, path, untrained)
 	empty := int64(len(onDisk(t, path)))
-	put(t, s, 0, testkit.Effort(100, 300, 3000))
+	put(t, s, 0, testkit.Effort(60, 100, 3000))
 	e := &Episode{Description: "kept", Context: Context{Tags: []string{"gold"}}}
 	ok(t, s.PutEpisode(ctx, e))
 	done, err := s.GC(ctx, &GCOptions{Before: time.Now().Add(time.Hour), Protect: []string{"gold"}})

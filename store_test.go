@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if crashWriter() || faultyProcess() || queueWriter() || conflictWriter() {
+	if crashWriter() || faultyProcess() || queueWriter() || conflictWriter() || eraser() {
 		return
 	}
 	remove := testkit.UserCacheDir()
