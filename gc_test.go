@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
@@ -151,6 +152,40 @@ func TestGCGivesSpaceBack(t *testing.T) {
 	hits, err := s.searchHits(ctx, "kept", nil)
 	if ok(t, err); len(hits) != 1 {
 		t.Errorf("%d hits", len(hits))
+	}
+}
+
+// A Store that reads from a replica, or queues what it writes, deletes the same on the server.
+func TestGCThroughAReplica(t *testing.T) {
+	t.Parallel()
+	for _, offline := range []Offline{Through, Queue} {
+		t.Run(fmt.Sprint("offline ", offline), func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			server := hranatest.Start(t)
+			o := queueOptions(t.TempDir())
+			o.Replica.Offline = offline
+			s, err := Open(ctx, server.URL(), o)
+			ok(t, err)
+			defer func() { ok(t, s.Close()) }()
+			put(t, s, 0, 10)
+			if offline == Queue {
+				ok(t, s.Flush(ctx))
+			}
+			synced(t, s)
+			done, err := s.GC(ctx, &GCOptions{Keep: 4})
+			ok(t, err)
+			if done.Episodes != 6 || done.Left != 4 || done.NotFreed != "" {
+				t.Errorf("%+v", done)
+			}
+			if offline == Queue {
+				ok(t, s.Flush(ctx))
+			}
+			direct := open(t, server.URL(), nil)
+			if n := number(t, direct, "SELECT count(*) FROM episodes"); n != 4 {
+				t.Errorf("%d episodes are left on the server", n)
+			}
+		})
 	}
 }
 
