@@ -65,7 +65,7 @@ func (e *Engine) erase(ctx context.Context, c *conn) (Erased, error) {
 		done, err := e.survey(ctx, c)
 		switch {
 		case err == nil:
-			done.Freed = (before.pages - done.Pages) * before.size
+			done.Freed = max(0, before.pages-done.Pages) * before.size // others may have written
 			return done, nil
 		case !errors.Is(err, errRemnant):
 			return Erased{}, err
