@@ -3,7 +3,6 @@ package episodic
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -233,9 +232,3 @@ func (s *Store) proveIndex(ctx context.Context) error {
 	}
 	return nil
 }
-
-// errEnoughTraces ends a search for texts that are in very many places.
-var errEnoughTraces = errors.New("enough")
-
-// mostTraces bounds Erasure.Found.
-const mostTraces = 1000

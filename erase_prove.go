@@ -10,6 +10,12 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
+// errEnoughTraces ends a search for texts that are in very many places.
+var errEnoughTraces = errors.New("enough")
+
+// mostTraces bounds Erasure.Found.
+const mostTraces = 1000
+
 // prove looks for the texts of o in all that the tables of the Store's database hold, and adds
 // to done where they are.
 func (s *Store) prove(ctx context.Context, in string, o *SecureOptions, done *Erasure) error {

@@ -258,25 +258,33 @@ func (s *Store) deleteRevision(ctx context.Context, id ID, rev int64) (err error
 	return s.carryOut(ctx, &deleteItem{Kind: ItemEpisode, ID: id, only: rev})
 }
 
-// giveBack compacts the index, and a file.
+// giveBack compacts the index, and a file. What fails is told in done.
 func (s *Store) giveBack(ctx context.Context, done *Collection) error {
+	if s.queues() {
+		return nil // the server does not know of it yet
+	}
 	err := s.keepIndex(ctx, true)
 	if file, ok := s.engine.(*embedded.Engine); ok {
 		var shrinkErr error
 		done.Freed, shrinkErr = file.Shrink(ctx)
 		err = errors.Join(err, shrinkErr)
 	}
-	if ctx.Err() != nil || errors.Is(err, engine.ErrClosed) {
+	if err == nil {
+		done.Reusable, err = s.free(ctx)
+	}
+	if err == nil || ctx.Err() != nil || errors.Is(err, engine.ErrClosed) {
 		return err
 	}
-	if err != nil {
-		done.NotFreed = failed(err, "give back space").Error()
-	}
+	done.NotFreed = failed(err, "give back space").Error()
+	return nil
+}
+
+// free is how many bytes of the database are free for what is stored next.
+func (s *Store) free(ctx context.Context) (int64, error) {
 	r, err := s.engine.Query(ctx, engine.Stmt{SQL: sqlFree})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	in := engine.Row{Values: r[0].Rows[0]}
-	done.Reusable = in.Int(0)
-	return in.Err
+	return in.Int(0), in.Err
 }

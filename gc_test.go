@@ -2,7 +2,10 @@ package episodic
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
@@ -131,7 +135,7 @@ func TestGCGivesSpaceBack(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "m.db")
 	s := open(t, path, untrained)
 	empty := int64(len(onDisk(t, path)))
-	put(t, s, 0, testkit.Effort(100, 300, 3000))
+	put(t, s, 0, testkit.Effort(60, 100, 3000))
 	e := &Episode{Description: "kept", Context: Context{Tags: []string{"gold"}}}
 	ok(t, s.PutEpisode(ctx, e))
 	done, err := s.GC(ctx, &GCOptions{Before: time.Now().Add(time.Hour), Protect: []string{"gold"}})
@@ -149,4 +153,74 @@ func TestGCGivesSpaceBack(t *testing.T) {
 	if ok(t, err); len(hits) != 1 {
 		t.Errorf("%d hits", len(hits))
 	}
+}
+
+// A Store that reads from a replica, or queues what it writes, deletes the same on the server.
+func TestGCThroughAReplica(t *testing.T) {
+	t.Parallel()
+	for _, offline := range []Offline{Through, Queue} {
+		t.Run(fmt.Sprint("offline ", offline), func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			server := hranatest.Start(t)
+			o := queueOptions(t.TempDir())
+			o.Replica.Offline = offline
+			s, err := Open(ctx, server.URL(), o)
+			ok(t, err)
+			defer func() { ok(t, s.Close()) }()
+			put(t, s, 0, 10)
+			if offline == Queue {
+				ok(t, s.Flush(ctx))
+			}
+			synced(t, s)
+			done, err := s.GC(ctx, &GCOptions{Keep: 4})
+			ok(t, err)
+			if done.Episodes != 6 || done.Left != 4 || done.NotFreed != "" {
+				t.Errorf("%+v", done)
+			}
+			if offline == Queue {
+				ok(t, s.Flush(ctx))
+			}
+			direct := open(t, server.URL(), nil)
+			if n := number(t, direct, "SELECT count(*) FROM episodes"); n != 4 {
+				t.Errorf("%d episodes are left on the server", n)
+			}
+		})
+	}
+}
+
+// A file that may not grow any more can be collected, and written to again then.
+func TestGCOfAFullFile(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), untrained)
+	put(t, s, 0, 20)
+	_, err := s.engine.Batch(ctx, stmt(fmt.Sprintf("PRAGMA max_page_count = %d", number(t, s, "PRAGMA page_count")+20)))
+	ok(t, err)
+	full := func() bool {
+		err := s.PutEpisode(ctx, &Episode{Description: "fill", Outcome: Outcome{Kind: Success}, Steps: []Step{{Action: randomText(3000)}}})
+		if err != nil && !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		return err != nil
+	}
+	for !full() {
+	}
+	done, err := s.GC(ctx, &GCOptions{Keep: 5})
+	ok(t, err)
+	if done.Left != 5 || done.Freed == 0 {
+		t.Errorf("%+v", done)
+	}
+	if full() {
+		t.Error("the file is still full")
+	}
+}
+
+// randomText cannot be compressed.
+func randomText(n int) string {
+	b := make([]byte, n/2)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return hex.EncodeToString(b)
 }

@@ -33,7 +33,7 @@ type Redaction struct {
 // them meanwhile. Their embeddings are deleted, since they were made of the secrets as well;
 // those of the Store's Embedder are made anew. The keys of AppendStepsOnce of a running
 // episode are forgotten. Redact.Allow counts, and Redact.Disabled does not. What was deleted
-// or overwritten leaves the files with Compact. It ends with the first error, but for a
+// or overwritten leaves the files with CompactSecurely. It ends with the first error, but for a
 // *DamagedError: such an item is left as it is.
 func (s *Store) RedactStored(ctx context.Context, look bool) iter.Seq2[Redaction, error] {
 	return func(yield func(Redaction, error) bool) {

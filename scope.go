@@ -32,7 +32,7 @@ type Scope struct {
 // the fields that are set in it bound all that the Store reads, writes, finds,
 // counts, watches and deletes, by id too. What lies outside is not found, and empty
 // fields do not narrow. A Store that is narrowed already can only be narrowed
-// further. TrainDictionaries, Compact, StorageStats, Stats and what concerns the embedding
+// further. TrainDictionaries, Compact, CompactSecurely, StorageStats, Stats and what concerns the embedding
 // models of searches concern the whole database. Close of the returned Store does nothing; it ends with s. Errors:
 // ErrInvalid, also if a field contradicts the scope of s; ErrClosed.
 func (s *Store) Scoped(scope Scope) (*Store, error) {

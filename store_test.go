@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if crashWriter() || faultyProcess() || queueWriter() || conflictWriter() || backupMaker() {
+	if crashWriter() || faultyProcess() || queueWriter() || conflictWriter() || backupMaker() || eraser() {
 		return
 	}
 	remove := testkit.UserCacheDir()

@@ -343,7 +343,7 @@ func (e *Engine) commit(units []*engine.Unit) {
 	// Not a caller's context: other callers' units are in the same transaction. Its
 	// time is bounded by writeTimeout and maxHold.
 	ctx := context.Background()
-	mended := false
+	mended, emptied := false, false
 	for len(units) > 0 {
 		done, bad, err := e.transact(ctx, units)
 		switch {
@@ -353,6 +353,14 @@ func (e *Engine) commit(units []*engine.Unit) {
 			units = units[done:]
 		case errors.Is(err, errSidecars) && !mended:
 			mended = true // the next transaction begins with it
+		case engine.KindOf(err) == engine.KindFull && !emptied:
+			emptied = true
+			e.reuseLog(ctx)
+		case engine.KindOf(err) == engine.KindFull && len(units) > 1:
+			// A smaller transaction may have room, such as one that deletes.
+			e.commit(units[:len(units)/2])
+			e.commit(units[len(units)/2:])
+			return
 		case bad < 0 || len(units) == 1:
 			engine.Fail(units, err)
 			return

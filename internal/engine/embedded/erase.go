@@ -23,10 +23,10 @@ const eraseTries = 5
 
 // Erase writes the file anew, so that it holds what its tables and indexes hold and nothing
 // else, and empties its log. It then reads every page of the file, while nobody can write, until
-// each byte belongs to a row, to what SQLite needs to find rows, or is zero. What others write afterwards is not looked at. It
-// takes up to twice the space of the file for the time being, writers wait, and an error
-// leaves all rows as they were. Errors: KindBusy if others read the file for too long;
-// KindFull; KindReplaced; KindReadOnly; KindCorrupt.
+// each byte belongs to a row, to what SQLite needs to find rows, or is zero. What others write
+// afterwards is not looked at. It takes up to twice the space of the file for the time being,
+// writers wait, and an error leaves all rows as they were. Errors: KindBusy if others read
+// the file for too long, or write without waiting for their turn; KindFull; KindReplaced; KindReadOnly; KindCorrupt.
 func (e *Engine) Erase(ctx context.Context) (done Erased, err error) {
 	// Nothing is written, but the file is mended if its log was removed.
 	if _, err := e.lane.Do(ctx, nil, false); err != nil {
@@ -48,20 +48,30 @@ func (e *Engine) erase(ctx context.Context, c *conn) (Erased, error) {
 		return Erased{}, err
 	}
 	defer e.takeTurn(ctx)()
-	if err := c.vacuum(ctx); err != nil {
-		// What failed has made the log long, perhaps as long as the disk could hold.
-		return Erased{}, errors.Join(err, e.checkpoint(context.WithoutCancel(ctx), c))
-	}
 	for try := 1; ; try++ {
+		now, err := c.space(ctx)
+		if err != nil {
+			return Erased{}, err
+		}
+		if try == 1 || now.free > 0 {
+			if err := c.vacuum(ctx); err != nil {
+				// What failed has made the log long, perhaps as long as the disk could hold.
+				return Erased{}, errors.Join(err, e.checkpoint(context.WithoutCancel(ctx), c))
+			}
+		}
 		if err := e.emptied(ctx, c); err != nil {
 			return Erased{}, err
 		}
 		done, err := e.survey(ctx, c)
-		if errors.Is(err, errRemnant) && try < eraseTries {
-			continue
+		switch {
+		case err == nil:
+			done.Freed = max(0, before.pages-done.Pages) * before.size // others may have written
+			return done, nil
+		case !errors.Is(err, errRemnant):
+			return Erased{}, err
+		case try == eraseTries:
+			return Erased{}, &engine.Error{Kind: engine.KindBusy, Stmt: -1, Err: fmt.Errorf("others write all the time: %w", err)}
 		}
-		done.Freed = (before.pages - done.Pages) * before.size
-		return done, err
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/testkit"
@@ -196,42 +195,5 @@ func TestSurveyFindsRemnants(t *testing.T) {
 	}
 	if n := remnants("SELECT 1"); n[0] != 0 {
 		t.Errorf("%d without a change", n)
-	}
-}
-
-// A process that is killed while it writes a file anew loses nothing.
-func TestEraseKilled(t *testing.T) {
-	const variable = "EPISODIC_ERASE_KILLED"
-	if path := os.Getenv(variable); path != "" {
-		e, err := Open(t.Context(), Config{Path: path})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for {
-			fmt.Println("again")
-			if _, err := e.Erase(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			batch(t, e, "UPDATE t SET data = data || 'x' WHERE k % 7 = 0")
-		}
-	}
-	for range testkit.Effort(1, 2, 20) {
-		path := filepath.Join(t.TempDir(), "m.db")
-		e, kept, gone := withDeleted(t, path, testkit.Effort(20, 60, 1000))
-		if err := e.Close(); err != nil {
-			t.Fatal(err)
-		}
-		testkit.Killed(t, variable+"="+path, rand.IntN(4), 20*time.Millisecond, func(string) {})
-		e = open(t, path)
-		r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM t JOIN keyed USING (word)"}, engine.Stmt{SQL: "PRAGMA integrity_check"})
-		if err != nil || r[0].Rows[0][0] != int64(len(kept)) || r[1].Rows[0][0] != "ok" {
-			t.Errorf("%v are left of %d, integrity %v: %v", r[0].Rows, len(kept), r[1].Rows, err)
-		}
-		if _, err := e.Erase(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if n := holds(t, path, gone); n > 0 {
-			t.Errorf("%d texts are left", n)
-		}
 	}
 }

@@ -152,3 +152,10 @@ func (e *Engine) emptyLog(ctx context.Context) error {
 	}
 	return nil
 }
+
+// reuseLog writes as much of the log into the file as can be without waiting. If that is all of
+// it, the next transaction writes over the log, which needs no room on a full disk. Whether
+// it has helped, that transaction tells.
+func (e *Engine) reuseLog(ctx context.Context) {
+	_ = e.writer.run(ctx, engine.Stmt{SQL: "PRAGMA wal_checkpoint(PASSIVE)"}, new(engine.Result))
+}

@@ -1,0 +1,82 @@
+package embedded
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/episodic-memory/episodic/internal/engine"
+)
+
+// smallDisk mounts a file system of so many bytes, which only root may.
+func smallDisk(t *testing.T, bytes string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size="+bytes); err != nil {
+		t.Skipf("no file system can be mounted: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fillUp leaves so many bytes of a file system free.
+func fillUp(t *testing.T, path string, free int64) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, 4096)
+	for err == nil {
+		_, err = f.Write(page)
+	}
+	info, statErr := f.Stat()
+	if !errors.Is(err, syscall.ENOSPC) || statErr != nil {
+		t.Fatal(err, statErr)
+	}
+	if err := errors.Join(f.Truncate(info.Size()-free), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who deletes, or writes where something was deleted, needs no more room than the log has,
+// however often.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, "3m")
+	path := filepath.Join(dir, "m.db")
+	e := open(t, path)
+	batch(t, e, "CREATE TABLE a(k INTEGER PRIMARY KEY, v)",
+		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO a SELECT i, zeroblob(3000) FROM n",
+		"DELETE FROM a WHERE k % 4 = 0")
+	if err := e.emptyLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fillUp(t, filepath.Join(dir, "others"), 300<<10)
+
+	for i := range 300 {
+		if _, err := e.Batch(t.Context(), engine.Stmt{SQL: "UPDATE a SET v = randomblob(3000) WHERE k = ?", Args: []any{int64(4*(i%50) + 1)}}); err != nil {
+			t.Fatalf("write %d: %v", i, err)
+		}
+	}
+	var deleters sync.WaitGroup
+	for k := range int64(200) {
+		deleters.Go(func() {
+			if _, err := e.Batch(t.Context(), engine.Stmt{SQL: "DELETE FROM a WHERE k = ?", Args: []any{k}}); err != nil {
+				t.Errorf("delete %d: %v", k, err)
+			}
+		})
+	}
+	deleters.Wait()
+	r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM a"}, engine.Stmt{SQL: "PRAGMA integrity_check"})
+	if err != nil || r[0].Rows[0][0] != int64(0) || r[1].Rows[0][0] != "ok" {
+		t.Errorf("%v, %v", r, err)
+	}
+}
