@@ -166,15 +166,14 @@ func (r *BackupReport) look(ctx context.Context, path string) (err error) {
 // How temporary folders are named, and after how long without a change one is that of a
 // program that was killed.
 const (
-	temporaryPrefix = ".episodic-"
+	temporaryPrefix = ".episodic-unfinished-"
 	abandoned       = time.Hour
 )
 
 // besides calls f with the name of a file, in a folder that is in that of path and is gone afterwards.
 func besides(path string, f func(temporary string) error) error {
-	prefix := temporaryPrefix + filepath.Base(path) + "-"
 	removeAbandoned(filepath.Dir(path))
-	folder, err := os.MkdirTemp(filepath.Dir(path), prefix+"*") // 0700
+	folder, err := os.MkdirTemp(filepath.Dir(path), temporaryPrefix+"*") // 0700
 	if err != nil {
 		return err
 	}
@@ -184,7 +183,7 @@ func besides(path string, f func(temporary string) error) error {
 // removeAbandoned removes what killed programs have left. What cannot be removed is no reason
 // to make no backup.
 func removeAbandoned(folder string) {
-	left, _ := filepath.Glob(filepath.Join(folder, temporaryPrefix+"*"))
+	left, _ := filepath.Glob(filepath.Join(globEscaped.Replace(folder), temporaryPrefix+"*"))
 	for _, old := range left {
 		newest := time.Time{}
 		_ = filepath.WalkDir(old, func(_ string, d fs.DirEntry, err error) error {
