@@ -24,8 +24,8 @@ type orNewer struct{ engine.Engine }
 
 func (o orNewer) told(ctx context.Context, err error) error {
 	bad, ok := errors.AsType[*engine.Error](err)
-	if !ok || bad.Kind != engine.KindOther && bad.Kind != engine.KindNoTable {
-		return err
+	if !ok || bad.Stmt < 0 || bad.Kind != engine.KindOther && bad.Kind != engine.KindNoTable {
+		return err // no statement is to blame
 	}
 	if newer := refuseNewer(ctx, o.Engine); newer != nil {
 		return newer
