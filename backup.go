@@ -41,7 +41,7 @@ type BackupReport struct {
 
 // Backup writes the whole memory, whatever the Store's scope, as it is at one moment, to a new
 // file, which only its owner may read. The memory can be used meanwhile; what was acknowledged
-// before the call is in the backup. Of a server's memory it has everything but what the server keeps of conflicts and imports.
+// before the call is in the backup. Of a server's memory it has everything but what the server keeps of conflicts.
 // Before it gets its name the copy is opened and checked: the counts and SHA-256 of all its
 // tables are those of the memory, or the server is compared with it. They are kept in it, so that
 // RestoreBackup can check it again. A killed Backup leaves a hidden folder beside path, which the next one there removes.
@@ -116,6 +116,10 @@ func (s *Store) copyTo(ctx context.Context, to, source string, progress func(don
 
 // fill makes a file the memory that a server has. It is a replica until it has everything.
 func (s *Store) fill(ctx context.Context, to string) error {
+	imports, err := importsOf(ctx, s.engine)
+	if err != nil {
+		return err
+	}
 	o := &Options{AllowNetworkFile: true, Cache: Cache{Disabled: true}, LockDir: filepath.Dir(to), Replica: Replica{Path: to}}
 	r, _, err := openReplicaFile(ctx, to, s.publisher.target, o, Scope{})
 	if err != nil {
@@ -129,6 +133,9 @@ func (s *Store) fill(ctx context.Context, to string) error {
 		if len(differences) > 0 {
 			err = &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf("%d items are not as they are on the server after they were copied", len(differences))}
 		}
+	}
+	if err == nil {
+		err = copyImports(ctx, r.inner.engine, imports)
 	}
 	if err = errors.Join(err, r.close()); err != nil {
 		return err
@@ -159,15 +166,14 @@ func (r *BackupReport) look(ctx context.Context, path string) (err error) {
 // How temporary folders are named, and after how long without a change one is that of a
 // program that was killed.
 const (
-	temporaryPrefix = ".episodic-"
+	temporaryPrefix = ".episodic-unfinished-"
 	abandoned       = time.Hour
 )
 
 // besides calls f with the name of a file, in a folder that is in that of path and is gone afterwards.
 func besides(path string, f func(temporary string) error) error {
-	prefix := temporaryPrefix + filepath.Base(path) + "-"
 	removeAbandoned(filepath.Dir(path))
-	folder, err := os.MkdirTemp(filepath.Dir(path), prefix+"*") // 0700
+	folder, err := os.MkdirTemp(filepath.Dir(path), temporaryPrefix+"*") // 0700
 	if err != nil {
 		return err
 	}
@@ -177,7 +183,7 @@ func besides(path string, f func(temporary string) error) error {
 // removeAbandoned removes what killed programs have left. What cannot be removed is no reason
 // to make no backup.
 func removeAbandoned(folder string) {
-	left, _ := filepath.Glob(filepath.Join(folder, temporaryPrefix+"*"))
+	left, _ := filepath.Glob(filepath.Join(globEscaped.Replace(folder), temporaryPrefix+"*"))
 	for _, old := range left {
 		newest := time.Time{}
 		_ = filepath.WalkDir(old, func(_ string, d fs.DirEntry, err error) error {

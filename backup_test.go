@@ -171,7 +171,7 @@ func TestKilledBackup(t *testing.T) {
 	dir := t.TempDir()
 	filledFile(t, filepath.Join(dir, "m.db"))
 	made := make(map[string]bool)
-	for range testkit.Effort(1, 4, 100) {
+	for range testkit.Effort(1, 3, 100) {
 		testkit.Killed(t, backupMakerEnv+"="+dir, 0, 300*time.Millisecond, func(line string) {
 			if strings.HasPrefix(line, "error") {
 				t.Error(line)

@@ -46,8 +46,8 @@ type ContentSum struct {
 // Copy adds all that the memory at one target holds to the memory at another one, which is created if there
 // is none: files and servers, in both directions. Items keep their ids, revisions, scopes and times; what To has
 // under the same ids stays as it is. Then both are compared. Copy keeps no position but asks To what it
-// has, so that it can be interrupted at any moment, and goes on when it is called again, which doubles nothing. What a server keeps
-// of conflicts and imports is not copied, nor are vectors that an Embedder has made.
+// has, so that it can be interrupted at any moment, and goes on when it is called again, which doubles nothing. What is kept of
+// conflicts is not copied, nor are vectors that an Embedder has made.
 //
 // The memories can be used meanwhile; what changes there may be Different. A server's memory is read by way of its replica
 // on this machine, unless From.Replica is disabled, has bounds, or queues.
@@ -83,6 +83,10 @@ func copyAll(ctx context.Context, from, to string, opts *CopyOptions) (_ *CopyRe
 	if report.From == report.To {
 		return nil, invalid("to", "is the memory that is to be copied; name another one")
 	}
+	imports, err := importsOf(ctx, source.engine)
+	if err != nil {
+		return nil, err
+	}
 	holder := source
 	if source.replica != nil {
 		if err := source.Sync(ctx, nil); err != nil {
@@ -91,6 +95,9 @@ func copyAll(ctx context.Context, from, to string, opts *CopyOptions) (_ *CopyRe
 		holder = source.replica.inner
 	}
 	if err := report.push(ctx, holder, target, opts.Progress); err != nil {
+		return nil, err
+	}
+	if err := copyImports(ctx, target.engine, imports); err != nil {
 		return nil, err
 	}
 	return report, nil

@@ -20,6 +20,14 @@ func TestCopy(t *testing.T) {
 	server := hranatest.Start(t).URL()
 	file, back, last := filepath.Join(dir, "m.db"), filepath.Join(dir, "back.db"), filepath.Join(dir, "last.db")
 	filledFile(t, file)
+	record := Record{Hash: []byte{1}, Episode: &Episode{ID: NewID(), Description: "imported", TaskType: TaskOther, Start: time.Now()}}
+	importing := func(path string) ImportResult {
+		results, err := open(t, path, nil).Import(t.Context(), []Record{record})
+		ok(t, err)
+		return results[0]
+	}
+	importing(file)
+	ok(t, open(t, file, nil).DeleteEpisode(t.Context(), record.Episode.ID))
 	want := contents(t, open(t, file, nil))
 	var sums []ContentSum
 	for _, tt := range []struct {
@@ -51,6 +59,9 @@ func TestCopy(t *testing.T) {
 		if s.Items == 0 {
 			t.Errorf("nothing of %s is copied", s.Kind)
 		}
+	}
+	if r := importing(last); r.Outcome != ImportDeleted {
+		t.Errorf("what was deleted, imported again: %+v", r)
 	}
 	s := open(t, last, nil)
 	sameContents(t, contents(t, s), want)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/engine/embedded"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/schema"
 )
 
@@ -51,4 +52,19 @@ func TestUpgradedWhileOpen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// So it is on a server, where that is seen when a statement fails.
+func TestServerUpgradedWhileOpen(t *testing.T) {
+	t.Parallel()
+	url := hranatest.Start(t).URL()
+	s, shell := open(t, url, &Options{Cache: Cache{Disabled: true}}), open(t, url, nil)
+	e := &Episode{Description: "valve"}
+	ok(t, s.PutEpisode(t.Context(), e))
+	_, err := shell.engine.Batch(t.Context(), stmt("INSERT INTO episodic_migrations VALUES(?, 0)", schema.Newest()+1),
+		stmt("ALTER TABLE patterns RENAME TO old_patterns"), stmt("UPDATE episodes SET payload = x'77'"))
+	ok(t, err)
+	_, err = s.Episode(t.Context(), e.ID)
+	wants(t, err, ErrSchema, "use a newer episodic")
+	wants(t, s.PutPattern(t.Context(), &Pattern{ToolSequence: &ToolSequence{Tools: []string{"bash"}}}), ErrSchema, "use a newer episodic")
 }

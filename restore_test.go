@@ -2,9 +2,14 @@ package episodic
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
 
 func TestRestoreBackup(t *testing.T) {
@@ -98,6 +103,38 @@ func TestRestoreOverOther(t *testing.T) {
 		if c, err := open(t, damaged, nil).Counts(t.Context()); err != nil || c.Episodes != 1 {
 			t.Errorf("restored: %+v, %v", c, err)
 		}
+	}
+}
+
+// Whatever byte of a backup is damaged: it is not restored, or what is restored is what there was.
+func TestRestoreOfDamagedBytes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, filepath.Join(dir, "m.db"), nil)
+	for range 3 {
+		ok(t, s.PutEpisode(t.Context(), &Episode{Description: "pay 100 for the valve"}))
+	}
+	want := contents(t, s)
+	backup := filepath.Join(dir, "b.db")
+	_, err := s.Backup(t.Context(), backup, nil)
+	ok(t, err)
+	whole, err := os.ReadFile(backup)
+	ok(t, err)
+	for i := range testkit.Effort(3, 10, 500) {
+		damaged := slices.Clone(whole)
+		at, by := rand.N(len(damaged)), byte(1+rand.N(255))
+		damaged[at] ^= by
+		from, to := filepath.Join(dir, fmt.Sprint("damaged", i)), filepath.Join(dir, fmt.Sprint("restored", i))
+		ok(t, os.WriteFile(from, damaged, 0o600))
+		if _, err := RestoreBackup(t.Context(), from, to, nil); err != nil {
+			if _, err := os.Stat(to); err == nil {
+				t.Errorf("byte %d ^ %#x: refused, and there is a file", at, by)
+			}
+			continue
+		}
+		r := open(t, to, nil)
+		sameContents(t, contents(t, r), want)
+		ok(t, r.Close())
 	}
 }
 

@@ -159,8 +159,11 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if server == nil {
 		s.notice(opts.Logger, upgraded, readByOthers(t.absolute()))
 	}
+	if server != nil {
+		s.engine = orNewer{e}
+	}
 	if migrated {
-		s.engine = checkedWrites{e, r}
+		s.engine = checkedWrites{s.engine, r}
 	}
 	if err := s.openQueue(ctx, t, opts); err != nil {
 		return nil, openFailed(t, errors.Join(err, s.Close()))
@@ -202,15 +205,6 @@ func openFailed(t target, err error) error {
 		err = fmt.Errorf("%w; if it was a memory, episodic doctor may save what it holds", err)
 	}
 	return failed(err, "open %s", t)
-}
-
-// refuseNewer refuses a database that a newer program has upgraded since it was opened. What
-// it cannot read it leaves to others.
-func refuseNewer(ctx context.Context, q embedded.Querier) error {
-	if newer, ok := errors.AsType[*schema.NewerError](schema.Check(ctx, q)); ok {
-		return newer
-	}
-	return nil
 }
 
 // openEngine opens what is at a target; check is that of a file, see embedded.Config.

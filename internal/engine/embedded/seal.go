@@ -45,8 +45,8 @@ const (
 )
 
 // Seal notes in a file that nobody has open what it holds and what it is a copy of, forces
-// it to the disk, and checks that it is whole and holds the sums, unless they are nil. Sealed finds
-// that again. It leaves one file. Errors: KindCorrupt for a file that is not as it should be.
+// it to the disk, and checks that it is whole and holds the sums, unless they are nil. Engine.CheckSeal
+// checks it again. It leaves one file. Errors: KindCorrupt for a file that is not as it should be.
 func Seal(ctx context.Context, path, source string, want []Sum) (_ *SealInfo, err error) {
 	c, err := openConn(ctx, path, "synchronous(FULL)")
 	if err != nil {
