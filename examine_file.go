@@ -111,14 +111,14 @@ func (x *Examination) integrity(ctx context.Context, e engine.Engine) error {
 }
 
 // examineUpgraded examines what a file of an older schema holds in an upgraded copy.
-func (x *Examination) examineUpgraded(ctx context.Context, e engine.Engine, o *Options) (err error) {
+func (x *Examination) examineUpgraded(ctx context.Context, e *embedded.Engine, o *Options) (err error) {
 	dir, err := os.MkdirTemp("", "episodic-doctor-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	copied := filepath.Join(dir, "memory.db")
-	if err := vacuumInto(ctx, e, copied); err != nil {
+	if err := e.CopyTo(ctx, copied); err != nil {
 		return err
 	}
 	up, err := embedded.Open(ctx, embedded.Config{Path: copied, MustExist: true, NetworkFile: true, LockDir: dir, Disposable: true})
@@ -130,10 +130,4 @@ func (x *Examination) examineUpgraded(ctx context.Context, e engine.Engine, o *O
 		return err
 	}
 	return x.examineContent(ctx, up, o)
-}
-
-// vacuumInto copies what a file holds at one moment to one that must not be there.
-func vacuumInto(ctx context.Context, e engine.Engine, to string) error {
-	_, err := e.Query(ctx, engine.Stmt{SQL: "VACUUM INTO ?", Args: []any{to}})
-	return err
 }

@@ -126,7 +126,7 @@ func (x *examiner) index(ctx context.Context) error {
 	if in.Err != nil {
 		return in.Err
 	}
-	if waiting > 0 {
+	if waiting > 0 && x.Schema == x.Newest { // an upgrade has all of it wait
 		x.find(Finding{Check: checkedIndex, Severity: Note,
 			Problem: "items are waiting for the search index; they are indexed in the background, or by episodic compact"}, waiting)
 	}
