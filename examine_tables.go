@@ -116,7 +116,12 @@ const (
 
 // index compares the search index with what is stored.
 func (x *examiner) index(ctx context.Context) error {
-	f := Finding{Check: checkedIndex, Severity: Fault, Repair: "makes the search index anew", mend: func(ctx context.Context, s *Store) error { return s.Reindex(ctx) }}
+	f := Finding{Check: checkedIndex, Severity: Fault, Repair: "makes the search index anew", mend: func(ctx context.Context, s *Store) error {
+		if err := s.Reindex(ctx); !unreadable(err) { // items that cannot be read are told by others
+			return err
+		}
+		return nil
+	}}
 	r, err := x.engine.Query(ctx, engine.Stmt{SQL: `SELECT waiting, of_file, of_server FROM index_state`})
 	if err != nil {
 		return err
