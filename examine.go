@@ -71,10 +71,10 @@ func (x *Examination) faults() (n int64) {
 	return n
 }
 
-// broken reports whether SQLite cannot read all of the file.
+// broken reports whether the file is to be written anew.
 func (x *Examination) broken() bool {
 	for _, f := range x.Findings {
-		if f.Check == checkedOpen || f.Check == checkedLog || f.Check == checkedIntegrity {
+		if f.Repair == repairAnew {
 			return true
 		}
 	}
@@ -242,18 +242,25 @@ func (x *Examination) examineOnce(ctx context.Context, path string, o *Options) 
 
 const repairAnew = "writes what undamaged pages hold into a new file"
 
-// inCopy calls f with the path of a copy of a file and its log.
-func inCopy(path string, f func(copied string) error) (err error) {
+// inFolder calls f with a temporary folder.
+func inFolder(f func(dir string) error) (err error) {
 	dir, err := os.MkdirTemp("", "episodic-doctor-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	copied := filepath.Join(dir, "memory.db")
-	if err := copyDatabase(path, copied); err != nil {
-		return err
-	}
-	return f(copied)
+	return f(dir)
+}
+
+// inCopy calls f with the path of a copy of a file and its log.
+func inCopy(path string, f func(copied string) error) error {
+	return inFolder(func(dir string) error {
+		copied := filepath.Join(dir, "memory.db")
+		if err := copyDatabase(path, copied); err != nil {
+			return err
+		}
+		return f(copied)
+	})
 }
 
 // copyDatabase copies a file, and its log if it has one, which others must not write meanwhile.

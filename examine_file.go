@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/episodic-memory/episodic/internal/doctor"
@@ -72,11 +73,45 @@ func (x *Examination) examineOpen(ctx context.Context, e *embedded.Engine, o *Op
 	if x.Schema, err = knownSchema(ctx, e); err != nil {
 		return err
 	}
+	if err := x.schema(ctx, e); err != nil {
+		return err
+	}
 	if x.Schema == x.Newest {
 		return x.examineContent(ctx, e, o)
 	}
 	x.older("upgrades it")
 	return x.examineUpgraded(ctx, e, o)
+}
+
+// schema compares the tables and triggers of a file with those of its version.
+func (x *Examination) schema(ctx context.Context, e engine.Engine) error {
+	got, err := schema.TextsOf(ctx, e)
+	if err != nil {
+		return err
+	}
+	var want map[string]string
+	err = inFolder(func(dir string) error {
+		fresh, err := embedded.Open(ctx, embedded.Config{Path: filepath.Join(dir, "fresh.db"), NetworkFile: true, LockDir: dir, Disposable: true})
+		if err != nil {
+			return err
+		}
+		want, err = schema.Texts(ctx, fresh, x.Schema)
+		return errors.Join(err, fresh.Close())
+	})
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for name, text := range want {
+		if got[name] != text {
+			wrong = append(wrong, name)
+		}
+	}
+	if slices.Sort(wrong); len(wrong) > 0 {
+		x.find(Finding{Check: checkedSchema, Severity: Fault, Repair: repairAnew,
+			Problem: fmt.Sprintf("these tables, indexes, views or triggers are missing or are not those of schema version %d: statements fail, or do something else", x.Schema)}, int64(len(wrong)), wrong...)
+	}
+	return nil
 }
 
 // integrity has SQLite check the file.
@@ -111,29 +146,20 @@ func (x *Examination) integrity(ctx context.Context, e engine.Engine) error {
 }
 
 // examineUpgraded examines what a file of an older schema holds in an upgraded copy.
-func (x *Examination) examineUpgraded(ctx context.Context, e engine.Engine, o *Options) (err error) {
-	dir, err := os.MkdirTemp("", "episodic-doctor-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	copied := filepath.Join(dir, "memory.db")
-	if err := vacuumInto(ctx, e, copied); err != nil {
-		return err
-	}
-	up, err := embedded.Open(ctx, embedded.Config{Path: copied, MustExist: true, NetworkFile: true, LockDir: dir, Disposable: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, up.Close()) }()
-	if err := schema.Migrate(ctx, up, false); err != nil {
-		return err
-	}
-	return x.examineContent(ctx, up, o)
-}
-
-// vacuumInto copies what a file holds at one moment to one that must not be there.
-func vacuumInto(ctx context.Context, e engine.Engine, to string) error {
-	_, err := e.Query(ctx, engine.Stmt{SQL: "VACUUM INTO ?", Args: []any{to}})
-	return err
+func (x *Examination) examineUpgraded(ctx context.Context, e *embedded.Engine, o *Options) error {
+	return inFolder(func(dir string) (err error) {
+		copied := filepath.Join(dir, "memory.db")
+		if _, err := e.Copy(ctx, copied, nil); err != nil {
+			return err
+		}
+		up, err := embedded.Open(ctx, embedded.Config{Path: copied, MustExist: true, NetworkFile: true, LockDir: dir, Disposable: true})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, up.Close()) }()
+		if err := schema.Migrate(ctx, up, false); err != nil {
+			return err
+		}
+		return x.examineContent(ctx, up, o)
+	})
 }

@@ -30,17 +30,18 @@ func (x *Examination) examineContent(ctx context.Context, e engine.Engine, o *Op
 		{checkedOrphans, w.orphans}, {checkedFeed, w.feed}, {checkedIndex, w.index},
 	} {
 		err := check.run(ctx)
-		if kind := engine.KindOf(err); kind == engine.KindCorrupt && x.broken() {
-			x.Skipped = append(x.Skipped, fmt.Sprintf("%s: %v", check.name, err))
-			continue
-		} else if kind == engine.KindCorrupt {
-			x.find(Finding{Check: checkedIntegrity, Severity: Fault, Repair: repairAnew, Problem: fmt.Sprintf("SQLite cannot read some of the file: %v", err)}, 1)
-			x.Skipped = append(x.Skipped, check.name)
+		if err == nil {
 			continue
 		}
-		if err != nil {
+		kind := engine.KindOf(err)
+		damaged := kind == engine.KindCorrupt || x.broken() && (kind == engine.KindOther || kind == engine.KindNoTable) && ctx.Err() == nil
+		if !damaged {
 			return fmt.Errorf("%s: %w", check.name, err)
 		}
+		if !x.broken() {
+			x.find(Finding{Check: checkedIntegrity, Severity: Fault, Repair: repairAnew, Problem: fmt.Sprintf("SQLite cannot read some of the file: %v", err)}, 1)
+		}
+		x.Skipped = append(x.Skipped, fmt.Sprintf("%s: %v", check.name, err))
 	}
 	return nil
 }

@@ -116,7 +116,12 @@ const (
 
 // index compares the search index with what is stored.
 func (x *examiner) index(ctx context.Context) error {
-	f := Finding{Check: checkedIndex, Severity: Fault, Repair: "makes the search index anew", mend: func(ctx context.Context, s *Store) error { return s.Reindex(ctx) }}
+	f := Finding{Check: checkedIndex, Severity: Fault, Repair: "makes the search index anew", mend: func(ctx context.Context, s *Store) error {
+		if err := s.Reindex(ctx); !unreadable(err) { // items that cannot be read are told by others
+			return err
+		}
+		return nil
+	}}
 	r, err := x.engine.Query(ctx, engine.Stmt{SQL: `SELECT waiting, of_file, of_server FROM index_state`})
 	if err != nil {
 		return err
@@ -126,7 +131,7 @@ func (x *examiner) index(ctx context.Context) error {
 	if in.Err != nil {
 		return in.Err
 	}
-	if waiting > 0 {
+	if waiting > 0 && x.Schema == x.Newest { // an upgrade has all of it wait
 		x.find(Finding{Check: checkedIndex, Severity: Note,
 			Problem: "items are waiting for the search index; they are indexed in the background, or by episodic compact"}, waiting)
 	}

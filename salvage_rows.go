@@ -57,7 +57,7 @@ func sources() []source {
 		{table: "dictionaries", fit: map[string]any{"removals": int64(-1), "closed": int64(0)}},
 		// Those of a file of before schema 5, where one that is not used any more has no content.
 		{
-			table: "dictionaries", name: "dictionaries of before", columns: []doctor.Column{
+			table: "dictionaries", columns: []doctor.Column{
 				oldID, {Name: "kind", Type: "TEXT", NotNull: true}, integer("created_us"), integer("items"), integer("samples"),
 				{Name: "ratio", Type: "REAL", NotNull: true}, {Name: "retired_us", Type: "INTEGER"}, blob("sha256"), blob("content"),
 			},
@@ -73,7 +73,7 @@ func sources() []source {
 		{table: "runs"},
 		// The steps of a file of before schema 7.
 		{
-			table: "runs", name: "runs of before", columns: []doctor.Column{integer("episode"), integer("first"), integer("count"), key, blob("payload")},
+			table: "runs", columns: []doctor.Column{integer("episode"), integer("first"), integer("count"), key, blob("payload")},
 			convert: func(row []any) []any {
 				return []any{row[0].(int64)<<24 + row[1].(int64), row[2], row[3], row[4]}
 			},

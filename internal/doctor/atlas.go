@@ -3,6 +3,8 @@ package doctor
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // What a page is, besides one of the wanted tables, which are numbered from 0.
@@ -46,14 +48,12 @@ func (f *File) Chart(tables []Table) (*Atlas, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, root := range roots {
-		owner := ofOthers
-		for i := range tables {
-			if tables[i].Name == name {
-				owner = int16(i)
-			}
-		}
-		if err := a.follow(root, owner); err != nil {
+	named := map[string][]int{}
+	for i := range tables {
+		named[tables[i].Name] = append(named[tables[i].Name], i)
+	}
+	for _, name := range slices.Sorted(maps.Keys(roots)) {
+		if err := a.follow(roots[name], named[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -72,8 +72,9 @@ func (a *Atlas) claim(n uint32, owner int16) bool {
 	return true
 }
 
-// follow claims the pages of a b-tree for owner, in the order of their rows.
-func (a *Atlas) follow(root uint32, owner int16) error {
+// follow claims the pages of a b-tree, in the order of their rows, for the one of some tables
+// whose shape they have; without any it is of others.
+func (a *Atlas) follow(root uint32, tables []int) error {
 	stack := []uint32{root}
 	for len(stack) > 0 {
 		n := stack[len(stack)-1]
@@ -82,14 +83,25 @@ func (a *Atlas) follow(root uint32, owner int16) error {
 		if err != nil {
 			return err
 		}
-		if !ok || owner >= 0 && !p.of(&a.tables[owner]) {
+		if !ok || len(tables) > 0 && !p.of(&a.tables[tables[0]]) {
 			a.lost(n)
 			continue
+		}
+		owner := ofOthers
+		if len(tables) > 0 && p.hasRows() {
+			t, _, err := a.shaped(&p, tables)
+			if err != nil {
+				return err
+			}
+			if t < 0 {
+				continue // it leads to a page of another tree, or all its rows are damaged
+			}
+			owner = int16(t)
 		}
 		if !a.claim(n, owner) {
 			continue
 		}
-		if owner >= 0 && p.hasRows() {
+		if owner >= 0 {
 			a.order[owner] = append(a.order[owner], n)
 		}
 		stack = append(stack, p.children(a.file.usable)...)
@@ -201,6 +213,12 @@ func namesParents(data []byte) bool {
 // strays gives pages that are not of any tree to the table whose shape most of their rows
 // have.
 func (a *Atlas) strays() error {
+	var free []int
+	for i := range a.tables {
+		if !a.tables[i].Reached {
+			free = append(free, i)
+		}
+	}
 	for i, owner := range a.owner {
 		if owner != unreached {
 			continue
@@ -210,14 +228,14 @@ func (a *Atlas) strays() error {
 		if err != nil {
 			return err
 		}
-		if !ok || !p.hasRows() {
+		if !ok || !p.hasRows() || p.cells == 0 {
 			continue
 		}
-		t, err := a.shaped(&p)
+		t, most, err := a.shaped(&p, free)
 		if err != nil {
 			return err
 		}
-		if t < 0 {
+		if t < 0 || !most {
 			continue
 		}
 		a.Found.Stray++
@@ -227,35 +245,37 @@ func (a *Atlas) strays() error {
 	return nil
 }
 
-// shaped returns the table whose shape most records of a page have; -1: none.
-func (a *Atlas) shaped(p *page) (int, error) {
+// shaped returns the one of some tables whose shape most records of a page have, -1 if none
+// has any's, and whether those are more than half of the records. A page without rows is of the first.
+func (a *Atlas) shaped(p *page, tables []int) (best int, most bool, err error) {
+	if p.cells == 0 {
+		return tables[0], true, nil
+	}
 	fits := make([]int, len(a.tables))
 	records := 0
 	for _, c := range p.rowCells(a.file.usable) {
 		content, ok, err := a.file.content(&c)
 		if err != nil {
-			return -1, err
+			return -1, false, err
 		}
 		values, whole := record(content)
 		if !ok || !whole {
 			continue
 		}
 		records++
-		for i := range a.tables {
-			t := &a.tables[i]
-			if t.Reached || !p.of(t) {
-				continue
-			}
-			if _, ok := t.row(&c, values); ok {
-				fits[i]++
+		for _, i := range tables {
+			if t := &a.tables[i]; p.of(t) {
+				if _, ok := t.row(&c, values); ok {
+					fits[i]++
+				}
 			}
 		}
 	}
-	best := -1
-	for i, n := range fits {
-		if 2*n > records && (best < 0 || n > fits[best]) {
+	best = -1
+	for _, i := range tables {
+		if fits[i] > 0 && (best < 0 || fits[i] > fits[best]) {
 			best = i
 		}
 	}
-	return best, nil
+	return best, best >= 0 && 2*fits[best] > records, nil
 }

@@ -14,7 +14,7 @@ var catalogue = Table{Columns: []Column{
 func (a *Atlas) schema() (roots map[string]uint32, err error) {
 	roots = map[string]uint32{}
 	lost := a.Found.Missing + a.Found.Unreadable
-	if err := a.follow(1, ofOthers); err != nil {
+	if err := a.follow(1, nil); err != nil {
 		return nil, err
 	}
 	for i, owner := range a.owner {

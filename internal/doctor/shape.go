@@ -11,7 +11,9 @@ type Column struct {
 
 // Table is a b-tree whose rows are wanted.
 type Table struct {
-	Name    string // of the table, or of the index, in the schema
+	// Name is that of the table, or of the index, in the schema. Several may have the same,
+	// for files in which its rows have other shapes.
+	Name    string
 	Columns []Column
 	// Index says that it is an index, or a table WITHOUT ROWID: columns in the order of
 	// its keys.

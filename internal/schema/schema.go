@@ -121,6 +121,33 @@ func apply(ctx context.Context, e engine.Engine, to int64, stmts []engine.Stmt) 
 	return err
 }
 
+// Texts returns the SQL of every table, index, view and trigger of a version, by name. It makes
+// a database of that version in e, which must be empty.
+func Texts(ctx context.Context, e engine.Engine, version int64) (map[string]string, error) {
+	migrations, err := load(files)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, e, migrations[:version], true); err != nil {
+		return nil, err
+	}
+	return TextsOf(ctx, e)
+}
+
+// TextsOf returns the SQL of every table, index, view and trigger of a database, by name.
+func TextsOf(ctx context.Context, e engine.Engine) (map[string]string, error) {
+	r, err := e.Query(ctx, engine.Stmt{SQL: "SELECT name, ifnull(sql, '') FROM sqlite_schema"})
+	if err != nil {
+		return nil, err
+	}
+	texts := make(map[string]string)
+	for _, row := range r[0].Rows {
+		name, _ := row[0].(string)
+		texts[name], _ = row[1].(string)
+	}
+	return texts, nil
+}
+
 // Version returns the schema version, 0 for an empty database. Errors: *ForeignError; those
 // of the engine.
 func Version(ctx context.Context, e Querier) (int64, error) {
