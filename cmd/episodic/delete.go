@@ -10,10 +10,15 @@ import (
 )
 
 type deleteCmd struct {
-	IDs []string `arg:"" name:"id" help:"Ids of episodes, or enough of their first digits."`
+	IDs      []string `arg:"" name:"id" help:"Ids of episodes, or enough of their first digits."`
+	Receipts string   `placeholder:"FILE" help:"Add a receipt of each deletion to this file, a line each, which verify reads; - is standard output."`
 }
 
 func (c *deleteCmd) Run(ctx context.Context, a *app) error {
+	return a.withReceipts(ctx, c.Receipts, func(ctx context.Context) error { return c.delete(ctx, a) })
+}
+
+func (c *deleteCmd) delete(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
 		// Find all of them first, so that a mistyped id deletes nothing.
 		var found []*episodic.Episode
