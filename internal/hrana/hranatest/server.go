@@ -82,6 +82,20 @@ func Start(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
+// Program returns the path of the server's program, for tests of what starts it itself. Without
+// one it does as [Start] does.
+func Program(t testing.TB) string {
+	t.Helper()
+	program, err := findProgram()
+	if err != nil {
+		if os.Getenv("CI") != "true" {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	return program
+}
+
 // StartReplica runs a server that follows primary, which was started
 // WithReplication, for the length of a test. It answers reads from what it has
 // got so far, passes writes on to primary, and finds primary again after a
