@@ -86,7 +86,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 // one it does as [Start] does.
 func Program(t testing.TB) string {
 	t.Helper()
-	program, err := findProgram()
+	program, err := FindProgram()
 	if err != nil {
 		if os.Getenv("CI") != "true" {
 			t.Skip(err)
@@ -113,7 +113,7 @@ func StartReplica(t testing.TB, primary *Server, opts ...Option) *Server {
 // Run runs a server whose database is in dir, an existing folder. The caller
 // ends it with Kill. Without a server program the error is ErrNoServer.
 func Run(dir string, opts ...Option) (*Server, error) {
-	program, err := findProgram()
+	program, err := FindProgram()
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +248,8 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-func findProgram() (string, error) {
+// FindProgram returns the path of the server's program. Errors: ErrNoServer.
+func FindProgram() (string, error) {
 	if program := os.Getenv("EPISODIC_SQLD"); program != "" {
 		return program, nil
 	}
