@@ -141,7 +141,7 @@ func disrupted(t *testing.T, name string) {
 	verdicts, err := fresh.Verify(t.Context(), receipts...)
 	ok(t, err)
 	for i, v := range verdicts {
-		if v.Fate != Kept && (len(told) == 0 || v.Fate != Missing) {
+		if v.Status != WriteKept && (len(told) == 0 || v.Status != WriteMissing) {
 			t.Errorf("%s: of %d receipts number %d is %+v; told: %v", name, len(receipts), i, v, told)
 		}
 	}
@@ -212,8 +212,8 @@ func TestPowerLoss(t *testing.T) {
 		verdicts, err := s.Verify(t.Context(), receipts...)
 		ok(t, err)
 		for n, v := range verdicts {
-			switch is := v.Fate == Kept; {
-			case !is && v.Fate != Missing:
+			switch is := v.Status == WriteKept; {
+			case !is && v.Status != WriteMissing:
 				t.Errorf("cut at %d: write %d is %+v", cut, n, v)
 			case !is && upto[n] <= cut:
 				t.Errorf("cut at %d: write %d is lost, which was on the disk up to %d", cut, n, upto[n])
@@ -278,8 +278,8 @@ func TestDiskFull(t *testing.T) {
 	}
 	fresh := open(t, path, direct(nil))
 	wholeFile(t, fresh)
-	for i, f := range fates(t, fresh, receipts...) {
-		if f != Kept && f != Deleted {
+	for i, f := range statuses(t, fresh, receipts...) {
+		if f != WriteKept && f != WriteDeleted {
 			t.Errorf("%v is %s", receipts[i], f)
 		}
 	}

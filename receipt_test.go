@@ -17,26 +17,26 @@ func receiptsIn(ctx context.Context, list *[]Receipt) context.Context {
 	return WithReceipts(ctx, func(r Receipt) { *list = append(*list, r) })
 }
 
-// fates verifies receipts, and fails unless that is possible.
-func fates(t testing.TB, s *Store, receipts ...Receipt) []Fate {
+// statuses verifies receipts, and fails unless that is possible.
+func statuses(t testing.TB, s *Store, receipts ...Receipt) []WriteStatus {
 	t.Helper()
 	verdicts, err := s.Verify(t.Context(), receipts...)
 	ok(t, err)
-	fates := make([]Fate, len(verdicts))
+	all := make([]WriteStatus, len(verdicts))
 	for i, v := range verdicts {
-		fates[i] = v.Fate
-		if v.Fate.Lost() != (v.Reason != "") {
-			t.Errorf("%s, and the reason is %q", v.Fate, v.Reason)
+		all[i] = v.Status
+		if v.Status.Lost() != (v.Reason != "") {
+			t.Errorf("%s, and the reason is %q", v.Status, v.Reason)
 		}
 	}
-	return fates
+	return all
 }
 
-func wantFate(t testing.TB, s *Store, r Receipt, want Fate) Verdict {
+func wantStatus(t testing.TB, s *Store, r Receipt, want WriteStatus) Verdict {
 	t.Helper()
 	verdicts, err := s.Verify(t.Context(), r)
 	ok(t, err)
-	if verdicts[0].Fate != want {
+	if verdicts[0].Status != want {
 		t.Errorf("%v is %+v, want %s", r, verdicts[0], want)
 	}
 	return verdicts[0]
@@ -78,17 +78,17 @@ func everyWrite(t testing.TB, ctx context.Context, s *Store) {
 	ok(t, s.DeleteHeuristic(ctx, gone.ID))
 }
 
-// fatesOfEveryWrite are those of the receipts of everyWrite, in order.
-var fatesOfEveryWrite = []Fate{
-	Kept,                   // put
-	Superseded, Kept, Kept, // started, and appended to
-	Kept, // tags
-	Superseded, Kept, Kept, Kept,
-	Kept, Kept, // added
-	Kept, Kept, // pattern, heuristic
-	Kept, Deleted, Kept, // relations
-	Kept, Deleted, Kept, // embeddings
-	Deleted, Kept,
+// statusOfEveryWrite are those of the receipts of everyWrite, in order.
+var statusOfEveryWrite = []WriteStatus{
+	WriteKept,                             // put
+	WriteSuperseded, WriteKept, WriteKept, // started, and appended to
+	WriteKept, // tags
+	WriteSuperseded, WriteKept, WriteKept, WriteKept,
+	WriteKept, WriteKept, // added
+	WriteKept, WriteKept, // pattern, heuristic
+	WriteKept, WriteDeleted, WriteKept, // relations
+	WriteKept, WriteDeleted, WriteKept, // embeddings
+	WriteDeleted, WriteKept,
 }
 
 func TestReceiptsOfEveryWrite(t *testing.T) {
@@ -116,10 +116,10 @@ func TestReceiptsOfEveryWrite(t *testing.T) {
 			}
 			everyWrite(t, t.Context(), s) // without receipts
 			fresh := open(t, at, direct(nil))
-			got := fates(t, fresh, receipts...)
-			for i := range max(len(got), len(fatesOfEveryWrite)) {
-				if i >= len(got) || i >= len(fatesOfEveryWrite) || got[i] != fatesOfEveryWrite[i] {
-					t.Fatalf("receipts %d: %v, want %v; %v", i, got, fatesOfEveryWrite, receipts[min(i, len(receipts)-1)])
+			got := statuses(t, fresh, receipts...)
+			for i := range max(len(got), len(statusOfEveryWrite)) {
+				if i >= len(got) || i >= len(statusOfEveryWrite) || got[i] != statusOfEveryWrite[i] {
+					t.Fatalf("receipts %d: %v, want %v; %v", i, got, statusOfEveryWrite, receipts[min(i, len(receipts)-1)])
 				}
 			}
 		})
@@ -127,50 +127,50 @@ func TestReceiptsOfEveryWrite(t *testing.T) {
 }
 
 // The write that a receipt tells of is lost, superseded or changed by somebody who is not episodic.
-func TestFatesOfAWrite(t *testing.T) {
+func TestStatusOfAWrite(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		do   func(t *testing.T, s *Store, e *Episode, sql func(string, ...any))
-		put  Fate // of the episode
-		add  Fate // of the steps
+		put  WriteStatus // of the episode
+		add  WriteStatus // of the steps
 	}{
-		{"nothing", func(t *testing.T, s *Store, e *Episode, _ func(string, ...any)) {}, Superseded, Kept},
+		{"nothing", func(t *testing.T, s *Store, e *Episode, _ func(string, ...any)) {}, WriteSuperseded, WriteKept},
 		{"more steps", func(t *testing.T, s *Store, e *Episode, _ func(string, ...any)) {
 			_, err := s.AppendSteps(t.Context(), e.ID, Step{Action: "more"})
 			ok(t, err)
-		}, Superseded, Kept},
+		}, WriteSuperseded, WriteKept},
 		{"completed", func(t *testing.T, s *Store, e *Episode, _ func(string, ...any)) {
 			ok(t, s.CompleteEpisode(t.Context(), e.ID, Completion{Outcome: Outcome{Kind: Success}}))
-		}, Superseded, Kept},
+		}, WriteSuperseded, WriteKept},
 		{"replaced", func(t *testing.T, s *Store, e *Episode, _ func(string, ...any)) {
 			ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "other"}))
-		}, Superseded, Superseded},
+		}, WriteSuperseded, WriteSuperseded},
 		{"steps before them", func(t *testing.T, s *Store, e *Episode, _ func(string, ...any)) {
 			stored, err := s.Episode(t.Context(), e.ID)
 			ok(t, err)
 			ok(t, s.PutEpisode(t.Context(), &Episode{ID: e.ID, Description: "x", Steps: append([]Step{{Action: "before"}}, stored.Steps[1].withoutNumber(), stored.Steps[2].withoutNumber())}))
-		}, Superseded, Kept},
+		}, WriteSuperseded, WriteKept},
 		{"deleted", func(t *testing.T, s *Store, e *Episode, _ func(string, ...any)) {
 			ok(t, s.DeleteEpisode(t.Context(), e.ID))
-		}, Deleted, Deleted},
+		}, WriteDeleted, WriteDeleted},
 		{"deleted long ago", func(t *testing.T, s *Store, e *Episode, sql func(string, ...any)) {
 			ok(t, s.DeleteEpisode(t.Context(), e.ID))
 			sql("DELETE FROM feed WHERE gone_us IS NOT NULL")
-		}, Missing, Missing},
+		}, WriteMissing, WriteMissing},
 		{"lost with its feed", func(t *testing.T, s *Store, e *Episode, sql func(string, ...any)) {
 			ok(t, s.DeleteEpisode(t.Context(), e.ID))
 			sql("DELETE FROM feed")
 			sql("UPDATE feed_state SET forgotten = 0")
-		}, Missing, Missing},
+		}, WriteMissing, WriteMissing},
 		{"an older state", func(t *testing.T, s *Store, e *Episode, sql func(string, ...any)) {
 			sql("UPDATE episodes SET rev = 7 WHERE id = ?", e.ID.bytes())
 			sql("UPDATE runs SET payload = CAST('[{\"action\":\"x\"},{\"action\":\"y\"}]' AS BLOB) WHERE place & 16777215 = 2")
 			sql("UPDATE feed SET n = 1")
-		}, Missing, Altered},
+		}, WriteMissing, WriteAltered},
 		{"changed by hand", func(t *testing.T, s *Store, e *Episode, sql func(string, ...any)) {
 			sql("UPDATE runs SET payload = (SELECT payload FROM runs WHERE place & 16777215 = 1)")
-		}, Superseded, Altered},
+		}, WriteSuperseded, WriteAltered},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -188,8 +188,8 @@ func TestFatesOfAWrite(t *testing.T) {
 				ok(t, err)
 			})
 			fresh := open(t, path, direct(nil))
-			wantFate(t, fresh, receipts[0], tt.put)
-			wantFate(t, fresh, receipts[1], tt.add)
+			wantStatus(t, fresh, receipts[0], tt.put)
+			wantStatus(t, fresh, receipts[1], tt.add)
 		})
 	}
 }
@@ -212,13 +212,13 @@ func TestLostWriteIsNoSupersededOne(t *testing.T) {
 	ok(t, err)
 	h.Action = "second"
 	ok(t, s.PutHeuristic(ctx, h))
-	if v := wantFate(t, s, receipts[0], Superseded); v.Revision != receipts[1].Revision || v.Seq != receipts[1].Seq {
+	if v := wantStatus(t, s, receipts[0], WriteSuperseded); v.Revision != receipts[1].Revision || v.Seq != receipts[1].Seq {
 		t.Errorf("superseded by %+v, want %v", v, receipts[1])
 	}
 	_, err = s.engine.Batch(t.Context(), stmt("UPDATE heuristics SET payload = k.payload, rev = k.rev FROM kept k"), stmt("DELETE FROM feed"), stmt("INSERT INTO feed SELECT * FROM kept_feed"))
 	ok(t, err)
-	wantFate(t, s, receipts[0], Kept)
-	wantFate(t, s, receipts[1], Missing)
+	wantStatus(t, s, receipts[0], WriteKept)
+	wantStatus(t, s, receipts[1], WriteMissing)
 }
 
 func TestReceiptsAreOfTheScope(t *testing.T) {
@@ -232,14 +232,14 @@ func TestReceiptsAreOfTheScope(t *testing.T) {
 	if receipts[0].Scope != (Scope{User: "me"}) {
 		t.Errorf("%v", receipts[0])
 	}
-	wantFate(t, mine, receipts[0], Kept)
-	wantFate(t, s, receipts[0], Kept)
+	wantStatus(t, mine, receipts[0], WriteKept)
+	wantStatus(t, s, receipts[0], WriteKept)
 	other, err := s.Scoped(Scope{User: "you"})
 	ok(t, err)
-	wantFate(t, other, receipts[0], Missing)
+	wantStatus(t, other, receipts[0], WriteMissing)
 	// Put without a scope, it keeps the one that it has.
 	ok(t, mine.PutEpisode(receiptsIn(t.Context(), &receipts), &Episode{ID: e.ID, Description: "again"}))
-	wantFate(t, s, receipts[1], Kept)
+	wantStatus(t, s, receipts[1], WriteKept)
 }
 
 // What is done again, and changes nothing, has the receipt of what is stored.
@@ -265,7 +265,7 @@ func TestReceiptsOfRepeatedWrites(t *testing.T) {
 		t.Fatalf("%v", receipts)
 	}
 	for _, r := range receipts {
-		wantFate(t, s, r, Kept)
+		wantStatus(t, s, r, WriteKept)
 	}
 }
 
@@ -288,8 +288,8 @@ func TestReceiptsOfImports(t *testing.T) {
 	if len(receipts) != 2 {
 		t.Fatalf("%d receipts of a record that has grown once: %v", len(receipts), receipts)
 	}
-	wantFate(t, s, receipts[0], Superseded)
-	wantFate(t, s, receipts[1], Kept)
+	wantStatus(t, s, receipts[0], WriteSuperseded)
+	wantStatus(t, s, receipts[1], WriteKept)
 }
 
 // A queued write's receipt has no number of the server's: it is verified by revision and content.
@@ -315,13 +315,13 @@ func TestReceiptsOfQueuedWrites(t *testing.T) {
 	ok(t, err)
 	ok(t, s.Flush(t.Context()))
 	fresh := open(t, server.URL(), direct(nil))
-	got := fates(t, fresh, receipts...)
+	got := statuses(t, fresh, receipts...)
 	for i, f := range got {
-		if w := waits[i].Fate; w != Waiting && w != f {
+		if w := waits[i].Status; w != WriteQueued && w != f {
 			t.Errorf("before all was pushed %v is %s", receipts[i], w)
 		}
-		if f != fatesOfEveryWrite[i] {
-			t.Fatalf("%v is %s, want %s", receipts[i], f, fatesOfEveryWrite[i])
+		if f != statusOfEveryWrite[i] {
+			t.Fatalf("%v is %s, want %s", receipts[i], f, statusOfEveryWrite[i])
 		}
 	}
 }
@@ -357,7 +357,7 @@ func TestReceiptsOfAnything(t *testing.T) {
 		verdicts, err := s.Verify(t.Context(), receipts[before:]...)
 		ok(t, err)
 		for i, v := range verdicts {
-			if v.Fate != Kept {
+			if v.Status != WriteKept {
 				rt.Fatalf("%v is %+v", receipts[before+i], v)
 			}
 		}

@@ -9,46 +9,46 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
-// Fate is what has become of a write.
-type Fate string
+// WriteStatus is what has become of a write.
+type WriteStatus string
 
-// The fates of writes that a Receipt tells of.
+// The statuses of writes that a Receipt tells of.
 const (
-	// Kept: it is stored as it was acknowledged. Appended steps are kept while the
+	// WriteKept: it is stored as it was acknowledged. Appended steps are kept while the
 	// episode has them one after the other, whatever else it has got since.
-	Kept Fate = "kept"
-	// Superseded: a later write has changed the item. Verdict.Revision and Seq are the
+	WriteKept WriteStatus = "kept"
+	// WriteSuperseded: a later write has changed the item. Verdict.Revision and Seq are the
 	// item's now.
-	Superseded Fate = "superseded"
-	// Deleted: the item was deleted later, as the change feed tells. It does so for 30 days
-	// at least; then the item is Missing.
-	Deleted Fate = "deleted"
-	// Waiting: it is in this machine's outbox, and not on the server yet.
-	Waiting Fate = "waiting"
-	// Altered: the item has the revision of the receipt, and another content, or one that
+	WriteSuperseded WriteStatus = "superseded"
+	// WriteDeleted: the item was deleted later, as the change feed tells. It does so for 30 days
+	// at least; then it is WriteMissing.
+	WriteDeleted WriteStatus = "deleted"
+	// WriteQueued: it is in this machine's outbox, and not on the server yet.
+	WriteQueued WriteStatus = "queued"
+	// WriteAltered: the item has the revision of the receipt, and another content, or one that
 	// cannot be read. No write of episodic does that.
-	Altered Fate = "altered"
-	// Missing: it is not there, and nothing tells of a later write that has taken it away: it
+	WriteAltered WriteStatus = "altered"
+	// WriteMissing: it is not there, and nothing tells of a later write that has taken it away: it
 	// was lost, an older copy of the database was restored, or this is another one.
-	Missing Fate = "missing"
+	WriteMissing WriteStatus = "missing"
 )
 
 // Lost reports whether the write is gone without a later write that explains it: it is
-// Altered or Missing.
-func (f Fate) Lost() bool { return f == Altered || f == Missing }
+// WriteAltered or WriteMissing.
+func (s WriteStatus) Lost() bool { return s == WriteAltered || s == WriteMissing }
 
 // Verdict says what has become of the write that a Receipt tells of.
 type Verdict struct {
-	Fate     Fate      `json:"fate"`
-	Revision int64     `json:"revision,omitempty"` // of the item now; 0: it has none, or is not there
-	Seq      int64     `json:"seq,omitempty"`      // of the item's last change; 0: the change feed knows none
-	Deleted  time.Time `json:"deleted,omitzero"`   // when the item was deleted
-	Reason   string    `json:"reason,omitempty"`   // why it is Altered or Missing, in words
+	Status   WriteStatus `json:"status"`
+	Revision int64       `json:"revision,omitempty"` // of the item now; 0: it has none, or is not there
+	Seq      int64       `json:"seq,omitempty"`      // of the item's last change; 0: the change feed knows none
+	Deleted  time.Time   `json:"deleted,omitzero"`   // when the item was deleted
+	Reason   string      `json:"reason,omitempty"`   // why it is WriteAltered or WriteMissing, in words
 }
 
 // Verify tells of each receipt what has become of its write, in their order. It asks the database
 // itself, past cache and replica; only what is queued is known on this machine. Items
-// outside of the Store's scope are Missing. What is verified is read and hashed, one
+// outside of the Store's scope are WriteMissing. What is verified is read and hashed, one
 // round trip for 500 receipts and one for each item of which the revision is that of the receipt. It
 // cannot tell a lost write from a superseded one where the item was written again later, nor
 // compare numbers of different databases. Errors: ErrInvalid for a receipt that
@@ -91,13 +91,13 @@ func (s *Store) verify(ctx context.Context, receipts []Receipt, verdicts []Verdi
 	for i := range receipts {
 		r := &receipts[i]
 		if waits[r.Queued] {
-			verdicts[i] = Verdict{Fate: Waiting}
+			verdicts[i] = Verdict{Status: WriteQueued}
 			continue
 		}
 		if !s.scope.contains(states[i].scope) {
 			states[i] = itemState{database: states[i].database}
 		}
-		if verdicts[i] = r.bySeq(&states[i]); verdicts[i].Fate == "" {
+		if verdicts[i] = r.bySeq(&states[i]); verdicts[i].Status == "" {
 			key := fmt.Sprint(r.Kind, r.ID)
 			items[key] = append(items[key], i)
 		}
@@ -167,7 +167,7 @@ func (s *Store) states(ctx context.Context, receipts []Receipt) ([]itemState, er
 	return states, nil
 }
 
-// bySeq is what the state of its item tells of a receipt. Its Fate is empty if the item itself is
+// bySeq is what the state of its item tells of a receipt. Its Status is empty if the item itself is
 // to be looked at.
 func (r *Receipt) bySeq(st *itemState) Verdict {
 	v := Verdict{Revision: st.revision, Seq: st.seq}
@@ -176,19 +176,19 @@ func (r *Receipt) bySeq(st *itemState) Verdict {
 	}
 	switch {
 	case r.Write == deletedItem && st.revision == 0:
-		v.Fate = Kept
+		v.Status = WriteKept
 	case r.Write == deletedItem:
-		v.Fate, v.Reason = r.changed(st)
+		v.Status, v.Reason = r.changed(st)
 	case r.Write == deletedRelation || r.Write == wroteRelation || r.Write == deletedEmbedding || r.Write == wroteEmbedding:
 	case st.revision == 0 && st.goneUs != 0 && r.before(st):
-		v.Fate = Deleted
+		v.Status = WriteDeleted
 	case st.revision == 0:
-		v.Fate, v.Reason = Missing, "it is not there"
+		v.Status, v.Reason = WriteMissing, "it is not there"
 		if st.goneUs == 0 && r.Seq != 0 && r.Database == st.database && r.Seq <= st.forgotten {
 			v.Reason += ", and whether it was deleted is forgotten"
 		}
 	case r.Write != wroteSteps && r.Revision != st.revision:
-		v.Fate, v.Reason = r.changed(st)
+		v.Status, v.Reason = r.changed(st)
 	}
 	return v
 }
@@ -199,12 +199,12 @@ func (r *Receipt) before(st *itemState) bool {
 	return r.Seq == 0 || r.Database != st.database || r.Seq < st.seq
 }
 
-// changed is the fate of a write of an item that is now another one.
-func (r *Receipt) changed(st *itemState) (Fate, string) {
+// changed is the status of a write of an item that is now another one.
+func (r *Receipt) changed(st *itemState) (WriteStatus, string) {
 	if r.before(st) {
-		return Superseded, ""
+		return WriteSuperseded, ""
 	}
-	return Missing, fmt.Sprintf("the item's last change is number %d, and the write was number %d", st.seq, r.Seq)
+	return WriteMissing, fmt.Sprintf("the item's last change is number %d, and the write was number %d", st.seq, r.Seq)
 }
 
 // itemContents reads what receipts of an item are compared with, each at most once.
@@ -220,28 +220,28 @@ func (c *itemContents) judge(ctx context.Context, r *Receipt, st *itemState, v *
 	hash, revision, err := c.hash(ctx, r)
 	switch {
 	case errors.Is(err, ErrCorrupt):
-		v.Fate, v.Reason = Altered, err.Error()
+		v.Status, v.Reason = WriteAltered, err.Error()
 	case errors.Is(err, ErrNotFound):
 		switch {
 		case r.deletes():
-			v.Fate = Kept
+			v.Status = WriteKept
 		case st.revision != 0: // deleted since the state was read
-			v.Fate = Deleted
+			v.Status = WriteDeleted
 		case r.before(st) && st.seq != 0:
-			v.Fate = Deleted
+			v.Status = WriteDeleted
 		default:
-			v.Fate, v.Reason = Missing, "it is not there"
+			v.Status, v.Reason = WriteMissing, "it is not there"
 		}
 	case err != nil:
 		return err
 	case hash == r.Hash && (r.Write == wroteSteps || revision == r.Revision):
-		v.Fate = Kept
+		v.Status = WriteKept
 	case revision == r.Revision && revision != 0:
-		v.Fate, v.Reason = Altered, "it has the revision of the receipt, and another content"
+		v.Status, v.Reason = WriteAltered, "it has the revision of the receipt, and another content"
 	case revision != st.revision: // changed since the state was read
-		v.Fate, v.Revision = Superseded, revision
+		v.Status, v.Revision = WriteSuperseded, revision
 	default:
-		v.Fate, v.Reason = r.changed(st)
+		v.Status, v.Reason = r.changed(st)
 	}
 	return nil
 }

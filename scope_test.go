@@ -402,8 +402,8 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 		e, err := x.store.Episode(t.Context(), x.running.ID)
 		ok(t, err)
 		r := Receipt{Write: wroteTags, Kind: ItemEpisode, ID: e.ID, Hash: hash, Revision: e.Revision}
-		wantFate(t, x.store, r, Kept)
-		wantFate(t, s, r, Missing)
+		wantStatus(t, x.store, r, WriteKept)
+		wantStatus(t, s, r, WriteMissing)
 	},
 	"Scoped": func(t *testing.T, s *Store, x *populated) {
 		_, err := s.Scoped(x.store.scope)

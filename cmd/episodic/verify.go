@@ -18,7 +18,7 @@ type verifyCmd struct {
 
 // Help is shown by verify --help.
 func (*verifyCmd) Help() string {
-	return `A receipt tells what a write has stored. Each is one of: kept, superseded by a later write, deleted later, waiting in this machine's outbox, altered (the item has its revision and another content, or cannot be read), or missing. Those that are not kept are told, and then all are counted. The exit code is 1 if one is missing or altered. docs/durability.md says what can be told, and what cannot.`
+	return `A receipt tells what a write has stored. Each is one of: kept, superseded by a later write, deleted later, queued in this machine's outbox, altered (the item has its revision and another content, or cannot be read), or missing. Those that are not kept are told, and then all are counted. The exit code is 1 if one is missing or altered. docs/durability.md says what can be told, and what cannot.`
 }
 
 // verified is a receipt with its verdict.
@@ -27,8 +27,8 @@ type verified struct {
 	episodic.Verdict
 }
 
-// fates are all fates, as they are counted and told.
-var fates = []episodic.Fate{episodic.Kept, episodic.Superseded, episodic.Deleted, episodic.Waiting, episodic.Altered, episodic.Missing}
+// statuses are all, as they are counted and told.
+var statuses = []episodic.WriteStatus{episodic.WriteKept, episodic.WriteSuperseded, episodic.WriteDeleted, episodic.WriteQueued, episodic.WriteAltered, episodic.WriteMissing}
 
 func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 	in := a.stdin
@@ -40,7 +40,7 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 		defer f.Close()
 		in = f
 	}
-	counts, total := make(map[episodic.Fate]int), 0
+	counts, total := make(map[episodic.WriteStatus]int), 0
 	err := a.withMemory(ctx, func(store *episodic.Store) error {
 		return eachReceipts(in, func(receipts []episodic.Receipt) error {
 			verdicts, err := store.Verify(ctx, receipts...)
@@ -48,7 +48,7 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 				return err
 			}
 			for i, v := range verdicts {
-				counts[v.Fate]++
+				counts[v.Status]++
 				total++
 				if err := c.tell(a, verified{receipts[i], v}); err != nil {
 					return err
@@ -61,20 +61,20 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	lost := 0
-	for _, f := range fates {
+	for _, f := range statuses {
 		if f.Lost() {
 			lost += counts[f]
 		}
 	}
 	if c.JSON {
 		err = a.printJSON(struct {
-			Receipts int                   `json:"receipts"`
-			Fates    map[episodic.Fate]int `json:"fates"`
-			Lost     int                   `json:"lost"`
+			Receipts int                          `json:"receipts"`
+			Status   map[episodic.WriteStatus]int `json:"status"`
+			Lost     int                          `json:"lost"`
 		}{total, counts, lost})
 	} else {
 		a.printf("%s", count(total, "receipt"))
-		for _, f := range fates {
+		for _, f := range statuses {
 			if n := counts[f]; n > 0 {
 				a.printf(", %d %s", n, f)
 			}
@@ -93,16 +93,16 @@ func (c *verifyCmd) tell(a *app, v verified) error {
 	switch {
 	case c.JSON:
 		return a.printJSON(v)
-	case v.Fate == episodic.Kept:
+	case v.Status == episodic.WriteKept:
 		return nil
 	}
-	a.printf("%-11s %s %s %v", v.Fate, v.Receipt.Write, v.Receipt.Kind, v.Receipt.ID)
+	a.printf("%-11s %s %s %v", v.Status, v.Receipt.Write, v.Receipt.Kind, v.Receipt.ID)
 	switch {
 	case v.Reason != "":
 		a.printf(": %s", oneLine(v.Reason))
-	case v.Fate == episodic.Superseded:
+	case v.Status == episodic.WriteSuperseded:
 		a.printf(": its revision is %d, of change %d", v.Revision, v.Seq)
-	case v.Fate == episodic.Deleted && !v.Verdict.Deleted.IsZero():
+	case v.Status == episodic.WriteDeleted && !v.Verdict.Deleted.IsZero():
 		a.printf(": %s", v.Verdict.Deleted.Local().Format("2006-01-02 15:04:05"))
 	}
 	a.printf("\n")

@@ -42,14 +42,14 @@ func TestVerify(t *testing.T) {
 	c.stdin = strings.NewReader(r.String() + "\n")
 	got = c.fails(exitFailure, "", "verify", "--json", "-")
 	each, sum, _ := strings.Cut(got.stdout, "\n")
-	if v := decode[verified](t, each); v.Receipt != r || v.Fate != episodic.Missing {
+	if v := decode[verified](t, each); v.Receipt != r || v.Status != episodic.WriteMissing {
 		t.Errorf("verify --json printed %q", each)
 	}
 	type counted struct {
 		Receipts, Lost int
-		Fates          map[episodic.Fate]int
+		Status         map[episodic.WriteStatus]int
 	}
-	if n := decode[counted](t, sum); n.Receipts != 1 || n.Lost != 1 || n.Fates[episodic.Missing] != 1 {
+	if n := decode[counted](t, sum); n.Receipts != 1 || n.Lost != 1 || n.Status[episodic.WriteMissing] != 1 {
 		t.Errorf("verify --json printed %q", sum)
 	}
 

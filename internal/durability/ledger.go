@@ -48,11 +48,11 @@ func verify(ctx context.Context, m Memory, items []*item) (*result, error) {
 func (r *result) judge(it *item, verdicts []episodic.Verdict) {
 	for i, v := range verdicts {
 		later := it.Pending || i < len(verdicts)-1
-		explained := v.Fate == episodic.Kept ||
-			v.Fate == episodic.Deleted && it.Deletes ||
-			v.Fate == episodic.Superseded && later && it.Receipts[i].Steps == 0 // no write takes steps away
+		explained := v.Status == episodic.WriteKept ||
+			v.Status == episodic.WriteDeleted && it.Deletes ||
+			v.Status == episodic.WriteSuperseded && later && it.Receipts[i].Steps == 0 // no write takes steps away
 		if !explained {
-			r.Lost = append(r.Lost, fmt.Sprintf("%s %v (%d of %d): %s %s", it.Receipts[i].Write, it.ID, i+1, len(verdicts), v.Fate, v.Reason))
+			r.Lost = append(r.Lost, fmt.Sprintf("%s %v (%d of %d): %s %s", it.Receipts[i].Write, it.ID, i+1, len(verdicts), v.Status, v.Reason))
 		}
 	}
 }
