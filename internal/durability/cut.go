@@ -89,7 +89,9 @@ func (c *cutter) cut() int {
 		}
 		conn.Close()
 	}
-	return len(c.open) / 2
+	n := len(c.open) / 2
+	clear(c.open)
+	return n
 }
 
 // close cuts all connections and accepts no more.
