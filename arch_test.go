@@ -31,7 +31,7 @@ var rooms = map[string]room{
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {
-		ours:   []string{".", "internal/agentstore", "internal/capture", "internal/eval", "internal/transcript"},
+		ours:   []string{".", "internal/agentstore", "internal/capture", "internal/durability", "internal/eval", "internal/transcript"},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "what the command line does with a memory must be possible with the public API alone, or the API lacks something",
 	},
@@ -47,6 +47,10 @@ var rooms = map[string]room{
 	"internal/capture": {
 		ours: []string{".", "internal/transcript"},
 		why:  "it follows files: what is in them the formats know, and all that it does with a memory must be possible with the public API",
+	},
+	"internal/durability": {
+		ours: []string{"."},
+		why:  "what it finds must hold for every program, so it uses the public API alone",
 	},
 	"internal/testkit": {
 		why: "every test may use it, so it knows nothing",

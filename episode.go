@@ -537,10 +537,17 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 		ids[i] = w.id
 	}
 	defer func() { s.changed(err, oneEpisode, ids...) }()
-	results, err := s.engine.Repeatable(ctx, u.stmts...)
-	results, err = s.inserted(ctx, results, err, u.rows...)
+	receipts, err := s.receiptsOfUnit(ctx, u)
 	if err != nil {
 		return 0, err
+	}
+	results, err := s.engine.Repeatable(ctx, receipts.ask(u.stmts)...)
+	results, err = s.inserted(ctx, receipts.answer(results), err, u.rows...)
+	if err != nil {
+		return 0, err
+	}
+	if results == nil {
+		receipts.again(ctx, s)
 	}
 	var stored map[ID]int64
 	// A repeated batch finds what the first one stored.
@@ -552,6 +559,7 @@ func (s *Store) storeUnit(ctx context.Context, u *addUnit) (added int, err error
 	for i, w := range u.rows {
 		if results != nil && results[u.heads[i]].Affected == 1 || stored[w.id] == w.rev {
 			u.episodes[i].Revision = w.rev
+			receipts.stored(i)
 			added++
 		}
 	}

@@ -267,13 +267,10 @@ func newAppend(c *payload.Codec, wording wording, id ID, key []byte, steps []Ste
 	first := steps[0].Number
 	bad := &check{}
 	bad.notNegative("steps[0].number", int64(first))
-	steps = slices.Clone(steps)
+	steps = timed(steps, now)
 	for i := range steps {
 		if first == 0 && steps[i].Number != 0 {
 			bad.fail(fmt.Sprintf("steps[%d].number", i), "is %d, but the first step has no number; number all steps or none", steps[i].Number)
-		}
-		if steps[i].Time.IsZero() {
-			steps[i].Time = now
 		}
 	}
 	bad.steps(steps, first)
@@ -290,6 +287,17 @@ func newAppend(c *payload.Codec, wording wording, id ID, key []byte, steps []Ste
 	return &appendRow{
 		id: id, key: key, first: first, count: len(steps), payload: runs[0].payload, words: wording.appended(steps), size: size,
 	}, nil
+}
+
+// timed are steps of which those without a time have happened now.
+func timed(steps []Step, now time.Time) []Step {
+	steps = slices.Clone(steps)
+	for i := range steps {
+		if steps[i].Time.IsZero() {
+			steps[i].Time = now
+		}
+	}
+	return steps
 }
 
 // insert stores the steps if the episode lies within a scope.

@@ -56,7 +56,7 @@ func (s *Store) StartEpisode(ctx context.Context, e *Episode) (err error) {
 func (s *Store) AppendSteps(ctx context.Context, id ID, steps ...Step) (first int, err error) {
 	ctx, end := s.trace(ctx, "AppendSteps")
 	defer func() { end(err) }()
-	return s.appendSteps(ctx, id, binary.BigEndian.AppendUint64(nil, rand.Uint64()), steps)
+	return s.appendSteps(ctx, &appendSteps{ID: id, Key: binary.BigEndian.AppendUint64(nil, rand.Uint64()), Steps: steps})
 }
 
 // AppendStepsOnce is AppendSteps for a caller that may repeat itself, after an
@@ -71,24 +71,24 @@ func (s *Store) AppendStepsOnce(ctx context.Context, id ID, key string, steps ..
 		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("key", "is empty; AppendSteps needs none"))
 	}
 	sum := sha256.Sum256([]byte(key))
-	return s.appendSteps(ctx, id, sum[:16], steps)
+	return s.appendSteps(ctx, &appendSteps{ID: id, Key: sum[:16], Steps: steps, named: true})
 }
 
-func (s *Store) appendSteps(ctx context.Context, id ID, key []byte, steps []Step) (first int, err error) {
+func (s *Store) appendSteps(ctx context.Context, o *appendSteps) (first int, err error) {
 	if err := s.check(ctx, true, ""); err != nil {
-		return 0, fmt.Errorf("append steps to %v: %w", id, err)
+		return 0, fmt.Errorf("append steps to %v: %w", o.ID, err)
 	}
-	if len(steps) == 0 {
-		return 0, fmt.Errorf("append steps to %v: %w", id, invalid("steps", "is empty"))
+	if len(o.Steps) == 0 {
+		return 0, fmt.Errorf("append steps to %v: %w", o.ID, invalid("steps", "is empty"))
 	}
-	defer func() { s.changed(err, oneEpisode, id) }()
-	err = s.clean(ctx, Scope{}, func(c *cleaning) { c.steps(&steps) })
+	defer func() { s.changed(err, oneEpisode, o.ID) }()
+	err = s.clean(ctx, Scope{}, func(c *cleaning) { c.steps(&o.Steps) })
 	if err != nil {
-		return 0, fmt.Errorf("append steps to %v: %w", id, err)
+		return 0, fmt.Errorf("append steps to %v: %w", o.ID, err)
 	}
-	o := &appendSteps{ID: id, Key: key, Steps: steps, Now: time.Now()}
+	o.Now = time.Now()
 	err = s.carryOut(ctx, o)
-	return o.first, failed(err, "append steps to %v", id)
+	return o.first, failed(err, "append steps to %v", o.ID)
 }
 
 // appendSteps adds steps to a running episode.
@@ -99,7 +99,8 @@ type appendSteps struct {
 	Now   time.Time // the time of steps that have none
 	Rev   int64     // of a queued one; 0: it makes any revision
 
-	first int // the number that the first step got
+	first int  // the number that the first step got
+	named bool // the caller has chosen the key, with which other steps may be stored before
 }
 
 func (o *appendSteps) encode(_ context.Context, s *Store) (*encoded, error) {
@@ -202,6 +203,7 @@ type completeEpisode struct {
 	ended    *Episode // what it makes of the episode, without steps; nil: that is read
 	tried    bool     // with what the replica has
 	made     int64    // the revision that the episode gets
+	stored   *Episode // the episode that has it, perhaps without steps
 }
 
 // errOutdated says that an episode is no longer what it was when an operation was encoded.
@@ -223,6 +225,7 @@ func (o *completeEpisode) encode(ctx context.Context, s *Store) (*encoded, error
 	}
 	if !e.Running() {
 		if o.Completion.storedIn(e) {
+			o.made, o.stored = e.Revision, e
 			return &encoded{}, nil
 		}
 		return nil, fmt.Errorf("%w: it has ended already, as %s", ErrConflict, cmp.Or(e.Outcome.Kind, "not judged"))
@@ -239,7 +242,7 @@ func (o *completeEpisode) encode(ctx context.Context, s *Store) (*encoded, error
 
 // store makes the statements that store what the operation makes of what was recorded.
 func (o *completeEpisode) store(s *Store, e *Episode, rec recorded) (*encoded, error) {
-	o.made = chained(rec.rev, o.Rev)
+	o.made, o.stored = chained(rec.rev, o.Rev), e
 	w, err := s.concludedRow(e, o.made)
 	if err != nil {
 		return nil, err

@@ -39,14 +39,22 @@ func (s *Store) carryOut(ctx context.Context, o operation) error {
 			return err
 		}
 	}
-	return s.carryOutBy(ctx, o, func(w *encoded) error {
+	receipt, err := s.receipt(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = s.carryOutBy(ctx, o, func(w *encoded) error {
 		run := s.engine.Repeatable
 		if w.once {
 			run = s.engine.Batch
 		}
-		results, err := run(ctx, w.stmts...)
-		return w.told(ctx, results, err)
+		results, err := run(ctx, receipt.ask(w.stmts)...)
+		return w.told(ctx, receipt.answer(results), err)
 	})
+	if err != nil {
+		return err
+	}
+	return receipt.stored(ctx, s, 0)
 }
 
 // carryOutBy encodes an operation, and has its statements run if there are any.

@@ -276,7 +276,7 @@ func (q *writeQueue) adopt(ctx context.Context, ops []outbox.Op, left []int64) (
 		// What is refused here, perhaps because the replica was made anew and lacks the item,
 		// is for the server to judge.
 		if o, err := operationFrom(op); err == nil {
-			if err := q.here.carryOutHere(ctx, o, op); err != nil && ctx.Err() != nil {
+			if err := q.here.carryOutHere(ctx, o, op, nil); err != nil && ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 		}

@@ -187,14 +187,19 @@ func (q *writeQueue) add(ctx context.Context, s *Store, o operation) error {
 	if err != nil {
 		return err
 	}
+	receipt, err := s.receipt(ctx, o)
+	if err != nil {
+		return err
+	}
 	if err := q.box.Add(ctx, op); err != nil {
 		return err
 	}
-	err = s.replica.narrowed(s.scope).carryOutHere(ctx, o, op)
+	here := s.replica.narrowed(s.scope)
+	err = here.carryOutHere(ctx, o, op, receipt)
 	if err == nil {
 		q.counters.queued.Add(1)
 		q.kick(grows(o))
-		return nil
+		return receipt.stored(ctx, here, op.Rev)
 	}
 	if engine.KindOf(err) == engine.KindUnknownOutcome {
 		q.kick(false) // it stays queued
@@ -224,7 +229,7 @@ func unpin(rev int64) engine.Stmt { return engine.Stmt{SQL: sqlUnpin, Args: []an
 
 // carryOutHere carries out a queued operation in the replica that s is on, once, and pins
 // its item in the same transaction.
-func (s *Store) carryOutHere(ctx context.Context, o operation, op *outbox.Op) error {
+func (s *Store) carryOutHere(ctx context.Context, o operation, op *outbox.Op, receipt *receipting) error {
 	ran := false
 	err := s.carryOutBy(ctx, o, func(w *encoded) error {
 		ran = true
@@ -233,7 +238,8 @@ func (s *Store) carryOutHere(ctx context.Context, o operation, op *outbox.Op) er
 			st := unpin(op.Rev)
 			stmts = append(stmts, engine.Stmt{SQL: st.SQL + " AND NOT " + cond, Args: append(st.Args, args...)})
 		}
-		results, err := s.engine.Batch(ctx, stmts...)
+		results, err := s.engine.Batch(ctx, receipt.ask(stmts)...)
+		results = receipt.answer(results)
 		if e, is := errors.AsType[*engine.Error](err); is && e.Stmt == 0 && e.Kind == engine.KindUnique {
 			return s.carriedOutBefore(ctx, o, w)
 		}

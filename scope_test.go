@@ -402,6 +402,15 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 		all, err := collect(s.RedactStored(t.Context(), false))
 		nothing(t, "RedactStored", all, err)
 	},
+	"Verify": func(t *testing.T, s *Store, x *populated) {
+		hash, err := tagsHash(x.running.Context.Tags)
+		ok(t, err)
+		e, err := x.store.Episode(t.Context(), x.running.ID)
+		ok(t, err)
+		r := Receipt{Write: wroteTags, Kind: ItemEpisode, ID: e.ID, Hash: hash, Revision: e.Revision}
+		wantStatus(t, x.store, r, WriteKept)
+		wantStatus(t, s, r, WriteMissing)
+	},
 	"Scoped": func(t *testing.T, s *Store, x *populated) {
 		_, err := s.Scoped(x.store.scope)
 		wants(t, err, ErrInvalid, "scope.project")

@@ -50,6 +50,7 @@ var scenarios = []scenario{
 	{"replicas", replicasClaim, true, replicas},
 	{"replica", replicaClaim, true, replicaScenario},
 	{"records", recordsClaim, false, records},
+	{"durability", durabilityClaim, true, durability},
 }
 
 // bench is what the scenarios share.

@@ -10,8 +10,9 @@ import (
 )
 
 type deleteCmd struct {
-	IDs []string `arg:"" name:"id" help:"Ids of episodes, or enough of their first digits."`
-	Yes bool     `short:"y" help:"Ask nothing."`
+	Yes      bool     `short:"y" help:"Ask nothing."`
+	IDs      []string `arg:"" name:"id" help:"Ids of episodes, or enough of their first digits."`
+	Receipts string   `placeholder:"FILE" help:"Add a receipt of each deletion to this file, a line each, which verify reads; - is standard output."`
 }
 
 // Help is shown by delete --help.
@@ -25,6 +26,10 @@ The words of what was deleted leave the search index and dictionaries with compa
 const plainDigits = 8
 
 func (c *deleteCmd) Run(ctx context.Context, a *app) error {
+	return a.withReceipts(ctx, c.Receipts, func(ctx context.Context) error { return c.delete(ctx, a) })
+}
+
+func (c *deleteCmd) delete(ctx context.Context, a *app) error {
 	return a.withMemory(ctx, func(store *episodic.Store) error {
 		// Find all of them first, so that a mistyped id deletes nothing.
 		var found []*episodic.Episode

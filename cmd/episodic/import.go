@@ -24,6 +24,8 @@ type importCmd struct {
 	Replace bool     `help:"Let a record that differs from what is stored under its id replace it."`
 	Again   bool     `name:"undelete" help:"Store episodes again that were deleted after an earlier import."`
 	DryRun  bool     `help:"Say what would be read, and store nothing."`
+
+	Receipts string `placeholder:"FILE" help:"Add a receipt of each episode that is stored to this file, a line each, which verify reads; - is standard output."`
 }
 
 // Help is shown by import --help.
@@ -54,14 +56,16 @@ func (c *importCmd) Run(ctx context.Context, a *app) error {
 	if c.DryRun {
 		return im.run(ctx, files)
 	}
-	return a.withStore(ctx, func(store *episodic.Store) error {
-		a.publish(store)
-		im.store = store
-		err := im.run(ctx, files)
-		if ctx.Err() == nil {
-			im.train(ctx)
-		}
-		return err
+	return a.withReceipts(ctx, c.Receipts, func(ctx context.Context) error {
+		return a.withStore(ctx, func(store *episodic.Store) error {
+			a.publish(store)
+			im.store = store
+			err := im.run(ctx, files)
+			if ctx.Err() == nil {
+				im.train(ctx)
+			}
+			return err
+		})
 	})
 }
 

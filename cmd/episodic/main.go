@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
-// brief, list, names, show, delete, gc, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval. Run it with --help, or begin with
+// brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -36,7 +36,7 @@ With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a
 
 Secrets are taken out of what is stored (see --no-redact, or EPISODIC_REDACT=0); $EPISODIC_REDACT_ALLOW lists what is none, a line each, as --redact-allow does.
 
-Exit codes: 0 done; 1 failed, or some of the input was bad, or some of what is stored is damaged (then the rest is printed, and stderr says what is missing); 2 the command line is wrong; 3 no such episode (show, delete).`
+Exit codes: 0 done; 1 failed, or some of the input was bad, or something acknowledged is missing (verify), or some of what is stored is damaged (then the rest is printed, and stderr says what is missing); 2 the command line is wrong; 3 no such episode (show, delete).`
 
 type commands struct {
 	DB             *string  `name:"db" placeholder:"TARGET" help:"The database: a file path, libsql://HOST, https://HOST, or http://127.0.0.1:PORT."`
@@ -58,6 +58,7 @@ type commands struct {
 	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`
 	Delete     deleteCmd     `cmd:"" help:"Delete episodes."`
 	GC         gcCmd         `cmd:"" name:"gc" help:"Delete old episodes, by age, outcome, number and size."`
+	Verify     verifyCmd     `cmd:"" help:"Say of receipts of earlier writes whether what was acknowledged is still there."`
 	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
 	Sync       syncCmd       `cmd:"" help:"Say how new this machine's replica of a server's memory is, bring it up to date, or delete it."`
 	Link       linkCmd       `cmd:"" help:"Make a local memory a shared one, on a server, and back."`
@@ -70,6 +71,7 @@ type commands struct {
 	Probe      probeCmd      `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
 	Doctor     doctorCmd     `cmd:"" help:"Say what is wrong with a database, repair it, or save what a damaged file holds."`
 	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
+	Bench      benchCmd      `cmd:"" help:"Try whether a database keeps what it acknowledges."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }
 

@@ -73,6 +73,15 @@ func move(t testing.TB, from, to string) {
 	}
 }
 
+// replace puts another file in the place of one.
+func replace(t testing.TB, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	move(t, path+".new", path)
+}
+
 // copyFile copies a file as a program does that knows nothing of databases.
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
@@ -103,6 +112,16 @@ func TestFileLosesItsPlace(t *testing.T) {
 			"", map[string]string{"db": "first second"}},
 		{"both are removed", func(t *testing.T, f files) { remove(t, f.log, f.index) },
 			"", map[string]string{"db": "first second"}},
+		{"an empty file takes the place of the log", func(t *testing.T, f files) { replace(t, f.log, nil) },
+			"", map[string]string{"db": "first second"}},
+		{"something else takes the place of the log", func(t *testing.T, f files) { replace(t, f.log, []byte("garbage")) },
+			"", map[string]string{"db": "first second"}},
+		{"something else takes the place of the index", func(t *testing.T, f files) { replace(t, f.index, []byte("garbage")) },
+			"", map[string]string{"db": "first second"}},
+		{"something else takes the place of both", func(t *testing.T, f files) {
+			replace(t, f.log, nil)
+			replace(t, f.index, nil)
+		}, "made a new log", nil},
 		{"another program has made a new log", func(t *testing.T, f files) {
 			remove(t, f.log, f.index)
 			child(t, "hold", f.db)

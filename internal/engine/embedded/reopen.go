@@ -2,7 +2,9 @@ package embedded
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -97,7 +99,7 @@ func (e *Engine) reopen(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case log == nil:
+	case log == nil, !e.place.ours(logSuffix) && e.place.ours(indexSuffix) && !isLog(e.place.real+logSuffix):
 		err = e.emptyLog(ctx)
 	case !e.place.ours(logSuffix):
 		err = replaced(errors.Join(errSidecars, errNewLog))
@@ -139,6 +141,24 @@ func (e *Engine) reopen(ctx context.Context) error {
 	}
 	e.writer, e.wal = writer, false
 	return errors.Join(append(errs, e.place.note())...)
+}
+
+// isLog reports whether SQLite has begun a log in a file, or that cannot be told. If it has not, and
+// the index of the log is the one that was open, all still use the log that was open.
+func isLog(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	head := make([]byte, 4)
+	switch _, err := io.ReadFull(f, head); {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return false
+	case err != nil:
+		return true
+	}
+	return binary.BigEndian.Uint32(head)&^1 == 0x377f0682 // the last bit is the order of bytes in checksums
 }
 
 // emptyLog writes the log that is open into the file that is open.

@@ -82,6 +82,20 @@ func Start(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
+// Program returns the path of the server's program, for tests of what starts it itself. Without
+// one it does as [Start] does.
+func Program(t testing.TB) string {
+	t.Helper()
+	program, err := FindProgram()
+	if err != nil {
+		if os.Getenv("CI") != "true" {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	return program
+}
+
 // StartReplica runs a server that follows primary, which was started
 // WithReplication, for the length of a test. It answers reads from what it has
 // got so far, passes writes on to primary, and finds primary again after a
@@ -99,7 +113,7 @@ func StartReplica(t testing.TB, primary *Server, opts ...Option) *Server {
 // Run runs a server whose database is in dir, an existing folder. The caller
 // ends it with Kill. Without a server program the error is ErrNoServer.
 func Run(dir string, opts ...Option) (*Server, error) {
-	program, err := findProgram()
+	program, err := FindProgram()
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +248,8 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-func findProgram() (string, error) {
+// FindProgram returns the path of the server's program. Errors: ErrNoServer.
+func FindProgram() (string, error) {
 	if program := os.Getenv("EPISODIC_SQLD"); program != "" {
 		return program, nil
 	}
