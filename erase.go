@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -110,6 +111,9 @@ func (s *Store) eraseFiles(ctx context.Context, o *SecureOptions, done *Erasure)
 		done.Left = append(done.Left, fmt.Sprintf("%d payloads are damaged, the first: %s; they keep the dictionaries that they were written with; delete them, or restore them", done.Damaged, done.Damage))
 	}
 	if file, ok := s.engine.(*embedded.Engine); ok {
+		for _, name := range copiesBeside(s.publisher.target) {
+			done.Left = append(done.Left, name+" is a copy of the memory as it was before; delete it if it is not needed")
+		}
 		return s.eraseFile(ctx, "memory", file, o, done)
 	}
 	if err := s.eraseOnServer(ctx, done); err != nil {
@@ -142,6 +146,15 @@ func (s *Store) eraseFiles(ctx context.Context, o *SecureOptions, done *Erasure)
 		done.Files = append(done.Files, ErasedFile{Kind: "outbox", Bytes: e.Bytes, Pages: e.Pages})
 	}
 	return nil
+}
+
+// copiesBeside returns the files beside a memory in which this package keeps what it was before.
+func copiesBeside(path string) (names []string) {
+	for _, infix := range []string{snapshotInfix, ".before-link", ".before-repair", ".before-restore"} {
+		found, _ := filepath.Glob(globEscaped.Replace(path) + infix + "*") // the pattern is well-formed
+		names = append(names, found...)
+	}
+	return names
 }
 
 func (s *Store) eraseFile(ctx context.Context, kind string, file *embedded.Engine, o *SecureOptions, done *Erasure) error {

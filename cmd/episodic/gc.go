@@ -12,22 +12,23 @@ import (
 )
 
 type gcCmd struct {
-	OlderThan age      `placeholder:"AGE" help:"Episodes that began longer ago than this: 90d, 12w, 36h."`
-	Before    moment   `placeholder:"TIME" help:"Episodes that began before this time: 2026-01-31, or 2026-01-31T09:30:00Z. Dates are UTC."`
-	Outcome   []string `sep:"none" help:"Episodes that ended so: success, partial_success, failure, abstained, or none if they were not judged; repeatable, then with one of them."`
-	Protect   []string `sep:"none" placeholder:"TAG" help:"Keep episodes with this tag; repeatable, then with any of them."`
-	Keep      int64    `placeholder:"N" help:"Delete no more when at most so many episodes are left."`
-	MaxSize   byteSize `placeholder:"SIZE" help:"Delete no more when what is left takes at most this: 500MB, 2GB; compressed, without the index."`
-	DryRun    bool     `short:"n" help:"Only say what would be deleted."`
-	Yes       bool     `short:"y" help:"Ask nothing."`
-	JSON      bool     `name:"json" help:"Print JSON: an episode a line, and then the sums."`
+	OlderThan  age      `placeholder:"AGE" help:"Episodes that began longer ago than this: 90d, 12w, 36h."`
+	Before     moment   `placeholder:"TIME" help:"Episodes that began before this time: 2026-01-31, or 2026-01-31T09:30:00Z. Dates are UTC."`
+	Outcome    []string `sep:"none" help:"Episodes that ended so: success, partial_success, failure, abstained, or none if they were not judged; repeatable, then with one of them."`
+	Protect    []string `sep:"none" placeholder:"TAG" help:"Keep episodes with this tag; repeatable, then with any of them."`
+	Keep       int64    `placeholder:"N" help:"Delete no more when at most so many episodes are left."`
+	MaxSize    byteSize `placeholder:"SIZE" help:"Delete no more when what is left takes at most this: 500MB, 2GB; compressed, without the index."`
+	NoSnapshot bool     `help:"Keep no copy of a local file as it was before."`
+	DryRun     bool     `short:"n" help:"Only say what would be deleted."`
+	Yes        bool     `short:"y" help:"Ask nothing."`
+	JSON       bool     `name:"json" help:"Print JSON: an episode a line, and then the sums."`
 }
 
 // Help is shown by gc --help.
 func (*gcCmd) Help() string {
 	return `Deletes the episodes that meet every condition that is given (--older-than, --before, --outcome, --protect), the oldest first, and gives the space back. With --keep or --max-size it stops as soon as what is left is within the bounds that are given; all episodes count for these, also running and protected ones, which are never deleted. To delete what meets one condition or another, run it once for each.
 
-It says first how many that are, and asks; where nobody can be asked it deletes nothing without --yes. It works in short transactions, between which others write, and can be interrupted at any moment. Every trace of what was deleted leaves the file with compact --secure.`
+It says first how many that are, and asks; where nobody can be asked it deletes nothing without --yes. It works in short transactions, between which others write, and can be interrupted at any moment. A local file is copied to FILE.snapshot-gc before, in the place of the last such copy, which restore brings back; of a server make a backup. Every trace of what was deleted leaves the file with compact --secure, and this machine once that copy is removed.`
 }
 
 func (c *gcCmd) options() (*episodic.GCOptions, error) {
@@ -68,6 +69,11 @@ func (c *gcCmd) Run(ctx context.Context, a *app) error {
 				}
 			}
 		}
+		if !c.DryRun && !c.NoSnapshot {
+			if err := c.snapshot(ctx, a, store); err != nil {
+				return err
+			}
+		}
 		o.DryRun = c.DryRun
 		var printed error
 		o.Each = func(e episodic.Collected) {
@@ -91,6 +97,21 @@ func (c *gcCmd) Run(ctx context.Context, a *app) error {
 		a.printCollection(&done, c.DryRun)
 		return nil
 	})
+}
+
+// snapshot copies a local file. A server has no folder for that.
+func (c *gcCmd) snapshot(ctx context.Context, a *app, store *episodic.Store) error {
+	path, err := store.Snapshot(ctx, "gc")
+	if errors.Is(err, episodic.ErrInvalid) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("nothing was deleted: %w; --no-snapshot deletes without a copy", err)
+	}
+	if !c.JSON {
+		a.printf("%s is the memory as it was before\n", plain(path))
+	}
+	return nil
 }
 
 func (a *app) printCollection(done *episodic.Collection, dry bool) {

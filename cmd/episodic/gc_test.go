@@ -39,10 +39,17 @@ func TestGC(t *testing.T) {
 		t.Errorf("left are the days %s", got)
 	}
 	c.stdin = nil
-	lines := strings.Split(strings.TrimSpace(c.ok("gc", "--outcome", "success", "--before", "2030-01-01", "--yes", "--json")), "\n")
+	lines := strings.Split(strings.TrimSpace(c.ok("gc", "--outcome", "success", "--before", "2030-01-01", "--yes", "--no-snapshot", "--json")), "\n")
 	var sums episodic.Collection
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sums); err != nil || sums.Episodes != int64(len(lines)-1) {
 		t.Errorf("gc --json printed %q: %v", lines, err)
+	}
+	copied := decode[listOutput](t, c.ok("--db", c.env["EPISODIC_DB"]+".snapshot-gc", "list", "--json")).Episodes
+	if len(copied) != 6 {
+		t.Errorf("the copy from before the first gc has %d episodes, want 6", len(copied))
+	}
+	if out := c.ok("compact", "--secure"); !strings.Contains(out, ".snapshot-gc is a copy of the memory as it was before") {
+		t.Errorf("compact --secure printed %q", out)
 	}
 }
 
