@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
-// brief, list, names, show, delete, stats, sync, link, redact, compact, model, probe, eval. Run it with --help, or begin with
+// brief, list, names, show, delete, stats, sync, link, redact, compact, model, probe, eval, mcp. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -65,6 +65,7 @@ type commands struct {
 	Model      modelCmd      `cmd:"" help:"List, download and choose embedding models for searches."`
 	Probe      probeCmd      `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
 	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
+	MCP        mcpCmd        `cmd:"" name:"mcp" help:"Offer the memory to an agent by the Model Context Protocol, on stdin and stdout."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }
 
