@@ -76,7 +76,7 @@ func (p *peer) line() string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// tool calls a tool in the older era, which needs no more than this, and returns its answer.
+// tool calls a tool, and returns its answer.
 func (p *peer) tool(name, arguments string) (text string, failed bool) {
 	p.t.Helper()
 	p.send(`{"jsonrpc":"2.0","id":"t","method":"tools/call","params":{"name":"` + name + `","arguments":` + arguments + modern + `}}`)
@@ -101,10 +101,10 @@ const modern = `,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"
 func TestAnEpisodeIsLivedThroughTools(t *testing.T) {
 	p := serve(t, Options{Session: Session{"mcp", "s"}, Scope: episodic.Scope{Project: "shop"}})
 	for _, step := range []struct{ tool, arguments, want string }{
-		{"recall", `{"query":"flaky payment test"}`, "Nothing is recorded in project shop"},
+		{"recall", `{"query":"flaky payment test"}`, "Nothing that fits is recorded in project shop."},
 		{"start", `{"task":"Fix the flaky payment test"}`, "Recording episode"},
 		{"log", `{"steps":[{"tool":"go","input":"{\"args\":[\"test\"]}","result":"FAIL","failed":true},{"tool":"Edit"}]}`, "from step 1 on"},
-		{"recall", `{"query":"flaky payment test"}`, "Nothing is recorded"},
+		{"recall", `{"query":"flaky payment test"}`, "Nothing that fits is recorded"},
 		{"complete", `{"outcome":"success","summary":"a fake clock fixed it"}`, "complete: success"},
 		{"complete", `{"outcome":"success","summary":"a fake clock fixed it"}`, "complete: success"},
 		{"recall", `{"query":"flaky payment test"}`, "said: a fake clock fixed it"},

@@ -53,8 +53,11 @@ func (c *call) recallTool(ctx context.Context) (string, error) {
 		lines.WriteString(hitText(&found.Hits[i], now, budget/len(found.Hits)))
 	}
 	if lines.Len() == 0 {
-		text := fmt.Sprintf("Nothing is recorded %s that fits.", place(store.Scope()))
-		if cursor != "" {
+		text := "Nothing that fits is recorded"
+		if store.Scope().Project != "" {
+			text += " " + place(store.Scope())
+		}
+		if text += "."; cursor != "" {
 			text = "There is no more."
 		}
 		return text + notSearched(max(waiting, found.Waiting)), nil
