@@ -109,7 +109,9 @@ type Lesson struct {
 	// ID is that of the heuristic or pattern, or of the episode that was reflected on.
 	ID   ID        `json:"id"`
 	Time time.Time `json:"time"` // when it was created, or the episode's start
-	Text string    `json:"text"` // on one line
+	// Text is on one line. That of a heuristic with Evidence begins with how often it held;
+	// the less its confidence is, the later it comes.
+	Text string `json:"text"`
 }
 
 // LessonKind is where a lesson comes from.

@@ -3,7 +3,8 @@ package episodic
 import (
 	"cmp"
 	"slices"
-	"unicode/utf8"
+
+	"github.com/episodic-memory/episodic/internal/tokens"
 )
 
 // within returns what of b fits into a budget of tokens, the most useful first.
@@ -17,7 +18,7 @@ func (b *Brief) within(budget int) *Brief {
 		}
 		for _, p.form = range p.kind.forms(budget) {
 			next := b.assemble(append(slices.Clip(chosen), p))
-			if countTokens(next.Text()) <= budget {
+			if tokens.Count(next.Text()) <= budget {
 				cut, chosen = next, append(chosen, p)
 				shown[p.task] = shown[p.task] || p.kind == taskPart
 				break
@@ -161,60 +162,4 @@ func (b *Brief) assemble(parts []briefPart) *Brief {
 func (c Call) cut(most int) Call {
 	c.Arguments = cutText(c.Arguments, most)
 	return c
-}
-
-// countTokens estimates the tokens of a text, as BriefOptions.Budget says.
-func countTokens(text string) (tokens int) {
-	for i := 0; i < len(text); {
-		class := tokenClass(text[i])
-		from := i
-		for i < len(text) && tokenClass(text[i]) == class && class != otherChar {
-			i++
-		}
-		n := i - from
-		switch class {
-		case letterChar:
-			tokens += (n + 5) / 6
-		case digitChar:
-			tokens += (n + 2) / 3
-		case signChar:
-			tokens += (n + 1) / 2
-		case spaceChar:
-			tokens += min(1, n-1) // a single one belongs to the word behind it
-		case lineChar:
-			tokens += n
-		case otherChar:
-			_, size := utf8.DecodeRuneInString(text[i:])
-			i += size
-			tokens += max(1, size-1)
-		}
-	}
-	return tokens
-}
-
-type charClass int
-
-const (
-	letterChar charClass = iota
-	digitChar
-	signChar
-	spaceChar
-	lineChar
-	otherChar
-)
-
-func tokenClass(b byte) charClass {
-	switch {
-	case b >= utf8.RuneSelf:
-		return otherChar
-	case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z':
-		return letterChar
-	case b >= '0' && b <= '9':
-		return digitChar
-	case b == ' ' || b == '\t':
-		return spaceChar
-	case b < ' ' || b == 0x7f:
-		return lineChar
-	}
-	return signChar
 }

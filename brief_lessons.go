@@ -14,7 +14,8 @@ import (
 // candidateLesson is a pattern or heuristic that holds words of what was asked.
 type candidateLesson struct {
 	Lesson
-	condition, text string // text is all that is indexed
+	condition, text string  // text is all that is indexed
+	weight          float64 // of a heuristic that was tried: its confidence; otherwise 1
 }
 
 // lessonsFrom reads patterns and heuristics by statements that leave room for conditions.
@@ -40,7 +41,7 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *
 		if p == nil {
 			continue
 		}
-		c := candidateLesson{Lesson: Lesson{Kind: LessonPattern, ID: p.ID, Time: p.Created}, text: strings.Join(patternTexts(p), "\n")}
+		c := candidateLesson{Lesson: Lesson{Kind: LessonPattern, ID: p.ID, Time: p.Created}, text: strings.Join(patternTexts(p), "\n"), weight: 1}
 		c.condition, c.Text = patternLesson(p)
 		found = append(found, c)
 	}
@@ -52,10 +53,15 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *
 		if h == nil {
 			continue
 		}
-		found = append(found, candidateLesson{
+		c := candidateLesson{
 			Lesson:    Lesson{Kind: LessonHeuristic, ID: h.ID, Time: h.Created, Text: oneLine(h.Condition + ": " + h.Action)},
-			condition: h.Condition, text: strings.Join(heuristicTexts(h), "\n"),
-		})
+			condition: h.Condition, text: strings.Join(heuristicTexts(h), "\n"), weight: 1,
+		}
+		if n := h.Evidence.SampleSize; n > 0 {
+			c.weight = h.Confidence
+			c.Text = fmt.Sprintf("(held in %.0f of %d) %s", h.Evidence.SuccessRate*float64(n), n, c.Text)
+		}
+		found = append(found, c)
 	}
 	return found, nil
 }
@@ -104,7 +110,7 @@ func (f *briefing) lessons(candidates []candidateLesson) {
 	var list []scored
 	for i := range candidates {
 		if fit, ok := f.fitsLesson(&candidates[i]); ok {
-			list = append(list, scored{candidates[i].Lesson, fit})
+			list = append(list, scored{candidates[i].Lesson, fit * candidates[i].weight})
 		}
 	}
 	for _, e := range f.reflect {

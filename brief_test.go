@@ -13,6 +13,7 @@ import (
 
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 	"github.com/episodic-memory/episodic/internal/index"
+	"github.com/episodic-memory/episodic/internal/tokens"
 )
 
 func TestNormalJSON(t *testing.T) {
@@ -120,17 +121,6 @@ func TestCompareRuns(t *testing.T) {
 	}
 }
 
-func TestCountTokens(t *testing.T) {
-	for text, want := range map[string]int{
-		"": 0, "word": 1, "seventh": 2, "two words": 2, "2026-11-27": 6, `{"a":1}`: 5, "a  b": 3, "one\ntwo\n": 4,
-		"é": 1, "日本": 4, "🚀": 3, "\xff": 1, "0196f2e1-7c3a": 11,
-	} {
-		if got := countTokens(text); got != want {
-			t.Errorf("countTokens(%q) = %d, want %d", text, got, want)
-		}
-	}
-}
-
 var anyCalls = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Call {
 	return Call{
 		Tool: anyText.Draw(t, "tool"), Arguments: strings.Repeat(anyText.Draw(t, "arguments"), rapid.IntRange(1, 40).Draw(t, "times")), Episode: anyID.Draw(t, "episode"),
@@ -173,7 +163,7 @@ func TestBriefKeepsToItsBudget(t *testing.T) {
 		budget := rapid.IntRange(leastBudget, 2000).Draw(t, "budget")
 		b := all.within(budget)
 		text := b.Text()
-		if n := countTokens(text); n > budget {
+		if n := tokens.Count(text); n > budget {
 			t.Fatalf("%d tokens, more than %d:\n%s", n, budget, text)
 		}
 		if !utf8.ValidString(text) {

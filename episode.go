@@ -585,48 +585,6 @@ func (s *Store) episode(ctx context.Context, id ID) (*Episode, error) {
 	return e, err
 }
 
-// ResolveEpisode returns the ID that begins with the given hexadecimal digits
-// (hyphens are ignored). Errors: ErrNotFound; ErrInvalid if it is not a prefix
-// of a UUID or fits several episodes.
-func (s *Store) ResolveEpisode(ctx context.Context, prefix string) (_ ID, err error) {
-	ctx, end := s.trace(ctx, "ResolveEpisode")
-	defer func() { end(err) }()
-	if err := s.check(ctx, true, ""); err != nil {
-		return ID{}, failed(err, "find episode %q", prefix)
-	}
-	from, to, err := prefixRange(prefix)
-	if err != nil {
-		return ID{}, err
-	}
-	ids, err := readOne(ctx, s, readsPage(ID{}, nil), func(ctx context.Context, s *Store) ([]ID, error) {
-		var w where
-		s.scope.and(&w, "scope")
-		r, err := s.engine.Query(ctx, engine.Stmt{SQL: fmt.Sprintf(sqlEpisodeIDs, w.sql), Args: append([]any{from, to}, w.args...)})
-		if err != nil {
-			return nil, err
-		}
-		var ids []ID
-		for _, row := range r[0].Rows {
-			id, err := idFrom(row[0])
-			if err != nil {
-				return nil, err
-			}
-			ids = append(ids, id)
-		}
-		if len(ids) == 0 {
-			return nil, ErrNotFound
-		}
-		return ids, nil
-	})
-	if err != nil {
-		return ID{}, failed(err, "find episode %q", prefix)
-	}
-	if len(ids) > 1 {
-		return ID{}, invalid("id", "%q fits several episodes (%v, %v, ...); give more digits", prefix, ids[0], ids[1])
-	}
-	return ids[0], nil
-}
-
 // DeleteEpisode deletes the episode with its steps, tags, relations, embeddings
 // and search entries. Errors: ErrNotFound.
 func (s *Store) DeleteEpisode(ctx context.Context, id ID) (err error) {

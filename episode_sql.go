@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/episodic-memory/episodic/internal/engine"
@@ -41,8 +40,7 @@ const (
 	sqlGetMoreRuns = `SELECT first, count, payload FROM (
  SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY place) AS upto
  FROM runs WHERE place >= (` + bySeq + ` << 24) + ? AND place < ((` + bySeq + ` + 1) << 24)) WHERE upto <= ? OR upto = size ORDER BY first`
-	sqlEpisodeIDs = `SELECT id FROM episodes WHERE id BETWEEN ? AND ?%s ORDER BY id LIMIT 2`
-	sqlRevisions  = `SELECT id, rev FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
+	sqlRevisions = `SELECT id, rev FROM episodes WHERE id IN (SELECT unhex(value) FROM json_each(?))`
 
 	// Added where the episode runs, and where the very same append was not stored
 	// before: its answer may have been lost. It returns where it begins, or NULL.
@@ -472,21 +470,4 @@ func (s *Store) revisions(ctx context.Context, rows ...*episodeRow) (map[ID]int6
 		}
 	}
 	return stored, nil
-}
-
-// prefixRange returns the lowest and the highest ID that begin with the given
-// hexadecimal digits.
-func prefixRange(prefix string) (from, to []byte, err error) {
-	digits := strings.ReplaceAll(prefix, "-", "")
-	const all = 2 * len(ID{})
-	if digits == "" || len(digits) > all {
-		return nil, nil, invalid("id", "%.60q is not a UUID or the beginning of one", prefix)
-	}
-	missing := all - len(digits)
-	from, err = hex.DecodeString(digits + strings.Repeat("0", missing))
-	if err != nil {
-		return nil, nil, invalid("id", "%.60q is not a UUID or the beginning of one", prefix)
-	}
-	to, err = hex.DecodeString(digits + strings.Repeat("f", missing))
-	return from, to, err
 }

@@ -308,31 +308,6 @@ func manyNames(n int) []string {
 	return names
 }
 
-func TestResolveEpisode(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T, s *Store) {
-		for _, id := range []string{"0198aaaa-0000-7000-8000-000000000001", "0198aaab-0000-7000-8000-000000000002", "f0000000-0000-7000-8000-000000000003"} {
-			parsed, err := ParseID(id)
-			ok(t, err)
-			ok(t, s.PutEpisode(t.Context(), &Episode{ID: parsed, Description: id}))
-		}
-		for prefix, want := range map[string]string{
-			"f":                                    "f0000000-0000-7000-8000-000000000003",
-			"0198AAAA":                             "0198aaaa-0000-7000-8000-000000000001",
-			"0198aaab-0000":                        "0198aaab-0000-7000-8000-000000000002",
-			"0198aaab-0000-7000-8000-000000000002": "0198aaab-0000-7000-8000-000000000002",
-		} {
-			if id, err := s.ResolveEpisode(t.Context(), prefix); err != nil || id.String() != want {
-				t.Errorf("%s: %v, %v; want %s", prefix, id, err, want)
-			}
-		}
-		for prefix, want := range map[string]error{"e": ErrNotFound, "0198": ErrInvalid, "": ErrInvalid, "xyz": ErrInvalid, "0198aaaa-0000-7000-8000-0000000000011": ErrInvalid} {
-			if id, err := s.ResolveEpisode(t.Context(), prefix); !errors.Is(err, want) {
-				t.Errorf("%q: %v, %v; want %v", prefix, id, err, want)
-			}
-		}
-	})
-}
-
 func TestBadEpisodesAreRefusedByField(t *testing.T) {
 	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, s *Store) {

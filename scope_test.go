@@ -215,6 +215,12 @@ var outside = map[string]func(t *testing.T, s *Store, x *populated){
 		_, err := s.ResolveEpisode(t.Context(), x.running.ID.String())
 		notFound(t, "ResolveEpisode", err)
 	},
+	"Resolve": func(t *testing.T, s *Store, x *populated) {
+		for _, id := range []ID{x.running.ID, x.pattern.ID, x.heuristic.ID} {
+			_, _, err := s.Resolve(t.Context(), id.String())
+			notFound(t, "Resolve", err)
+		}
+	},
 	"DeleteEpisode": func(t *testing.T, s *Store, x *populated) {
 		notFound(t, "DeleteEpisode", s.DeleteEpisode(t.Context(), x.running.ID))
 	},

@@ -25,15 +25,17 @@ type system struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	dataHome       string // the user's data folder
+	workDir        string // empty if it is not known
 	self           string // what a shell runs to start this program again
 	// command runs a program of the system, and returns what it says.
 	command func(name string, args ...string) (string, error)
 }
 
 func processSystem() system {
+	workDir, _ := os.Getwd()
 	return system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, dataHome: xdg.DataHome, self: startedAs(),
+		getenv: os.Getenv, dataHome: xdg.DataHome, workDir: workDir, self: startedAs(),
 		command: func(name string, args ...string) (string, error) {
 			out, err := exec.Command(name, args...).CombinedOutput()
 			return strings.TrimSpace(string(out)), err
@@ -159,26 +161,10 @@ func (a *app) withStore(ctx context.Context, f func(*episodic.Store) error) erro
 }
 
 func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) error) error {
-	target, err := a.target(!mustExist)
+	store, err := a.openStore(ctx, mustExist)
 	if err != nil {
 		return err
 	}
-	options := a.options(target)
-	options.MustExist, options.DisableUpgrade = mustExist, a.reads
-	if a.model == nil {
-		a.model = a.chooseModel(ctx, target, options)
-	}
-	if a.model != nil {
-		options.Embedder = a.model
-	}
-	store, err := episodic.Open(ctx, target, options)
-	if errors.Is(err, episodic.ErrNotFound) {
-		return fmt.Errorf("%s: %w", shownTarget(target), errNoMemory)
-	}
-	if err != nil {
-		return err
-	}
-	a.tell(store.Notices())
 	narrow, err := store.Scoped(a.scope())
 	if err == nil {
 		a.whole = store
@@ -194,6 +180,30 @@ func (a *app) tell(notices []string) {
 	for _, notice := range notices {
 		a.complain("%s", notice)
 	}
+}
+
+// openStore opens the database without a scope; it is the caller's to close.
+func (a *app) openStore(ctx context.Context, mustExist bool) (*episodic.Store, error) {
+	target, err := a.target(!mustExist)
+	if err != nil {
+		return nil, err
+	}
+	options := a.options(target)
+	options.MustExist, options.DisableUpgrade = mustExist, a.reads
+	if a.model == nil {
+		a.model = a.chooseModel(ctx, target, options)
+	}
+	if a.model != nil {
+		options.Embedder = a.model
+	}
+	store, err := episodic.Open(ctx, target, options)
+	if errors.Is(err, episodic.ErrNotFound) {
+		return nil, fmt.Errorf("%s: %w", shownTarget(target), errNoMemory)
+	}
+	if err == nil {
+		a.tell(store.Notices())
+	}
+	return store, err
 }
 
 // scope is what the command line and the environment narrow the database to. A flag

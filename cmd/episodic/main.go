@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
-// brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench. Run it with --help, or begin with
+// brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench, mcp. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -72,6 +72,7 @@ type commands struct {
 	Doctor     doctorCmd     `cmd:"" help:"Say what is wrong with a database, repair it, or save what a damaged file holds."`
 	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
 	Bench      benchCmd      `cmd:"" help:"Try whether a database keeps what it acknowledges."`
+	MCP        mcpCmd        `cmd:"" name:"mcp" help:"Offer the memory to an agent by the Model Context Protocol, on stdin and stdout."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }
 

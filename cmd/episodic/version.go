@@ -18,7 +18,8 @@ type version struct {
 	Platform string `json:"platform"`
 }
 
-func (c *versionCmd) Run(a *app) error {
+// buildVersion is what was built into this program.
+func buildVersion() version {
 	v := version{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		v.Version = cmp.Or(info.Main.Version, v.Version)
@@ -31,6 +32,11 @@ func (c *versionCmd) Run(a *app) error {
 			}
 		}
 	}
+	return v
+}
+
+func (c *versionCmd) Run(a *app) error {
+	v := buildVersion()
 	if c.JSON {
 		return a.printJSON(v)
 	}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"os/signal"
+	"syscall"
+
+	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/mcpserver"
+)
+
+type mcpCmd struct {
+	Tools string `default:"all" enum:"all,hooks,read" help:"all; hooks: without start and log, where hooks record what is done; read: recall and show only."`
+}
+
+// Help is shown by mcp --help.
+func (*mcpCmd) Help() string {
+	return `A client starts it, and ends it by closing its stdin. In most clients it is registered as:
+
+  {"mcpServers": {"episodic": {"command": "episodic", "args": ["mcp"]}}}
+
+with the path of this program, and flags such as --db before mcp. The memory is opened by the first call that needs it. See docs/agents.md.`
+}
+
+func (c *mcpCmd) Run(ctx context.Context, a *app) error {
+	signal.Ignore(syscall.SIGPIPE) // a client that is gone is no reason to die in the middle of a write
+	server := mcpserver.New(mcpserver.Options{
+		Open:    func(ctx context.Context) (*episodic.Store, error) { return a.openStore(ctx, false) },
+		Within:  a.scope(),
+		Scope:   a.agentScope(),
+		Session: a.agentSession(),
+		Folder:  a.agentFolder(),
+		Tools:   mcpserver.Tools(c.Tools),
+		Version: buildVersion().Version,
+		Logger:  slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	return errors.Join(server.Serve(ctx, a.stdin, a.stdout), server.Close())
+}
+
+// agentScope is that of what an agent records and recalls: what the command line or the
+// environment names.
+func (a *app) agentScope() episodic.Scope { return a.scope() }
+
+// agentSession is the session of the agent that started this program. Where the agent does not
+// tell, this process is one.
+func (a *app) agentSession() mcpserver.Session {
+	if id := a.getenv("CLAUDE_CODE_SESSION_ID"); id != "" {
+		return mcpserver.Session{Format: "claude-code", ID: id}
+	}
+	return mcpserver.Session{Format: "mcp", ID: episodic.NewID().String()}
+}
+
+// agentFolder is where the agent works; empty if it is not known.
+func (a *app) agentFolder() string {
+	return cmp.Or(a.getenv("CLAUDE_PROJECT_DIR"), a.workDir)
+}
