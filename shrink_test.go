@@ -61,7 +61,7 @@ func TestCompactMakesTheFileShorter(t *testing.T) {
 			}
 			s := open(t, path, &Options{Compression: Compression{DisableEpisodes: true}})
 			other := open(t, path, untrained)
-			ids := put(t, s, 0, testkit.Effort(40, 60, 300))
+			ids := put(t, s, 0, testkit.Effort(60, 60, 300))
 			ids = half(t, s, ids)
 			before, auto := number(t, s, "PRAGMA page_count")*4096, number(t, s, "PRAGMA auto_vacuum")
 			if (auto == 2) == old {

@@ -39,7 +39,7 @@ func TestDamagedEpisodesAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := bytes.Index(file, []byte("pay 200"))
-	if at < 0 || bytes.Index(file[at+1:], []byte("pay 200")) >= 0 {
+	if at < 0 || bytes.Contains(file[at+1:], []byte("pay 200")) {
 		t.Fatal("the text does not stand in the file once")
 	}
 	file[at+4] ^= '2' ^ '9'
