@@ -153,6 +153,7 @@ func TestRun(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- c.Run(ctx) }()
+		synctest.Wait()       // or its first look could see half of what is written next
 		grow := func(i int) { // files have the time of the bubble
 			if i == 1 {
 				write(t, path, a.begin...)
