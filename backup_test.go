@@ -95,7 +95,7 @@ func TestBackupWhileOthersWrite(t *testing.T) {
 				})
 			}
 			s := open(t, target, nil)
-			for i := range testkit.Effort(1, 2, 20) {
+			for i := range testkit.Effort(1, 2, 4) {
 				for range 40 {
 					<-enough
 				}
@@ -171,7 +171,7 @@ func TestKilledBackup(t *testing.T) {
 	dir := t.TempDir()
 	filledFile(t, filepath.Join(dir, "m.db"))
 	made := make(map[string]bool)
-	for range testkit.Effort(1, 3, 100) {
+	for range testkit.Effort(1, 3, 8) {
 		testkit.Killed(t, backupMakerEnv+"="+dir, 0, 300*time.Millisecond, func(line string) {
 			if strings.HasPrefix(line, "error") {
 				t.Error(line)

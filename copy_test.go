@@ -71,7 +71,7 @@ func TestCopy(t *testing.T) {
 // interrupted copies for a short time, several times.
 func interrupted(t *testing.T, from, to string, opts *CopyOptions) {
 	t.Helper()
-	for range testkit.Effort(1, 3, 100) {
+	for range testkit.Effort(1, 3, 8) {
 		ctx, cancel := context.WithTimeout(t.Context(), rand.N(100*time.Millisecond))
 		_, err := Copy(ctx, from, to, opts)
 		if err != nil && ctx.Err() == nil {

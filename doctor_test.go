@@ -272,7 +272,7 @@ func TestDamagedCopies(t *testing.T) {
 	p := newPatient(t, testkit.Effort(40, 60, 120))
 	var salvaged, repaired tally
 	seed := uint64(time.Now().UnixNano())
-	for i := range testkit.Effort(5, 20, 1000) {
+	for i := range testkit.Effort(5, 10, 60) {
 		d := p.damage(t, rand.New(rand.NewPCG(seed, uint64(i))))
 		name := fmt.Sprintf("seed %d, copy %d: %s", seed, i, d.how)
 		d.how = name

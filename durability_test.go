@@ -66,7 +66,7 @@ func TestNothingIsLostInSilence(t *testing.T) {
 	for name := range disruptions {
 		names = append(names, name)
 	}
-	for i := range testkit.Effort(len(names), len(names), 500) {
+	for i := range testkit.Effort(len(names), len(names), 60) {
 		disrupted(t, names[i%len(names)])
 	}
 }
@@ -257,7 +257,7 @@ func TestDiskFull(t *testing.T) {
 		_, err := s.engine.Batch(t.Context(), stmt(fmt.Sprintf("PRAGMA max_page_count = %d", pages)))
 		ok(t, err)
 	}
-	for i := range testkit.Effort(45, 100, 2000) {
+	for i := range testkit.Effort(45, 100, 500) {
 		if i%20 < 19 {
 			ok(t, put())
 			continue

@@ -282,7 +282,7 @@ func TestKilledWhileCompactingSecurely(t *testing.T) {
 	for _, x := range gone {
 		x.forget()
 	}
-	for round := range testkit.Effort(1, 3, 30) {
+	for round := range testkit.Effort(1, 3, 6) {
 		testkit.Killed(t, eraserEnv+"="+path, round%5, 200*time.Millisecond, func(line string) {
 			if strings.HasPrefix(line, "error") {
 				t.Error(line)

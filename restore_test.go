@@ -120,7 +120,7 @@ func TestRestoreOfDamagedBytes(t *testing.T) {
 	ok(t, err)
 	whole, err := os.ReadFile(backup)
 	ok(t, err)
-	for i := range testkit.Effort(3, 10, 500) {
+	for i := range testkit.Effort(3, 10, 60) {
 		damaged := slices.Clone(whole)
 		at, by := rand.N(len(damaged)), byte(1+rand.N(255))
 		damaged[at] ^= by
