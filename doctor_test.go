@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
@@ -271,7 +270,7 @@ func TestDamagedCopies(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t, testkit.Effort(40, 60, 120))
 	var salvaged, repaired tally
-	seed := uint64(time.Now().UnixNano())
+	const seed = 1 // the same copies each time; another one tries others
 	for i := range testkit.Effort(5, 10, 60) {
 		d := p.damage(t, rand.New(rand.NewPCG(seed, uint64(i))))
 		name := fmt.Sprintf("seed %d, copy %d: %s", seed, i, d.how)
