@@ -44,7 +44,7 @@ func TestGCDeletesWhatIsChosen(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, root *Store) {
 		scopes := 0
 		check := func(t *rapid.T) {
-			if scopes++; scopes > testkit.Effort(10, 40, 2000) {
+			if scopes++; scopes > testkit.Effort(10, 40, 100) {
 				return
 			}
 			s, err := root.Scoped(Scope{Project: fmt.Sprint("p", scopes)})
