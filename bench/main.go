@@ -136,7 +136,14 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	// Copies of dictionaries are kept there, not with whoever runs this.
+	// Copies of dictionaries are kept there, not with whoever runs this; what Go has built is.
+	if os.Getenv("GOCACHE") == "" {
+		if caches, err := os.UserCacheDir(); err == nil {
+			if err := os.Setenv("GOCACHE", filepath.Join(caches, "go-build")); err != nil {
+				return err
+			}
+		}
+	}
 	if err := os.Setenv("XDG_CACHE_HOME", filepath.Join(b.dir, "cache")); err != nil {
 		return err
 	}
