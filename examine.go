@@ -163,16 +163,11 @@ func (x *Examination) examineServer(ctx context.Context, t target, o *Options) (
 // knownSchema is the version of a schema that this program knows. Errors: ErrEmpty, *NewerError and
 // *ForeignError of package schema.
 func knownSchema(ctx context.Context, e engine.Engine) (int64, error) {
-	v, err := schema.Version(ctx, e)
-	switch {
-	case err != nil:
-		return 0, err
-	case v == 0:
-		return 0, schema.ErrEmpty
-	case v > schema.Newest():
-		return 0, &schema.NewerError{Found: v, Known: schema.Newest()}
+	v, err := schema.Check(ctx, e)
+	if err == nil && v == 0 {
+		err = schema.ErrEmpty
 	}
-	return v, nil
+	return v, err
 }
 
 func (x *Examination) older(repair string) {

@@ -101,7 +101,8 @@ func remakeLinked(ctx context.Context, path, server string) error {
 	return errors.Join(err, file.Close())
 }
 
-// keepBeside gives a file a second name beside it, with a suffix, which no other file has.
+// keepBeside gives a file a second name beside it, with a suffix, which no other file has; where
+// the file system has no links, that is a copy.
 func keepBeside(path, suffix string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -113,6 +114,9 @@ func keepBeside(path, suffix string) (string, error) {
 			name = fmt.Sprintf("%s-%d", name, i)
 		}
 		err := os.Link(path, name)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			err = copyFile(path, name)
+		}
 		if errors.Is(err, fs.ErrExist) {
 			if kept, statErr := os.Stat(name); statErr == nil && os.SameFile(kept, info) {
 				return name, nil // by one who was interrupted

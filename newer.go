@@ -12,7 +12,8 @@ import (
 // refuseNewer refuses a database that a newer program has upgraded since it was opened. What
 // it cannot read it leaves to others.
 func refuseNewer(ctx context.Context, q embedded.Querier) error {
-	if newer, ok := errors.AsType[*schema.NewerError](schema.Check(ctx, q)); ok {
+	_, err := schema.Check(ctx, q)
+	if newer, ok := errors.AsType[*schema.NewerError](err); ok {
 		return newer
 	}
 	return nil

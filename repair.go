@@ -176,36 +176,13 @@ func mendEngine(ctx context.Context, e engine.Engine, o *Options) error {
 }
 
 // putInPlace puts a file in the place of another one, which it keeps under a name that it
-// returns, with its log.
+// returns, with its log: beside the new file that would be read as the new one's.
 func putInPlace(made, path string) (kept string, err error) {
-	if kept, err = freeName(path); err != nil {
+	if kept, err = keepBeside(path, ".before-repair"); err != nil {
 		return "", err
 	}
-	for _, suffix := range []string{"", "-wal"} {
-		if err := moveNew(path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
+	if err := keepSidecars(path, kept); err != nil {
+		return kept, err
 	}
-	// A log that stays would be read as one of the new file.
-	for _, suffix := range []string{"-wal", "-shm"} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return kept, err
-		}
-	}
-	return kept, os.Rename(made, path)
-}
-
-// freeName is a name beside a file for what it was before it was repaired.
-func freeName(path string) (string, error) {
-	for i := 1; ; i++ {
-		name := path + ".before-repair"
-		if i > 1 {
-			name = fmt.Sprintf("%s-%d", name, i)
-		}
-		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			return name, nil
-		} else if err != nil {
-			return "", err
-		}
-	}
+	return kept, embedded.Publish(made, path, true)
 }

@@ -71,7 +71,7 @@ func restore(ctx context.Context, from, to string, opts *RestoreOptions) (_ *Res
 	case err != nil:
 		return nil, err
 	}
-	if err := schema.Check(ctx, backup); err != nil {
+	if _, err := schema.Check(ctx, backup); err != nil {
 		return nil, err
 	}
 	report := &RestoreReport{Path: to, Source: seal.Source, At: seal.At}

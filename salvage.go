@@ -101,15 +101,7 @@ func salvageInto(ctx context.Context, from, to string, o *Options) (_ *SalvageRe
 		return nil, err
 	}
 	r.From, r.To = from, to
-	return r, moveNew(made, to)
-}
-
-// moveNew moves a file to a name that no file must have.
-func moveNew(from, to string) error {
-	if err := os.Link(from, to); err == nil || errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return copyFile(from, to) // the file system has no links
+	return r, embedded.Publish(made, to, false)
 }
 
 // salvage makes a new file, which is whole when it returns.

@@ -55,14 +55,14 @@ type Querier interface {
 	Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error)
 }
 
-// Check returns a *NewerError if a newer program has upgraded the database, perhaps while it
-// was open here.
-func Check(ctx context.Context, q Querier) error {
+// Check returns the schema version, as Version does, and a *NewerError if a newer program has
+// upgraded the database, perhaps while it was open here.
+func Check(ctx context.Context, q Querier) (int64, error) {
 	have, err := Version(ctx, q)
 	if known := Newest(); err == nil && have > known {
-		return &NewerError{Found: have, Known: known}
+		return 0, &NewerError{Found: have, Known: known}
 	}
-	return err
+	return have, err
 }
 
 // Migrate upgrades the database to the newest version. It returns ErrEmpty for an empty
