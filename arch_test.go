@@ -54,6 +54,11 @@ var rooms = map[string]room{
 	"internal/clients": {
 		why: "what agent programs say and want to hear are values: what is stored of it, and where, is for others to know",
 	},
+	"internal/hook": {
+		ours:   []string{".", "internal/clients", "internal/transcript"},
+		others: []string{"github.com/gofrs/flock"},
+		why:    "it keeps a memory up to date with what agent programs say: all that it does with it must be possible with the public API",
+	},
 	"internal/testkit": {
 		why: "every test may use it, so it knows nothing",
 	},

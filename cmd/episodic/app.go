@@ -26,6 +26,8 @@ type system struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	dataHome       string // the user's data folder
+	configHome     string // the user's folder of settings
+	stateHome      string // the user's folder of what programs note
 	self           string // what a shell runs to start this program again
 	// command runs a program of the system, and returns what it says.
 	command func(name string, args ...string) (string, error)
@@ -34,7 +36,7 @@ type system struct {
 func processSystem() system {
 	return system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, dataHome: xdg.DataHome, self: startedAs(),
+		getenv: os.Getenv, dataHome: xdg.DataHome, configHome: xdg.ConfigHome, stateHome: xdg.StateHome, self: startedAs(),
 		command: func(name string, args ...string) (string, error) {
 			out, err := exec.Command(name, args...).CombinedOutput()
 			return strings.TrimSpace(string(out)), err
@@ -170,7 +172,11 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	if err != nil {
 		return err
 	}
-	narrow, err := store.Scoped(a.scope())
+	scope, err := a.scope()
+	var narrow *episodic.Store
+	if err == nil {
+		narrow, err = store.Scoped(scope)
+	}
 	if err == nil {
 		a.whole = store
 		err = f(narrow)
@@ -178,18 +184,6 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 		a.whole = nil
 	}
 	return errors.Join(err, store.Close())
-}
-
-// scope is what the command line and the environment narrow the database to. A flag
-// that was given empty does not narrow.
-func (a *app) scope() episodic.Scope {
-	chosen := func(flag *string, env string) string {
-		if flag != nil {
-			return *flag
-		}
-		return a.getenv(env)
-	}
-	return episodic.Scope{Project: chosen(a.project, "EPISODIC_PROJECT"), User: chosen(a.user, "EPISODIC_USER")}
 }
 
 // shownTarget is a target without the secrets that a URL can carry.
