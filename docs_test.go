@@ -93,7 +93,7 @@ func headings(page string) (anchors []string) {
 
 // Every field that can be set is on the page about configuration, with what the code says of it.
 func TestConfigurationPageHasEveryOption(t *testing.T) {
-	const path, begin, end = "docs/configuration.md", "<!-- made of the code: go test -run TestConfiguration -update . -->\n", "<!-- end -->\n"
+	const path, begin, end = "docs/configuration.md", "<!-- made of the code by: make docs -->\n", "<!-- end -->\n"
 	page := readPage(t, path)
 	before, rest, found := strings.Cut(page, begin)
 	_, after, ended := strings.Cut(rest, end)
@@ -105,7 +105,7 @@ func TestConfigurationPageHasEveryOption(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s does not have what the code says; go test -run TestConfiguration -update . writes it", path)
+		t.Fatalf("%s does not have what the code says; make docs writes it", path)
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
