@@ -51,6 +51,7 @@ var scenarios = []scenario{
 	{"replica", replicaClaim, true, replicaScenario},
 	{"records", recordsClaim, false, records},
 	{"durability", durabilityClaim, true, durability},
+	{"ablation", ablationClaim, true, ablation},
 }
 
 // bench is what the scenarios share.
