@@ -49,7 +49,7 @@ var systems = []system{
 	{name: "adaptive pool size: always 10", off: func(o *episodic.Options) { o.Pool = episodic.Pool{MinConns: 10, MaxConns: 10} }, replica: true},
 	{name: "adaptive pool size: always 2", off: func(o *episodic.Options) { o.Pool = episodic.Pool{MinConns: 2, MaxConns: 2} }, replica: true},
 	{name: "keep-alive pings", off: func(o *episodic.Options) { o.KeepAlive.Disabled = true }, replica: true},
-	{name: "shared transactions and reads: a Store each", each: true, onFile: true, replica: true},
+	{name: "sharing: a Store each", each: true, onFile: true, replica: true},
 	{name: "compression", off: func(o *episodic.Options) { o.Compression.Codec = episodic.Uncompressed }, onFile: true, replica: true},
 	{name: "dictionaries", off: func(o *episodic.Options) { o.Compression.DisableDictionaries = true }, onFile: true, replica: true},
 	{name: "cache", off: func(o *episodic.Options) { o.Cache.Disabled = true }, onFile: true, replica: true},
@@ -110,7 +110,7 @@ func ablation(ctx context.Context, b *bench) error {
 }
 
 func ablationTable(b *bench, place string, chosen []system, results [][]ablated) {
-	table := [][]string{{place, "writes", "ratio", "reads", "ratio", "bytes on the socket", "requests", "connections", "bytes on disk"}}
+	table := [][]string{{place, "writes", "time of writes", "reads", "time of reads", "bytes on the socket", "requests", "connections", "bytes on disk"}}
 	median := func(list []ablated, of func(ablated) float64) float64 {
 		var all []float64
 		for _, a := range list {
