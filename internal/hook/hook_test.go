@@ -39,6 +39,9 @@ func newBench(t *testing.T) *bench {
 	b.store = store
 	t.Cleanup(func() { _ = store.Close() })
 	b.Recorder = recorderOf(filepath.Join(t.TempDir(), "hooks"), b.path)
+	b.Open = func(context.Context) (*episodic.Store, func() error, error) {
+		return store, func() error { return nil }, nil
+	}
 	b.rest = -1
 	b.now = func() time.Time {
 		b.tick.Lock()
@@ -105,7 +108,15 @@ func (b *bench) prompt(session, text string) string {
 
 func (b *bench) call(session, id, result string) string {
 	b.t.Helper()
-	return b.hook(session, "PostToolUse", map[string]any{
+	text, err := b.Record(b.t.Context(), event(b.t, callPayload(session, id, result)))
+	if err != nil {
+		b.t.Fatalf("call %s: %v", id, err)
+	}
+	return text
+}
+
+func callPayload(session, id, result string) []byte {
+	return payload(session, "PostToolUse", map[string]any{
 		"tool_name": "Bash", "tool_input": map[string]any{"command": "run " + id}, "tool_response": map[string]any{"stdout": result, "stderr": ""}, "tool_use_id": id, "duration_ms": 5,
 	})
 }
@@ -411,7 +422,7 @@ func TestDeleted(t *testing.T) {
 func TestAway(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	open, tries := b.Open, 0
+	open, tries := recorderOf(b.Dir, b.path).Open, 0
 	b.Open = func(context.Context) (*episodic.Store, func() error, error) {
 		tries++
 		return nil, nil, context.DeadlineExceeded
