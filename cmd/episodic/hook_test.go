@@ -287,3 +287,48 @@ func (c *cli) aliases(text string) {
 		c.t.Fatal(err)
 	}
 }
+
+// The verdict that the model gives by a tool is that of the episode which hooks record, and what
+// they record later is not lost.
+func TestHookAndMCP(t *testing.T) {
+	c := newCLI(t)
+	dir := c.folder("pumps", "https://github.com/we/pumps")
+	p := startMCP(t, "EPISODIC_DB="+c.env["EPISODIC_DB"], "XDG_STATE_HOME="+filepath.Join(c.home, "state"), "XDG_CONFIG_HOME="+filepath.Join(c.home, "config"),
+		"EPISODIC_PROJECT=", "CLAUDE_CODE_SESSION_ID=s", "CLAUDE_PROJECT_DIR="+dir)
+	call := func(id string) {
+		t.Helper()
+		c.event("s", dir, "PostToolUse", map[string]any{"tool_name": "Bash", "tool_input": map[string]any{"command": id}, "tool_response": "ok", "tool_use_id": id})
+	}
+	c.event("s", dir, "UserPromptSubmit", map[string]any{"prompt": "mend the leaking valve of the pump", "prompt_id": "p1"})
+	call("a")
+	call("b")
+	if out := p.tool("start", map[string]any{"task": "Mend the valve"}); !strings.Contains(out, "is being recorded already") {
+		t.Errorf("start says %s", out)
+	}
+	p.tool("complete", map[string]any{"outcome": "success", "summary": "it holds"})
+	call("c")
+	c.event("s", dir, "Stop", map[string]any{"last_assistant_message": "I have mended it"})
+	c.event("s", dir, "UserPromptSubmit", map[string]any{"prompt": "and paint it in green", "prompt_id": "p2"})
+	call("d")
+	c.event("s", dir, "SessionEnd", map[string]any{"reason": "other"})
+	p.in.Close()
+	p.ends()
+	store := c.store()
+	if counts, err := store.Counts(t.Context()); err != nil || counts.Episodes != 1 {
+		t.Fatalf("there are %d episodes, %v", counts.Episodes, err)
+	}
+	e, err := store.Episode(t.Context(), transcript.DeriveID(episodic.Scope{Project: "github.com/we/pumps"}, "claude-code", "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Outcome.Kind != episodic.Success || e.Outcome.Verdict+e.Outcome.Reason != "it holds" || e.Running() {
+		t.Errorf("it is %+v", e)
+	}
+	var steps []string
+	for _, st := range e.Steps {
+		steps = append(steps, st.Tool+string(st.Parameters)+st.Action)
+	}
+	if got := strings.Join(steps, "; "); got != `Bash{"command":"a"}; Bash{"command":"b"}; Bash{"command":"c"}; I have mended it; Bash{"command":"d"}` {
+		t.Errorf("its steps are %s; the log has %s", got, c.hookLog())
+	}
+}

@@ -435,7 +435,7 @@ func TestAway(t *testing.T) {
 		t.Fatalf("it was away: %v", err)
 	}
 	b.call("s", "a", "x")
-	b.stop("s", "did")
+	b.stop("s", "")
 	if tries != 1 {
 		t.Errorf("it was tried %d times", tries)
 	}
@@ -454,7 +454,7 @@ func TestAway(t *testing.T) {
 		t.Error("it is still taken to be away")
 	}
 	b.end("s")
-	b.want("s", strings.Replace(want, "running", "ended: did", 1))
+	b.want("s", strings.Replace(want, "running", "ended", 1))
 }
 
 // Calls are put down, and stored together with what comes next.
@@ -479,13 +479,13 @@ func TestCallsRest(t *testing.T) {
 		t.Errorf("the memory was opened %d times", opened)
 	}
 	b.want("s", "mend it, running")
-	b.stop("s", "did")
+	b.stop("s", "")
 	b.want("s", want)
 	b.Remote, b.rest = true, -1
 	b.call("s", "last", "x")
 	b.want("s", want)
 	b.end("s")
-	b.want("s", strings.Replace(want, "running", "ended: did", 1)+"\n"+`Bash{"command":"run last"} -> output x`)
+	b.want("s", strings.Replace(want, "running", "ended", 1)+"\n"+`Bash{"command":"run last"} -> output x`)
 }
 
 // Nothing is written anywhere before it is redacted.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/clients"
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
@@ -199,5 +200,49 @@ func TestKilledAnywhere(t *testing.T) {
 				t.Errorf("killed when it was %s the episode is\n%s\n\nwant\n%s", where, got, want)
 			}
 		})
+	}
+}
+
+// Also where the episode was judged in the middle of the session.
+func TestKilledAfterTheVerdict(t *testing.T) {
+	t.Parallel()
+	type killed struct{}
+	script := func(b *bench, kill func()) {
+		b.prompt("s", "mend it")
+		b.call("s", "a", "x")
+		if err := b.store.CompleteEpisode(t.Context(), idOf(clients.ClaudeCode, "s"), episodic.Completion{Outcome: episodic.Outcome{Kind: episodic.Success, Verdict: "it holds"}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"b", "c"} {
+			func() {
+				defer func() {
+					if p := recover(); p != nil && p != any(killed{}) {
+						panic(p)
+					}
+				}()
+				b.stopped = func(string) { kill() }
+				b.call("s", id, "y")
+			}()
+			b.stopped = nil
+		}
+		b.end("s")
+	}
+	places := 0
+	b := newBench(t)
+	script(b, func() { places++ })
+	want := told(b.episode("s"))
+	if places < 6 || strings.Count(want, "\n") != 3 || !strings.Contains(want, "ended, success: it holds") {
+		t.Fatalf("%d places, the episode is\n%s", places, want)
+	}
+	for at := range places {
+		b, n := newBench(t), 0
+		script(b, func() {
+			if n++; n == at+1 {
+				panic(killed{})
+			}
+		})
+		if got := told(b.episode("s")); got != want {
+			t.Errorf("killed at %d the episode is\n%s\n\nwant\n%s", at, got, want)
+		}
 	}
 }

@@ -33,8 +33,9 @@ type session struct {
 
 	Task   string    `json:"task,omitempty"`   // what people said first
 	Prompt string    `json:"prompt,omitempty"` // what they said that no step has yet
-	Said   string    `json:"said,omitempty"`   // what the model said last
+	Said   string    `json:"said,omitempty"`   // what the model said that no step has yet
 	SaidAt time.Time `json:"said_at,omitzero"`
+	Spoke  string    `json:"spoke,omitempty"` // what it said last that one has
 
 	Pending []pending `json:"pending,omitempty"` // steps that the memory does not have
 	Sent    int       `json:"sent,omitempty"`    // as many of them are being stored together
@@ -186,8 +187,7 @@ func (s *session) take(a *arrival) bool {
 	case clients.Prompt:
 		s.Ending = false
 		if s.Said != "" {
-			s.add(pending{"said " + s.SaidAt.Format(time.RFC3339Nano), s.step(episodic.Step{Time: s.SaidAt, Action: s.Said})})
-			s.Said = ""
+			s.add(pending{"said " + s.SaidAt.Format(time.RFC3339Nano), s.step(episodic.Step{Time: s.SaidAt})})
 		}
 		s.asked(a.Text)
 		s.turn(a.Key)
@@ -238,11 +238,14 @@ func (s *session) asked(text string) {
 	}
 }
 
-// step is a step with what led to it.
+// step is a step with what was said before it.
 func (s *session) step(st episodic.Step) episodic.Step {
 	if s.Prompt != "" {
 		st.Metadata = map[string]string{transcript.MetaPrompt: s.Prompt}
 		s.Prompt = ""
+	}
+	if s.Said != "" {
+		st.Action, s.Spoke, s.Said = s.Said, s.Said, ""
 	}
 	return st
 }
