@@ -212,7 +212,11 @@ func (w *work) contend(ctx context.Context, s *session) error {
 		}
 	}
 	e.StepCount, e.End = len(e.Steps), s.Last
-	if err := w.importOne(ctx, e); err != nil {
+	if err := w.importOne(ctx, e); errors.Is(err, episodic.ErrInvalid) {
+		lost := len(s.Pending)
+		s.Pending = nil
+		return fmt.Errorf("%d steps are lost: %w", lost, err)
+	} else if err != nil {
 		return err
 	}
 	w.at("sent")
