@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,8 +43,8 @@ func (p *played) calls(i int, f func(id, tool, input, result string)) {
 	}
 }
 
-// transcript is what Claude Code writes down of it.
-func (p *played) transcript(folder string) []byte {
+// transcript is what Claude Code writes down of its first messages.
+func (p *played) transcript(folder string, messages int) []byte {
 	var b bytes.Buffer
 	at, n := time.Date(2026, 11, 28, 9, 0, 0, 0, time.UTC), 0
 	line := func(role string, content any) {
@@ -57,7 +58,7 @@ func (p *played) transcript(folder string) []byte {
 		}
 		b.Write(append(text, '\n'))
 	}
-	for i, m := range p.messages {
+	for i, m := range p.messages[:messages] {
 		switch m.Role {
 		case "user":
 			line("user", m.Content)
@@ -78,8 +79,9 @@ func (p *played) transcript(folder string) []byte {
 	return b.Bytes()
 }
 
-// hooks runs what Claude Code's hooks say of it.
-func (p *played) hooks(c *cli, folder string, more map[string]any) {
+// hooks runs what Claude Code's hooks say of it. before is called before what they say of a
+// message; it may be nil.
+func (p *played) hooks(c *cli, folder string, more map[string]any, before func(message int)) {
 	event := func(name string, fields map[string]any) {
 		for key, value := range more {
 			fields[key] = value
@@ -88,6 +90,9 @@ func (p *played) hooks(c *cli, folder string, more map[string]any) {
 	}
 	event("SessionStart", map[string]any{"source": "startup"})
 	for i, m := range p.messages {
+		if before != nil {
+			before(i)
+		}
 		switch {
 		case m.Role == "user":
 			event("UserPromptSubmit", map[string]any{"prompt": m.Content, "prompt_id": fmt.Sprint("p", i)})
@@ -184,7 +189,7 @@ func TestSameEpisode(t *testing.T) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<24)
-	every := testkit.Effort(100, 50, 10)
+	every := testkit.Effort(100, 100, 20)
 	for n := 0; lines.Scan(); n++ {
 		if n%every != 3%every {
 			continue
@@ -196,18 +201,19 @@ func TestSameEpisode(t *testing.T) {
 		p := &played{session: fmt.Sprintf("5a1c0000-0000-4000-8000-%012d", n), messages: source.Traj[1:]}
 		id := transcript.DeriveID(episodic.Scope{}, "claude-code", p.session)
 		want := ""
-		for _, way := range []string{"import", "capture", "hooks", "hooks with a transcript", "hooks while it is captured", "tools", "import of the run itself"} {
+		for _, way := range []string{"import", "capture", "hooks", "hooks with a transcript", "hooks while it is captured", "hooks and capture at once", "tools", "import of the run itself"} {
 			t.Run(fmt.Sprint(n, " ", way), func(t *testing.T) {
 				c := newCLI(t)
 				c.env["CLAUDE_CONFIG_DIR"], c.env["HOME"] = filepath.Join(c.home, "claude"), c.home
 				const folder = "/not/of/this/machine"
 				path := filepath.Join(c.home, "claude", "projects", "x", p.session+".jsonl")
-				write := func(size int) {
-					text := p.transcript(folder)
+				write := func(percent int) {
+					text := p.transcript(folder, len(p.messages))
+					text = text[:len(text)*percent/100]
 					if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 						t.Fatal(err)
 					}
-					if err := os.WriteFile(path, text[:len(text)*size/100], 0o600); err != nil {
+					if err := os.WriteFile(path, text, 0o600); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -226,16 +232,46 @@ func TestSameEpisode(t *testing.T) {
 					}
 					c.ok("capture", "--once", "--from", "claude-code")
 				case "hooks":
-					p.hooks(c, folder, nil)
+					p.hooks(c, folder, nil, nil)
 				case "hooks with a transcript":
 					write(100)
-					p.hooks(c, folder, map[string]any{"transcript_path": path})
+					p.hooks(c, folder, map[string]any{"transcript_path": path}, nil)
 				case "hooks while it is captured":
 					write(40)
 					c.ok("capture", "--once", "--from", "claude-code")
-					p.hooks(c, folder, map[string]any{"transcript_path": path})
+					p.hooks(c, folder, map[string]any{"transcript_path": path}, nil)
 					write(100)
 					c.ok("capture", "--once", "--from", "claude-code")
+				case "hooks and capture at once":
+					write(0)
+					capture, done := *c, make(chan struct{})
+					var capturing sync.WaitGroup
+					capturing.Go(func() {
+						for {
+							select {
+							case <-done:
+								return
+							default:
+								capture.ok("capture", "--once", "--from", "claude-code")
+							}
+						}
+					})
+					f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer f.Close()
+					p.hooks(c, folder, map[string]any{"transcript_path": path}, func(message int) {
+						if p.messages[message].Role == "tool" {
+							return // it was written with its call
+						}
+						upTo := message + 1 + len(p.messages[message].ToolCalls)
+						if _, err := f.Write(p.transcript(folder, upTo)[len(p.transcript(folder, message)):]); err != nil {
+							t.Error(err)
+						}
+					})
+					close(done)
+					capturing.Wait()
 				case "tools":
 					p.tools(c, folder)
 				}
