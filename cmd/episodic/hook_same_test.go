@@ -159,7 +159,7 @@ func (p *played) tools(c *cli, folder string) {
 // what the model said between them, and what it said last.
 func core(e *episodic.Episode) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "task %q\nlast %q\n", e.Description, e.Outcome.Verdict+e.Outcome.Reason)
+	fmt.Fprintf(&b, "task %q\nlast %q\n", strings.TrimSpace(e.Description), e.Outcome.Verdict+e.Outcome.Reason)
 	for _, st := range e.Steps {
 		switch {
 		case st.Tool == "":
