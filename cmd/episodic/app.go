@@ -25,6 +25,7 @@ type system struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	dataHome       string // the user's data folder
+	configHome     string // the user's configuration folder
 	workDir        string // empty if it is not known
 	self           string // what a shell runs to start this program again
 	// command runs a program of the system, and returns what it says.
@@ -35,7 +36,7 @@ func processSystem() system {
 	workDir, _ := os.Getwd()
 	return system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, dataHome: xdg.DataHome, workDir: workDir, self: startedAs(),
+		getenv: os.Getenv, dataHome: xdg.DataHome, configHome: xdg.ConfigHome, workDir: workDir, self: startedAs(),
 		command: func(name string, args ...string) (string, error) {
 			out, err := exec.Command(name, args...).CombinedOutput()
 			return strings.TrimSpace(string(out)), err
