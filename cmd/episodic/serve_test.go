@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic/internal/access"
 )
@@ -41,6 +43,14 @@ func TestTokensOnTheCommandLine(t *testing.T) {
 
 func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 	c := newCLI(t)
+	fails := func(code int, says string, args ...string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it serves if it is wrong
+		defer cancel()
+		if got := c.runContext(ctx, args...); got.code != code || !strings.Contains(got.stderr, says) {
+			t.Errorf("episodic %q: exit code %d, stderr %q, want %q", args, got.code, got.stderr, says)
+		}
+	}
 	for _, tt := range []struct {
 		says string
 		args []string
@@ -54,10 +64,10 @@ func TestServeRefusesWhatIsNotSafe(t *testing.T) {
 		{"host", []string{"serve", "--listen", "127.0.0.1:0", "--allow-host", "https://example.com"}},
 		{"origin", []string{"serve", "--listen", "127.0.0.1:0", "--allow-origin", "example.com"}},
 	} {
-		c.fails(exitUsage, tt.says, tt.args...)
+		fails(exitUsage, tt.says, tt.args...)
 	}
-	c.fails(exitFailure, "read the certificate", "serve", "--tls-cert", "no.pem", "--tls-key", "no.pem")
-	c.fails(exitFailure, ":1: ", "serve", "--tokens", c.file("bad", "ada\n"))
+	fails(exitFailure, "read the certificate", "serve", "--tls-cert", "no.pem", "--tls-key", "no.pem")
+	fails(exitFailure, ":1: ", "serve", "--tokens", c.file("bad", "ada\n"))
 }
 
 // serveProgram is episodic serve as a process.

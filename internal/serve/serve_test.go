@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -182,5 +181,3 @@ func TestAnEpisodeIsLivedOverHTTP(t *testing.T) {
 		t.Errorf("another session is told %s", text)
 	}
 }
-
-var _ = time.Now

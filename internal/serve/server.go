@@ -69,15 +69,16 @@ const answerPatience = 90 * time.Second
 // Server is an HTTP server of one memory: /mcp is for agents, /metrics for Prometheus, and
 // /healthz for whoever asks whether it is there.
 type Server struct {
-	o      Options
-	log    *slog.Logger
-	gate   *gate
-	work   *work
-	count  *counters
-	agents map[access.Rights]*mcpserver.Server
-	mcp    http.Handler
-	ending context.Context // of requests that last until the Server ends
-	end    context.CancelFunc
+	o        Options
+	log      *slog.Logger
+	gate     *gate
+	work     *work
+	count    *counters
+	agents   map[access.Rights]*mcpserver.Server
+	mcp      http.Handler
+	refusals refusals
+	ending   context.Context // of requests that last until the Server ends
+	end      context.CancelFunc
 }
 
 // New returns a Server. The error names the option that is wrong.
