@@ -31,7 +31,7 @@ var rooms = map[string]room{
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {
-		ours:   []string{".", "internal/agentstore", "internal/capture", "internal/durability", "internal/eval", "internal/mcpserver", "internal/transcript"},
+		ours:   []string{".", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/transcript"},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "what the command line does with a memory must be possible with the public API alone, or the API lacks something",
 	},
@@ -47,6 +47,17 @@ var rooms = map[string]room{
 	"internal/capture": {
 		ours: []string{".", "internal/transcript"},
 		why:  "it follows files: what is in them the formats know, and all that it does with a memory must be possible with the public API",
+	},
+	"internal/project": {
+		why: "which project a folder belongs to is told by files of git's and of the user's: what is stored of it is for others to know",
+	},
+	"internal/clients": {
+		why: "what agent programs say and want to hear are values: what is stored of it, and where, is for others to know",
+	},
+	"internal/hook": {
+		ours:   []string{".", "internal/clients", "internal/transcript"},
+		others: []string{"github.com/gofrs/flock"},
+		why:    "it keeps a memory up to date with what agent programs say: all that it does with it must be possible with the public API",
 	},
 	"internal/durability": {
 		ours: []string{"."},

@@ -25,6 +25,8 @@ type system struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	dataHome       string // the user's data folder
+	configHome     string // the user's folder of settings
+	stateHome      string // the user's folder of what programs note
 	workDir        string // empty if it is not known
 	self           string // what a shell runs to start this program again
 	// command runs a program of the system, and returns what it says.
@@ -35,7 +37,7 @@ func processSystem() system {
 	workDir, _ := os.Getwd()
 	return system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, dataHome: xdg.DataHome, workDir: workDir, self: startedAs(),
+		getenv: os.Getenv, dataHome: xdg.DataHome, configHome: xdg.ConfigHome, stateHome: xdg.StateHome, workDir: workDir, self: startedAs(),
 		command: func(name string, args ...string) (string, error) {
 			out, err := exec.Command(name, args...).CombinedOutput()
 			return strings.TrimSpace(string(out)), err
@@ -165,7 +167,11 @@ func (a *app) open(ctx context.Context, mustExist bool, f func(*episodic.Store) 
 	if err != nil {
 		return err
 	}
-	narrow, err := store.Scoped(a.scope())
+	scope, err := a.scope()
+	var narrow *episodic.Store
+	if err == nil {
+		narrow, err = store.Scoped(scope)
+	}
 	if err == nil {
 		a.whole = store
 		err = f(narrow)
@@ -204,18 +210,6 @@ func (a *app) openStore(ctx context.Context, mustExist bool) (*episodic.Store, e
 		a.tell(store.Notices())
 	}
 	return store, err
-}
-
-// scope is what the command line and the environment narrow the database to. A flag
-// that was given empty does not narrow.
-func (a *app) scope() episodic.Scope {
-	chosen := func(flag *string, env string) string {
-		if flag != nil {
-			return *flag
-		}
-		return a.getenv(env)
-	}
-	return episodic.Scope{Project: chosen(a.project, "EPISODIC_PROJECT"), User: chosen(a.user, "EPISODIC_USER")}
 }
 
 // shownTarget is a target without the secrets that a URL can carry.

@@ -260,7 +260,10 @@ func (im *importer) takeRun(ctx context.Context, file string, run *transcript.Ru
 			return im.stopped(at.String(), err)
 		}
 	case run.Episode != nil:
-		r := im.record(run)
+		r, err := im.record(ctx, run)
+		if err != nil {
+			return im.stopped(at.String(), err)
+		}
 		id := r.Episode.ID
 		if of, there := p.files[id]; there && of != file { // within a file the later one counts
 			if err := im.storeRecords(ctx, p); err != nil {
@@ -280,20 +283,26 @@ func (im *importer) takeRun(ctx context.Context, file string, run *transcript.Ru
 }
 
 // record is a run as the Store takes it. Of two with one id in a file the later one counts.
-func (im *importer) record(run *transcript.Run) episodic.Record {
-	e := run.Episode
-	e.ID = run.ID(im.scope())
+func (im *importer) record(ctx context.Context, run *transcript.Run) (r episodic.Record, err error) {
+	e, scope := run.Episode, im.scope()
+	if im.store != nil && slices.Contains(transcript.Sources(), run.Format) {
+		if scope, err = im.sessionScope(ctx, im.store, sessionOf(run), false); err != nil {
+			return r, err
+		}
+		e.Scope = scope
+	}
+	e.ID = run.ID(scope)
 	e.Context.Domain = cmp.Or(e.Context.Domain, im.domain)
 	e.Context.Tags = append(e.Context.Tags, im.tags...)
 	if len(e.Steps) == 0 {
 		im.counts.stepless++
 	}
 	if run.Parent != "" {
-		im.parents = append(im.parents, parent{transcript.DeriveID(im.scope(), run.Format, run.Parent), e.ID})
+		im.parents = append(im.parents, parent{transcript.DeriveID(scope, run.Format, run.Parent), e.ID})
 	}
-	r := episodic.Record{Episode: e, Hash: im.hash(run), Replace: im.replace || im.seen[e.ID], Undelete: im.undelete}
+	r = episodic.Record{Episode: e, Hash: im.hash(run), Replace: im.replace || im.seen[e.ID], Undelete: im.undelete}
 	im.seen[e.ID] = true
-	return r
+	return r, nil
 }
 
 // storeRecords stores what is pending, which is nothing then.

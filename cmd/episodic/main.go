@@ -1,4 +1,4 @@
-// Command episodic keeps and finds the episodes of AI agents: import, capture, export, search,
+// Command episodic keeps and finds the episodes of AI agents: import, capture, hook, export, search,
 // brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench, mcp. Run it with --help, or begin with
 // quickstart.
 package main
@@ -32,7 +32,7 @@ The database is the first of these that is set: --db, $EPISODIC_DB, $TURSO_DATAB
 
 With --offline queue (or else EPISODIC_OFFLINE=queue) commands work without the server, once they have reached it: import and delete queue what they write, and say how much of it the server does not have yet; what they read comes from a replica on this machine. See sync --help.
 
-With --project (or else $EPISODIC_PROJECT) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. backup, compact, copy, doctor, link, probe, restore and the sizes that stats prints concern the whole database.
+With --project (or else $EPISODIC_PROJECT; . is the project of this folder) and --user (or else $EPISODIC_USER) a command stores, finds, counts and deletes only what belongs to them. backup, compact, copy, doctor, link, probe, restore and the sizes that stats prints concern the whole database.
 
 Secrets are taken out of what is stored (see --no-redact, or EPISODIC_REDACT=0); $EPISODIC_REDACT_ALLOW lists what is none, a line each, as --redact-allow does.
 
@@ -50,6 +50,7 @@ type commands struct {
 	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
 	Import     importCmd     `cmd:"" help:"Store episodes from what agents have recorded: sessions, transcripts, traces, JSONL."`
 	Capture    captureCmd    `cmd:"" help:"Follow the sessions of the agents on this machine, and keep the memory up to date with them."`
+	Hook       hookCmd       `cmd:"" help:"Record an event of an agent program, which runs this as a hook, and say what helps with it."`
 	Export     exportCmd     `cmd:"" help:"Write what is stored, as import reads it, for people, or as chat transcripts."`
 	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
 	Brief      briefCmd      `cmd:"" help:"Say what helped with a task like this before, for a prompt; nothing if nothing fits."`
@@ -92,6 +93,10 @@ func run(ctx context.Context, args []string, sys system) int {
 	if err == nil {
 		return exitOK
 	}
+	if asHook(args) {
+		a.logHook(err)
+		return exitOK
+	}
 	if !errors.Is(err, errReported) {
 		a.complain("%v%s", err, nextStep(err))
 	}
@@ -109,7 +114,7 @@ func (a *app) execute(ctx context.Context, args []string) error {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(a),
-		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", ")},
+		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", "), "clients": clientNames()},
 	)
 	if err != nil {
 		return err

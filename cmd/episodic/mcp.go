@@ -10,6 +10,7 @@ import (
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/mcpserver"
+	"github.com/episodic-memory/episodic/internal/project"
 )
 
 type mcpCmd struct {
@@ -26,11 +27,15 @@ with the path of this program, and flags such as --db before mcp. The memory is 
 }
 
 func (c *mcpCmd) Run(ctx context.Context, a *app) error {
+	within, err := a.scope()
+	if err != nil {
+		return err
+	}
 	signal.Ignore(syscall.SIGPIPE) // a client that is gone is no reason to die in the middle of a write
 	server := mcpserver.New(mcpserver.Options{
 		Open:    func(ctx context.Context) (*episodic.Store, error) { return a.openStore(ctx, false) },
-		Within:  a.scope(),
-		Scope:   a.agentScope(),
+		Within:  within,
+		Scope:   a.agentScope(within),
 		Session: a.agentSession(),
 		Folder:  a.agentFolder(),
 		Tools:   mcpserver.Tools(c.Tools),
@@ -41,8 +46,18 @@ func (c *mcpCmd) Run(ctx context.Context, a *app) error {
 }
 
 // agentScope is that of what an agent records and recalls: what the command line or the
-// environment names.
-func (a *app) agentScope() episodic.Scope { return a.scope() }
+// environment names, and otherwise the project of the folder that it works in.
+func (a *app) agentScope(within episodic.Scope) episodic.Scope {
+	if folder := a.agentFolder(); within.Project == "" && folder != "" {
+		switch name, err := a.projects().Of(folder); {
+		case err == nil:
+			within.Project = name
+		case !errors.Is(err, project.ErrNone):
+			a.complain("%v; what is recorded belongs to no project", err)
+		}
+	}
+	return within
+}
 
 // agentSession is the session of the agent that started this program. Where the agent does not
 // tell, this process is one.

@@ -43,6 +43,9 @@ type Options struct {
 	// Hash is that of a run that has ended, as Store.Import takes it; those of one that goes on
 	// are made of it too. Required.
 	Hash func(run *transcript.Run) []byte
+	// Scope is whom a run belongs to, within the Store's scope. It is asked once for each. Nil:
+	// all belong to the Store's.
+	Scope func(ctx context.Context, run *transcript.Run) (episodic.Scope, error)
 	// Tell is given what is wrong, each thing once, in a sentence. Nil: nobody listens.
 	Tell func(text string)
 	// Began is given what the first look has found: how many files there are, and how many of
@@ -82,6 +85,7 @@ type Capture struct {
 	o     Options
 	tree  *tree
 
+	scopes  map[sessionKey]episodic.Scope
 	news    bool              // there are runs or relations that were not there at the last look
 	parents map[relation]bool // whether they are stored
 	stats   Stats
@@ -91,6 +95,9 @@ type Capture struct {
 
 // relation says that a run was started by another one.
 type relation struct{ from, to episodic.ID }
+
+// sessionKey is what a run is known by in any scope.
+type sessionKey struct{ format, key string }
 
 // New returns a Capture that has not looked yet.
 func New(store Store, o Options) *Capture {
@@ -106,7 +113,7 @@ func New(store Store, o Options) *Capture {
 	if o.Stored == nil {
 		o.Stored = func(Update) {}
 	}
-	return &Capture{store: store, o: o, tree: newTree(o.Folders), parents: make(map[relation]bool), gone: make(transcript.Left)}
+	return &Capture{store: store, o: o, tree: newTree(o.Folders), scopes: make(map[sessionKey]episodic.Scope), parents: make(map[relation]bool), gone: make(transcript.Left)}
 }
 
 // Times of Run.

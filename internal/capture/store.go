@@ -24,9 +24,13 @@ func (c *Capture) storeRuns(ctx context.Context, f *file, runs []*transcript.Run
 			continue
 		}
 		e := read.Episode
-		e.ID = read.ID(c.store.Scope())
+		scope, err := c.scopeOf(ctx, read)
+		if err != nil {
+			return err
+		}
+		e.ID, e.Scope = read.ID(scope), scope
 		if read.Parent != "" {
-			parent := relation{transcript.DeriveID(c.store.Scope(), read.Format, read.Parent), e.ID}
+			parent := relation{transcript.DeriveID(scope, read.Format, read.Parent), e.ID}
 			if _, known := c.parents[parent]; !known {
 				c.parents[parent], c.news = false, true
 			}
@@ -78,6 +82,21 @@ func (c *Capture) storeRuns(ctx context.Context, f *file, runs []*transcript.Run
 		c.stored(f, as[i], of[i], res, cost)
 	}
 	return nil
+}
+
+// scopeOf is whom a run belongs to.
+func (c *Capture) scopeOf(ctx context.Context, read *transcript.Run) (scope episodic.Scope, err error) {
+	if c.o.Scope == nil || read.Key == "" {
+		return c.store.Scope(), nil
+	}
+	of := sessionKey{read.Format, read.Key}
+	scope, known := c.scopes[of]
+	if !known {
+		if scope, err = c.o.Scope(ctx, read); err == nil {
+			c.scopes[of] = scope
+		}
+	}
+	return scope, err
 }
 
 // hash is that of a run as Store.Import knows it. While the run goes on it is of the file's

@@ -1,0 +1,238 @@
+package hook
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/clients"
+	"github.com/episodic-memory/episodic/internal/transcript"
+)
+
+// session is what is known of a session, and what of it the memory does not have yet. It is kept
+// as JSON.
+type session struct {
+	Client     clients.Client `json:"client"`
+	Key        string         `json:"key"`              // as internal/transcript calls the run
+	Parent     string         `json:"parent,omitempty"` // of a sub-agent
+	Session    string         `json:"session"`
+	Transcript string         `json:"transcript,omitempty"`
+	Folder     string         `json:"folder,omitempty"`
+	Model      string         `json:"model,omitempty"`
+	Begun      time.Time      `json:"begun"`
+	Last       time.Time      `json:"last"` // when something happened
+
+	Task   string    `json:"task,omitempty"`   // what people said first
+	Prompt string    `json:"prompt,omitempty"` // what they said that no step has yet
+	Said   string    `json:"said,omitempty"`   // what the model said last
+	SaidAt time.Time `json:"said_at,omitzero"`
+
+	Pending []pending `json:"pending,omitempty"` // steps that the memory does not have
+	Lost    int       `json:"lost,omitempty"`    // steps for which there was no room
+	Ending  bool      `json:"ending,omitempty"`  // it has ended, which the memory does not know
+	Turned  bool      `json:"turned,omitempty"`  // a turn has ended, as well
+
+	Placed   bool           `json:"placed,omitempty"` // Scope and ID are known
+	Scope    episodic.Scope `json:"scope,omitzero"`
+	ID       episodic.ID    `json:"id,omitzero"`
+	Stored   bool           `json:"stored,omitempty"`   // the episode is
+	Steps    int            `json:"steps,omitempty"`    // that were stored from here
+	Followed bool           `json:"followed,omitempty"` // others store its steps: the transcript is what counts
+	Closed   bool           `json:"closed,omitempty"`   // its end is stored
+	Deleted  bool           `json:"deleted,omitempty"`  // the episode was deleted, and stays so
+
+	Seen  []string `json:"seen,omitempty"`  // the last keys of events
+	Shown []string `json:"shown,omitempty"` // what the model was told of
+}
+
+// pending is a step that is to be stored.
+type pending struct {
+	Key  string        `json:"key"` // of AppendStepsOnce
+	Step episodic.Step `json:"step"`
+}
+
+// Bounds of a session's file.
+const (
+	seenEvents   = 256
+	shownItems   = 500
+	waitingSteps = 2000
+	waitingBytes = 16 << 20
+	promptBytes  = 256 << 10
+)
+
+// name is that of a session's folder.
+func name(client clients.Client, key string) string {
+	sum := sha256.Sum256([]byte(string(client) + "\x00" + key))
+	return string(client) + "-" + hex.EncodeToString(sum[:10])
+}
+
+const sessionFile = "session.json"
+
+func loadSession(folder string) (*session, error) {
+	s := new(session)
+	b, err := os.ReadFile(filepath.Join(folder, sessionFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, s)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("session %s: %w", folder, err)
+	}
+	return s, nil
+}
+
+func (s *session) save(folder string) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(folder, sessionFile), b)
+}
+
+// replace writes a file that is there as a whole or as it was before.
+func replace(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-") // its mode is 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// dirty reports whether there is something to be done in the memory.
+func (s *session) dirty() bool {
+	return !s.Deleted && (len(s.Pending) > 0 || !s.Stored && s.Task != "" || s.Ending && (s.Stored || s.Task != "") || s.Turned && s.Followed)
+}
+
+// take makes an event part of the session, unless it was already.
+func (s *session) take(a *arrival) bool {
+	if slices.Contains(s.Seen, a.Key) {
+		return false
+	}
+	s.Seen = bounded(append(s.Seen, a.Key), seenEvents)
+	if s.Begun.IsZero() {
+		s.Client, s.Session, s.Begun = a.Client, a.Session, a.At
+		if s.Key = key(&a.Event); a.Agent != "" {
+			s.Parent = a.Session
+		}
+	}
+	s.Last = a.At
+	set(&s.Folder, a.Folder)
+	set(&s.Model, a.Model)
+	switch {
+	case a.Agent == "" || a.Kind == clients.AgentEnd:
+		set(&s.Transcript, a.Transcript)
+	case s.Transcript == "" && a.Transcript != "": // the payload has that of the session
+		s.Transcript = filepath.Join(strings.TrimSuffix(a.Transcript, ".jsonl"), "subagents", "agent-"+a.Agent+".jsonl")
+	}
+	switch a.Kind {
+	case clients.Start:
+		s.Ending = false
+		s.asked(a.Text)
+	case clients.Prompt:
+		s.Ending = false
+		if s.Said != "" {
+			s.add(pending{"said " + s.SaidAt.Format(time.RFC3339Nano), s.step(episodic.Step{Time: s.SaidAt, Action: s.Said})})
+			s.Said = ""
+		}
+		s.asked(a.Text)
+	case clients.Tool:
+		s.Ending = false
+		step := episodic.Step{
+			Time: a.At.Add(-a.Took), Tool: a.Tool, Parameters: episodic.JSON(a.Input), Latency: a.Took,
+			Result: &episodic.Result{Kind: episodic.ResultOutput, Text: a.Result},
+		}
+		if a.Failed {
+			step.Result.Kind = episodic.ResultError
+		}
+		s.add(pending{a.Key, s.step(step)})
+	case clients.Reply, clients.AgentEnd, clients.End:
+		if a.Text != "" {
+			s.Said, s.SaidAt = a.Text, a.At
+		}
+		s.Turned = true
+		s.Ending = s.Ending || a.Kind != clients.Reply
+		// The same words said again in the next turn are another prompt.
+		s.Seen = slices.DeleteFunc(s.Seen, func(key string) bool {
+			return key != a.Key && !strings.HasPrefix(key, "call ") && !strings.HasPrefix(key, "prompt ")
+		})
+	}
+	if s.Ending {
+		s.Closed = false
+	}
+	return true
+}
+
+// asked notes what people said. The first is the task.
+func (s *session) asked(text string) {
+	switch text = strings.TrimSpace(text); {
+	case text == "" || text == s.Task:
+	case s.Task == "":
+		s.Task = text
+	case len(s.Prompt)+len(text) > promptBytes: // they have said enough
+	case s.Prompt == "":
+		s.Prompt = text
+	default:
+		s.Prompt += "\n" + text
+	}
+}
+
+// step is a step with what led to it.
+func (s *session) step(st episodic.Step) episodic.Step {
+	if s.Prompt != "" {
+		st.Metadata = map[string]string{transcript.MetaPrompt: s.Prompt}
+		s.Prompt = ""
+	}
+	return st
+}
+
+// add adds a step to those that wait. Where the transcript is what counts none does.
+func (s *session) add(p pending) {
+	if s.Followed {
+		return
+	}
+	size := 0
+	for i := range s.Pending {
+		size += p.bytes() + s.Pending[i].bytes()
+	}
+	if len(s.Pending) >= waitingSteps || size > waitingBytes {
+		s.Lost++
+		return
+	}
+	s.Pending = append(s.Pending, p)
+}
+
+func (p *pending) bytes() int {
+	n := len(p.Step.Action) + len(p.Step.Parameters)
+	if p.Step.Result != nil {
+		n += len(p.Step.Result.Text)
+	}
+	return n
+}
+
+func set(s *string, to string) {
+	if to != "" {
+		*s = to
+	}
+}
+
+// bounded keeps the last of a list.
+func bounded(list []string, n int) []string { return list[max(0, len(list)-n):] }
