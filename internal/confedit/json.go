@@ -43,7 +43,7 @@ func parseJSON(text string) (*jsonText, error) {
 	// A line comment at the end needs its line end.
 	root, err := hujson.Parse([]byte(rest + "\n"))
 	if err != nil {
-		return nil, jsonSyntax(err)
+		return nil, jsonSyntax(err, rest)
 	}
 	if root.Value.Kind() != '{' {
 		return nil, &SyntaxError{Line: 1 + strings.Count(rest[:root.StartOffset], "\n"), Err: errors.New("the file holds no JSON object")}
@@ -58,14 +58,15 @@ func parseJSON(text string) (*jsonText, error) {
 
 var jsonPlace = regexp.MustCompile(`^hujson: line (\d+), column \d+: `)
 
-func jsonSyntax(err error) error {
+func jsonSyntax(err error, of string) error {
 	line := 0
 	text := err.Error()
 	if m := jsonPlace.FindStringSubmatch(text); m != nil {
 		line, _ = strconv.Atoi(m[1]) // it is digits
 		text = text[len(m[0]):]
 	}
-	return &SyntaxError{Line: line, Err: errors.New(text)}
+	lines := 1 + strings.Count(strings.TrimRight(of, white), "\n") // without the line end that was added
+	return &SyntaxError{Line: min(line, lines), Err: errors.New(text)}
 }
 
 // item is a member of an object or an element of an array.

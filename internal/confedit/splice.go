@@ -2,6 +2,7 @@ package confedit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -28,38 +29,32 @@ func (s Splice) fits(text string) bool {
 	return s.At >= 0 && s.At <= len(text) && strings.HasPrefix(text[s.At:], s.Removed)
 }
 
-// Revert takes back splices that led to text. ok is false if text has none that they can have
-// led to.
-func Revert(text string, splices []Splice) (before string, ok bool) {
-	for i := len(splices) - 1; i >= 0; i-- {
-		back := splices[i].inverse()
-		if !back.fits(text) {
-			return "", false
-		}
-		text = Apply(text, []Splice{back})
+// Back returns the splices that lead from what splices have made of a text to that text again.
+func Back(splices []Splice) []Splice {
+	back := make([]Splice, 0, len(splices))
+	for _, s := range slices.Backward(splices) {
+		back = append(back, Splice{s.At, s.Inserted, s.Removed})
 	}
-	return text, true
+	return back
 }
 
-func (s Splice) inverse() Splice { return Splice{s.At, s.Inserted, s.Removed} }
-
-// shortest is the least that an insertion must have for RevertEdited to know it again, in bytes.
+// shortest is the least that an insertion must have to be known again, in bytes.
 const shortest = 20
 
-// RevertEdited takes back splices of a text that was edited since, as far as what they have
-// inserted is still there, once. whole says whether that is so of all of them.
-func RevertEdited(text string, splices []Splice) (before string, whole bool) {
+// BackEdited is Back for a text that was edited since: it takes back what has been inserted
+// where that is still there, once. whole says whether that is so of all splices.
+func BackEdited(text string, splices []Splice) (back []Splice, whole bool) {
 	whole = true
-	for i := len(splices) - 1; i >= 0; i-- {
-		s := splices[i]
+	for _, s := range slices.Backward(splices) {
 		at := strings.Index(text, s.Inserted)
 		if len(s.Inserted) < shortest || at < 0 || strings.LastIndex(text, s.Inserted) != at {
 			whole = false
 			continue
 		}
-		text = text[:at] + s.Removed + text[at+len(s.Inserted):]
+		step := Splice{at, s.Inserted, s.Removed}
+		back, text = append(back, step), Apply(text, []Splice{step})
 	}
-	return text, whole
+	return back, whole
 }
 
 // SyntaxError says where a text is not what it should be.
@@ -98,4 +93,11 @@ func lineStart(text string, at int) int { return strings.LastIndexByte(text[:at]
 func indentAt(text string, at int) string {
 	line := text[lineStart(text, at):]
 	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

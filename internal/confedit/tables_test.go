@@ -31,7 +31,7 @@ func TestTOML(t *testing.T) {
 		if after != c.want {
 			t.Errorf("%s: %q, want %q", c.name, after, c.want)
 		}
-		if back, ok := Revert(after, splices); !ok || back != c.text {
+		if back := Apply(after, Back(splices)); back != c.text {
 			t.Errorf("%s: reverted to %q", c.name, back)
 		}
 		if got, err := FindTOML(after, "mcp_servers", "episodic"); err != nil || got["command"] != `C:\episodic.exe` {
@@ -90,7 +90,7 @@ func TestYAML(t *testing.T) {
 		if after != c.want {
 			t.Errorf("%s: %q, want %q", c.name, after, c.want)
 		}
-		if back, ok := Revert(after, splices); !ok || back != c.text {
+		if back := Apply(after, Back(splices)); back != c.text {
 			t.Errorf("%s: reverted to %q", c.name, back)
 		}
 		if got, err := FindYAML(after, "extensions", "episodic"); err != nil || got["command"] != `C:\episodic.exe` || !reflect.DeepEqual(got["args"], []any{"--db", "a b", "mcp"}) {
@@ -148,18 +148,18 @@ func TestBlock(t *testing.T) {
 	}
 }
 
-// TestRevertEdited: what others have written in between stays.
-func TestRevertEdited(t *testing.T) {
+// TestBackEdited: what others have written in between stays.
+func TestBackEdited(t *testing.T) {
 	const text = "{\n  \"a\": 1\n}\n"
 	splices, err := SetJSON(text, ours, "mcpServers", "episodic")
 	if err != nil {
 		t.Fatal(err)
 	}
 	edited := strings.Replace(Apply(text, splices), `"a": 1`, `"a": 2, "b": 3`, 1)
-	if got, whole := RevertEdited(edited, splices); !whole || got != "{\n  \"a\": 2, \"b\": 3\n}\n" {
-		t.Errorf("%q, %v", got, whole)
+	if back, whole := BackEdited(edited, splices); !whole || Apply(edited, back) != "{\n  \"a\": 2, \"b\": 3\n}\n" {
+		t.Errorf("%+v, %v", back, whole)
 	}
-	if _, whole := RevertEdited(strings.Replace(edited, "/opt", "/usr", 1), splices); whole {
+	if _, whole := BackEdited(strings.Replace(edited, "/opt", "/usr", 1), splices); whole {
 		t.Error("an entry that was edited is taken back whole")
 	}
 }

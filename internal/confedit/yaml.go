@@ -155,13 +155,6 @@ func SetYAML(text string, value map[string]any, order []string, outer, inner str
 	return y.checked([]Splice{s}, outer)
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // at is where a line begins, counted from 1.
 func (y *yamlText) at(line int) (at int) {
 	for _, l := range y.lines[:min(line-1, len(y.lines))] {
