@@ -46,7 +46,7 @@ func TestSetJSON(t *testing.T) {
 		"[]":                     "line 1: the file holds no JSON object",
 		"{\"mcpServers\": []}":   `line 1: "mcpServers" is no object`,
 		"{\"mcpServers\": {},\n\"mcpServers\": {\"a\":1}}": `line 2: there is a second "mcpServers"`,
-		"{\"a\": 1": "line 2: parsing object after value",
+		"{\"a\": 1": "line 1: parsing object after value",
 	} {
 		if _, err := SetJSON(text, ours, "mcpServers", "episodic"); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want %q", text, err, says)

@@ -214,7 +214,9 @@ var vscode = &Client{
 
 var copilot = &Client{
 	Name: "copilot", Title: "Copilot CLI", Advice: "restart Copilot CLI", programs: []string{"copilot"},
-	folders: func(m *Machine) []string { return []string{m.home("COPILOT_HOME", ".copilot", "config.json"), m.home("COPILOT_HOME", ".copilot", "mcp-config.json")} },
+	folders: func(m *Machine) []string {
+		return []string{m.home("COPILOT_HOME", ".copilot", "config.json"), m.home("COPILOT_HOME", ".copilot", "mcp-config.json")}
+	},
 	items: func(m *Machine, p *Program, o *Choice) []item {
 		server := append(append(entry{{"type", "local"}}, stdio(p, o.Hooks)...), field{"tools", []string{"*"}})
 		return []item{

@@ -293,3 +293,30 @@ func (p *place) undo(rec *record) (*Change, error) {
 	c.forget()
 	return c, nil
 }
+
+// Done are the names of the clients that were set up.
+func (s *Setup) Done() (list []string, err error) {
+	all, err := readRecords(s.Records)
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range all.Files {
+		list = append(list, missing(rec.Clients, list)...)
+	}
+	return list, nil
+}
+
+// HasHooks reports whether hooks of ours are in a file of a client.
+func (s *Setup) HasHooks(c *Client) bool {
+	return slices.ContainsFunc(c.items(s.Machine, s.Program, s.Choice), func(it item) bool {
+		if it.what != whatHooks {
+			return false
+		}
+		file, err := readFile(it.path)
+		if err != nil {
+			return false
+		}
+		steps, err := it.part.cut(file.text)
+		return err == nil && len(steps) > 0
+	})
+}

@@ -10,8 +10,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"golang.org/x/tools/txtar"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -238,7 +236,8 @@ func TestClients(t *testing.T) {
 func (h *home) golden(name, diffs string, before map[string]string) {
 	h.t.Helper()
 	clean := func(s string) string { return strings.ReplaceAll(s, h.dir, "/home/x") }
-	a := &txtar.Archive{Comment: []byte("What setting up shows, and the files that it has changed.\n\n" + clean(diffs) + "\n")}
+	var b bytes.Buffer
+	b.WriteString("What setting up shows, and the files that it has changed.\n\n" + clean(diffs) + "\n")
 	tree := h.tree()
 	for _, path := range sortedKeys(toAny(tree)) {
 		if text := tree[path]; text != before[path] && text[0] == '-' {
@@ -246,11 +245,11 @@ func (h *home) golden(name, diffs string, before map[string]string) {
 			if !strings.HasSuffix(text, "\n") {
 				text += "␃\n" // no end of the last line
 			}
-			a.Files = append(a.Files, txtar.File{Name: path + " " + tree[path][:len("-rw-------")], Data: []byte(clean(text))})
+			b.WriteString("-- " + path + " " + tree[path][:len("-rw-------")] + " --\n" + clean(text))
 		}
 	}
 	path := filepath.Join("testdata", name+".txtar")
-	got := txtar.Format(a)
+	got := b.Bytes()
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			h.t.Fatal(err)
