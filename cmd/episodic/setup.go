@@ -40,7 +40,8 @@ func (c *setupCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	s.Choice.ClaudeHooks = claudeHooks(s, chosen, c.Undo)
+	s.Choice.ClaudePlugin = s.HasPlugin()
+	s.Choice.ClaudeHooks = !s.Choice.ClaudePlugin && claudeHooks(s, chosen, c.Undo)
 	switch {
 	case c.Check:
 		return c.check(ctx, a, s, chosen)
@@ -151,11 +152,14 @@ func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *s
 		if len(plan.Problems) > 0 {
 			return errReported
 		}
-		state := "already set up"
-		if c.Undo {
-			state = "not set up"
-		}
 		for _, client := range chosen {
+			state := "already set up"
+			if c.Undo {
+				state = "not set up"
+			}
+			if client.Name == "claude-code" && s.Choice.ClaudePlugin && !c.Undo {
+				state = "its plug-in is enabled, and has all that is needed"
+			}
 			a.printf("%s: %s\n", client.Title, state)
 		}
 		return nil

@@ -22,6 +22,8 @@ type Choice struct {
 	Exists func(path string) bool
 	// ClaudeHooks says that the hooks of Claude Code are or will be there, which VS Code runs too.
 	ClaudeHooks bool
+	// ClaudePlugin says that Claude Code has the plug-in, beside which it needs nothing.
+	ClaudePlugin bool
 	// Tools are the names of the MCP server's tools, with hooks and without.
 	Tools func(hooks bool) []string
 }
@@ -65,21 +67,27 @@ func text(path string, o *Choice, hooks bool) item {
 	return item{path: path, what: whatText, part: block(Block(o.Tools(hooks)))}
 }
 
+// claudeEvents are the hooks of Claude Code. It does not wait for asynchronous ones, but ends
+// them when it ends.
+var claudeEvents = []struct {
+	name  string
+	async bool
+}{{"SessionStart", false}, {"UserPromptSubmit", false}, {"PostToolUse", true}, {"PostToolUseFailure", false}, {"SubagentStop", false}, {"Stop", false}, {"PreCompact", false}, {"SessionEnd", false}}
+
 var claudeCode = &Client{
 	Name: "claude-code", Title: "Claude Code", Advice: "restart Claude Code", programs: []string{"claude"},
 	folders: func(m *Machine) []string { return []string{claudeFolder(m), claudeFile(m)} },
 	items: func(m *Machine, p *Program, o *Choice) []item {
 		settings := hooks{}
-		for _, e := range []struct {
-			name  string
-			async bool
-		}{{"SessionStart", false}, {"UserPromptSubmit", false}, {"PostToolUse", true}, {"PostToolUseFailure", false}, {"SubagentStop", true}, {"Stop", true}, {"PreCompact", false}, {"SessionEnd", false}} {
+		for _, e := range claudeEvents {
 			settings.events = append(settings.events, event{e.name, group(claudeHook(m.GOOS, p, e.name, e.async))})
 		}
+		instructions := text(m.join(claudeFolder(m), "CLAUDE.md"), o, o.Hooks)
+		instructions.unwanted = o.ClaudePlugin
 		return []item{
-			{path: claudeFile(m), what: whatServer, part: member{"mcpServers", append(entry{{"type", "stdio"}}, stdio(p, o.Hooks)...)}},
-			{path: claudeSettings(m), what: whatHooks, part: settings, unwanted: !o.Hooks},
-			text(m.join(claudeFolder(m), "CLAUDE.md"), o, o.Hooks),
+			{path: claudeFile(m), what: whatServer, part: member{"mcpServers", append(entry{{"type", "stdio"}}, stdio(p, o.Hooks)...)}, unwanted: o.ClaudePlugin},
+			{path: claudeSettings(m), what: whatHooks, part: settings, unwanted: !o.Hooks || o.ClaudePlugin},
+			instructions,
 		}
 	},
 }

@@ -471,3 +471,29 @@ func TestChangedMeanwhile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPlugin: the folder of the plug-in in this repository has what setup puts into files.
+func TestPlugin(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join("..", "..", "plugins", "claude-code")
+	files := PluginFiles(tools(true))
+	for path, text := range files {
+		path = filepath.Join(folder, path)
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != text {
+			t.Errorf("%s is not %q: go test ./internal/setup -update writes it", path, text)
+		}
+	}
+	h := newHome(t, map[string]string{".claude/settings.json": `{"enabledPlugins": {"episodic@episodic": true}}`})
+	if h.Choice.ClaudePlugin = h.HasPlugin(); !h.Choice.ClaudePlugin {
+		t.Fatal("the plug-in is not seen")
+	}
+	h.none(h.Plan([]*Client{claudeCode}))
+}
