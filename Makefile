@@ -38,6 +38,10 @@ lint: ## check formatting, vet, staticcheck and go.mod, in both modules
 	go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
 	cd bench && go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
 
+docs: ## write what docs/configuration.md and docs/commands.md have of the code
+	go test . -run TestConfiguration -update
+	go test ./cmd/episodic -run TestCommandsPage -update
+
 build: ## build the command line, statically, as ./episodic
 	CGO_ENABLED=0 go build -trimpath -o episodic ./cmd/episodic
 
@@ -56,4 +60,4 @@ bench: $(SQLD) ## measure speed beside the baselines and check the targets (minu
 benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works
 	cd bench && go run . -short
 
-.PHONY: help test test-long sqld nginx lint build fuzz bench benchcheck
+.PHONY: help test test-long sqld nginx lint docs build fuzz bench benchcheck

@@ -51,6 +51,7 @@ var scenarios = []scenario{
 	{"replica", replicaClaim, true, replicaScenario},
 	{"records", recordsClaim, false, records},
 	{"durability", durabilityClaim, true, durability},
+	{"ablation", ablationClaim, true, ablation},
 }
 
 // bench is what the scenarios share.
@@ -95,7 +96,7 @@ func run(ctx context.Context) (err error) {
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
 	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire and rivals use; they are no part of this repository")
-	output := flag.String("o", "", "also write the Markdown to this file")
+	output := flag.String("o", "", "also write the Markdown to this file, what it measured as .json beside it, and a chart of all ratios as .svg")
 	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too; replica: measure memory with 100,000 episodes too")
 	baseline := flag.String("baseline", "", "writers, recall: a writer built from another commit, to be measured beside; see README.md")
 	commandBaseline := flag.String("command-baseline", "", "records: an episodic command built from another commit, to be measured beside")
@@ -129,7 +130,7 @@ func run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, f.Close()) }()
+		defer func() { err = errors.Join(err, f.Close(), b.writeBeside(*output)) }()
 		b.out = io.MultiWriter(os.Stdout, f)
 	}
 	if b.dir, err = os.MkdirTemp(*dir, "episodic-bench-"); err != nil {
@@ -164,12 +165,19 @@ func run(ctx context.Context) (err error) {
 	}
 	for _, s := range chosen {
 		fmt.Fprintf(os.Stderr, "bench: running %s\n", s.name)
+		b.begin(s.name, s.claim)
 		b.printf("\n## %s\n\n%s\n", s.name, s.claim)
 		if err := s.run(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	return b.conclude()
+}
+
+// writeBeside writes the results once more, for other programs and as a chart.
+func (r *report) writeBeside(markdown string) error {
+	base := strings.TrimSuffix(markdown, ".md")
+	return errors.Join(r.writeJSON(base+".json"), r.writeChart(base+".svg"))
 }
 
 func choose(names string) ([]scenario, error) {
