@@ -64,8 +64,24 @@ func TestSetup(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 
+	c.env["EPISODIC_DB"] = "elsewhere.db" // it is not this that was set up
+	if out := c.run("setup", "--check"); out.code != exitOK {
+		t.Errorf("%+v", out)
+	}
+	c.env["EPISODIC_DB"] = filepath.Join(c.home, "test.db")
+	hooks := filepath.Join(home, ".cursor", "hooks.json")
+	if err := os.Rename(hooks, hooks+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if out := c.run("setup", "--check"); out.code != exitFailure || !strings.Contains(out.stdout, "it is not there; episodic setup cursor puts it there") {
+		t.Errorf("%+v", out)
+	}
+	if err := os.Rename(hooks+".away", hooks); err != nil {
+		t.Fatal(err)
+	}
+
 	write(strings.Replace(readString(t, file), "mcp\"", "mpc\"", 1))
-	if out := c.run("setup", "--check", "cursor"); out.code != exitFailure || !strings.Contains(out.stdout, "PROBLEM: it has not answered as an MCP server") || !strings.Contains(out.stdout, "episodic setup cursor does so") {
+	if out := c.run("setup", "--check", "cursor"); out.code != exitFailure || !strings.Contains(out.stdout, "PROBLEM: it has not answered as an MCP server") || !strings.Contains(out.stdout, "episodic setup cursor makes it right") {
 		t.Errorf("%+v", out)
 	}
 	c.ok("setup", "--yes")
@@ -121,6 +137,15 @@ func TestSetupText(t *testing.T) {
 			if !strings.Contains(text, "`"+name+"`") {
 				t.Errorf("%s: nothing is said of %s", tools, name)
 			}
+		}
+	}
+}
+
+// TestPluginTools: the plug-in for Claude Code speaks of the tools that there are.
+func TestPluginTools(t *testing.T) {
+	for path, text := range setup.PluginFiles(mcpserver.HookTools.Names()) {
+		if got := readString(t, filepath.Join("..", "..", "plugins", "claude-code", path)); got != text {
+			t.Errorf("%s is not %q", path, text)
 		}
 	}
 }

@@ -43,50 +43,81 @@ func (r *Report) Broken() bool {
 	return r.SetUp && (r.Server == nil || r.Server.Problem != "" || slices.ContainsFunc(r.Files, func(f FileReport) bool { return f.Problem != "" }))
 }
 
-// Check says how the setup of a client is. It starts the MCP server of its entry.
+// Check says how the setup of a client is: whether its files have what the entry of the MCP server
+// says they should, and whether that server works, which is started.
 func (s *Setup) Check(ctx context.Context, c *Client) (*Report, error) {
 	all, err := readRecords(s.Records)
 	if err != nil {
 		return nil, err
 	}
 	r := &Report{Client: c.Name}
-	var command []string
-	for _, it := range c.items(s.Machine, s.Program, s.Choice) {
+	items := c.items(s.Machine, s.Program, s.Choice)
+	command := serverOf(items)
+	if program, hooks := programOf(command); program != nil {
+		program.Variables = s.Program.Variables
+		choice := *s.Choice
+		choice.Hooks = hooks
+		items = c.items(s.Machine, program, &choice)
+	}
+	for _, it := range items {
 		f := FileReport{Path: it.path, What: it.what}
 		rec := all.Files[it.path]
-		recorded := rec != nil && slices.Contains(rec.Clients, c.Name)
-		file, err := readFile(it.path)
-		ours, different := false, false
-		if err == nil {
-			var steps []confedit.Splice
-			steps, err = it.part.cut(file.text)
-			ours = len(steps) > 0
-		}
-		if err == nil {
-			var steps []confedit.Splice
-			steps, err = want(it, file.text)
-			different = len(steps) > 0
-		}
+		r.SetUp = r.SetUp || rec != nil && slices.Contains(rec.Clients, c.Name)
+		ours, right, err := it.state()
 		switch {
 		case err != nil:
 			f.Problem = err.Error()
-		case !ours && !it.unwanted:
+		case it.unwanted && !ours:
+			continue
+		case !ours:
 			f.Problem = "it is not there; episodic setup " + c.Name + " puts it there"
-		case different:
-			f.Problem = "it is not what this program with these flags would write; episodic setup " + c.Name + " does so"
+		case !right:
+			f.Problem = "it does not go with the rest, or is of another version; episodic setup " + c.Name + " makes it right"
 		}
-		r.SetUp = r.SetUp || ours && !it.unwanted || recorded
-		if !it.unwanted || f.Problem != "" {
-			r.Files = append(r.Files, f)
-		}
-		if it.what == whatServer && err == nil {
-			command = commandOf(it.part, file.text)
-		}
+		r.SetUp = r.SetUp || ours && !it.unwanted
+		r.Files = append(r.Files, f)
 	}
 	if len(command) > 0 {
 		r.Server = try(ctx, command)
 	}
 	return r, nil
+}
+
+// state says whether something of ours is in the file, and whether it is what belongs there.
+func (it item) state() (ours, right bool, err error) {
+	file, err := readFile(it.path)
+	if err != nil {
+		return false, false, err
+	}
+	there, err := it.part.cut(file.text)
+	if err != nil {
+		return false, false, err
+	}
+	missing, err := want(it, file.text)
+	return len(there) > 0, len(missing) == 0, err
+}
+
+// serverOf is the command line of the MCP server's entry; nil if there is none that can be read.
+func serverOf(items []item) []string {
+	for _, it := range items {
+		if it.what == whatServer {
+			if file, err := readFile(it.path); err == nil {
+				return commandOf(it.part, file.text)
+			}
+		}
+	}
+	return nil
+}
+
+// programOf is what an MCP server's command line says of the program, and whether hooks go with
+// it; nil if it is of something else.
+func programOf(command []string) (p *Program, hooks bool) {
+	at := slices.Index(command, "mcp")
+	if at < 1 {
+		return nil, false
+	}
+	p = &Program{Path: command[0], Flags: command[1:at]}
+	return p, slices.Equal(command[1:], p.server(true))
 }
 
 // commandOf is the command line of an MCP server's entry; nil if there is none.
