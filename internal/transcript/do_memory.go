@@ -117,23 +117,20 @@ func anyText(n node) string {
 	return n.json()
 }
 
-// bytesKey is the key of a column that is no text.
-const bytesKey = "$bytes"
-
-// rawBytes are those of a column that is no text.
-func rawBytes(n node) ([]byte, bool) {
-	if !n.get(bytesKey).isString() {
+// bytes are those of a column that is no text. A backup has none.
+func (r *memoryRow) bytes(name string) ([]byte, bool) {
+	v := r.n.get(name, "$bytes")
+	if r.run.Place == "" || !v.isString() {
 		return nil, false
 	}
-	b, err := base64.StdEncoding.DecodeString(n.str(bytesKey))
+	b, err := base64.StdEncoding.DecodeString(v.str())
 	return b, err == nil
 }
 
 // text is that of a column. What is compressed in it is not any more.
 func (r *memoryRow) text(name string) string {
-	v := r.n.get(name)
-	text := v.plain()
-	if raw, ok := rawBytes(v); ok {
+	text := r.n.plain(name)
+	if raw, ok := r.bytes(name); ok {
 		if text = valid(string(raw)); text != string(raw) {
 			r.wrong(invalid(name, "is not UTF-8; what is none was replaced"))
 		}
@@ -149,7 +146,7 @@ func (r *memoryRow) text(name string) string {
 // json is what a column says in JSON: in a database it is text, in a backup a value.
 func (r *memoryRow) json(m map[string]string, name string) node {
 	v := r.n.get(name)
-	if _, raw := rawBytes(v); !raw && !v.isString() {
+	if _, raw := r.bytes(name); !raw && !v.isString() {
 		return v
 	}
 	text := r.text(name)
@@ -194,8 +191,10 @@ func (r *memoryRow) stamp(m map[string]string, name string) time.Time {
 	if !v.there() {
 		return time.Time{}
 	}
-	at := v.when()
-	if sec, err := strconv.ParseInt(v.plain(), 10, 64); err == nil && sec > firstSecond && sec <= lastSecond {
+	var at time.Time
+	if sec, err := strconv.ParseInt(v.plain(), 10, 64); err != nil {
+		at = v.when()
+	} else if sec > firstSecond && sec <= lastSecond {
 		at = time.Unix(sec, 0).UTC()
 	}
 	if at.IsZero() {
@@ -249,7 +248,7 @@ func (r *memoryRow) where(m map[string]string, n node) (c episodic.Context) {
 		c.Complexity = ""
 	}
 	for _, tag := range n.items("tags") {
-		c.Tags = r.tag(m, c.Tags, tag.str())
+		c.Tags = r.tag(m, c.Tags, anyText(tag))
 	}
 	rest(m, n, "domain", "language", "framework", "complexity", "tags", rustName)
 	return c

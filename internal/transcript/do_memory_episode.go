@@ -2,7 +2,6 @@ package transcript
 
 import (
 	"cmp"
-	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
@@ -24,10 +23,10 @@ func (r *memoryRow) episode() error {
 	e.Description = cmp.Or(r.text("task_description"), "a run without a recorded task")
 	e.Context = r.where(m, r.json(m, "context"))
 	for _, tag := range r.n.items("tags") {
-		e.Context.Tags = r.tag(m, e.Context.Tags, tag.str())
+		e.Context.Tags = r.tag(m, e.Context.Tags, anyText(tag))
 	}
 	for _, row := range r.of.items("episode_tags") {
-		e.Context.Tags = r.tag(m, e.Context.Tags, row.str("tag"))
+		e.Context.Tags = r.tag(m, e.Context.Tags, anyText(row.get("tag")))
 	}
 	r.steps()
 	r.outcome(r.json(m, "outcome"))
@@ -36,8 +35,11 @@ func (r *memoryRow) episode() error {
 	r.times()
 	r.applied(r.json(m, "applied_patterns"))
 	for _, name := range []string{"patterns", "heuristics", "checkpoints", "salient_features"} {
-		if v := r.json(m, name); len(v.items()) > 0 || v.isObject() {
+		switch v := r.json(m, name); {
+		case len(v.items()) > 0, v.isObject():
 			keep(m, name, v.json())
+		case v.there() && !v.isArray():
+			r.strange(m, name, anyText(v), "is no array and no object")
 		}
 	}
 	r.belongings()
@@ -244,15 +246,11 @@ func (r *memoryRow) belongings() {
 
 // rows keeps rows of a table that belong to the episode as an array.
 func (r *memoryRow) rows(table string, of func(row node) string) {
-	var list []json.RawMessage
+	var list []string
 	for _, row := range r.of.items(table) {
-		list = append(list, json.RawMessage(arguments(of(row))))
+		list = append(list, cmp.Or(arguments(of(row)), `""`))
 	}
 	if len(list) > 0 {
-		text, err := json.Marshal(list)
-		if err != nil { // one of them is empty
-			text = []byte(r.of.json(table))
-		}
-		keep(r.e.Metadata, table, string(text))
+		keep(r.e.Metadata, table, "["+strings.Join(list, ",")+"]")
 	}
 }

@@ -134,15 +134,15 @@ func (r *memoryRow) pattern() error {
 	return nil
 }
 
-// kind sets what kind of pattern it is, and reports whether it is known. The crate counts as
-// occurrences of the last two kinds how many steps and features they have.
+// kind sets what kind of pattern it is, and reports whether it is known and has what it is
+// about. The crate counts as occurrences of the last two kinds how many steps and features they
+// have.
 func (r *memoryRow) kind(m map[string]string, p *episodic.Pattern, n node) bool {
-	switch n.str(rustName) {
-	case "ToolSequence":
-		tools := texts(n.get("tools"))
+	tools, steps, features := texts(n.get("tools")), texts(n.get("recovery_steps")), texts(n.get("context_features"))
+	switch name := n.str(rustName); {
+	case name == "ToolSequence" && len(tools) > 0:
 		p.ToolSequence = &episodic.ToolSequence{Tools: tools, MeanLatency: timeDelta(n.get("avg_latency"))}
-		return len(tools) > 0
-	case "DecisionPoint":
+	case name == "DecisionPoint":
 		s := n.get("outcome_stats")
 		p.DecisionPoint = &episodic.DecisionPoint{
 			Condition: cmp.Or(n.str("condition"), "no condition"), Action: cmp.Or(n.str("action"), "no action"),
@@ -151,17 +151,13 @@ func (r *memoryRow) kind(m map[string]string, p *episodic.Pattern, n node) bool 
 		if f, ok := s.num("avg_duration_secs"); ok {
 			p.DecisionPoint.MeanLatency = seconds(f)
 		}
-	case "ErrorRecovery":
-		steps := texts(n.get("recovery_steps"))
+	case name == "ErrorRecovery" && len(steps) > 0:
 		p.ErrorRecovery = &episodic.ErrorRecovery{Error: cmp.Or(n.str("error_type"), "unknown"), Steps: steps}
 		p.Occurrences = max(1, len(p.Evidence))
-		return len(steps) > 0
-	case "ContextPattern":
-		features := texts(n.get("context_features"))
+	case name == "ContextPattern" && len(features) > 0:
 		p.ContextPattern = &episodic.ContextPattern{Features: features, Approach: cmp.Or(n.str("recommended_approach"), "no approach")}
 		p.Evidence = r.evidence(m, n.get("evidence"))
 		p.Occurrences = max(1, len(p.Evidence))
-		return len(features) > 0
 	default:
 		return false
 	}

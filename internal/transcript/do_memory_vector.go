@@ -73,7 +73,7 @@ func (r *memoryRow) vector() ([]float32, error) {
 	if err == nil {
 		return vector, nil
 	}
-	if raw, ok := rawBytes(r.n.get("embedding_vector")); ok {
+	if raw, ok := r.bytes("embedding_vector"); ok {
 		if vector, bad := floats(node{}, raw); bad == nil && len(vector) == wholeNumber(r.n.get("dimension")) {
 			return vector, nil
 		}
@@ -88,7 +88,7 @@ func (r *memoryRow) summaryEmbedding() error {
 	if err != nil {
 		return invalid("episode_id", "is no UUID; the embedding is left out")
 	}
-	raw, _ := rawBytes(r.n.get("summary_embedding"))
+	raw, _ := r.bytes("summary_embedding")
 	vector, err := floats(node{}, raw)
 	if err != nil {
 		return invalid("summary_embedding", "%v; it is left out", err)
