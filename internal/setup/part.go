@@ -259,6 +259,12 @@ type hooks struct {
 	events  []event
 }
 
+// ours reports whether an element is one of ours: by its command, or, where the program has
+// another name, because it is what is to be written.
+func (p hooks) ours(element any) bool {
+	return isHook(element) || slices.ContainsFunc(p.events, func(e event) bool { return reflect.DeepEqual(plain(e.element), element) })
+}
+
 // lists are the lists of a text by the names of their events.
 func (p hooks) lists(text string) (map[string]any, error) {
 	v, _, err := confedit.FindJSON(text, "hooks")
@@ -275,7 +281,7 @@ func (p hooks) ready(lists map[string]any) bool {
 	for name, v := range lists {
 		list, _ := v.([]any)
 		for _, element := range list {
-			if isHook(element) {
+			if p.ours(element) {
 				if got[name] != nil {
 					return false // twice
 				}
@@ -322,7 +328,7 @@ func (p hooks) cut(text string) (splices []confedit.Splice, err error) {
 		return nil, err
 	}
 	for _, name := range sortedKeys(lists) {
-		more, err := confedit.RemoveElementsJSON(text, isHook, "hooks", name)
+		more, err := confedit.RemoveElementsJSON(text, p.ours, "hooks", name)
 		if err != nil {
 			return nil, err
 		}
