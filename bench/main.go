@@ -9,11 +9,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,6 +56,14 @@ var scenarios = []scenario{
 	{"ablation", ablationClaim, true, ablation},
 }
 
+// suites are scenarios under one name.
+var suites = map[string][]string{
+	"storage_operations": {"puts", "life", "reads", "feed", "rivals", "records"},
+	"vector_performance": {"vectors", "recall"},
+	"pool":               {"latency", "keepalive", "sizing", "group"},
+	"compression":        {"payload", "wire"},
+}
+
 // bench is what the scenarios share.
 type bench struct {
 	*report
@@ -89,7 +99,7 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	names := flag.String("scenario", "", "run only these, separated by commas (default all)")
+	names := flag.String("scenario", "", "run only these scenarios and suites, separated by commas (default all)")
 	n := flag.Int("n", 20_000, "episodes in a filled database")
 	duration := flag.Duration("duration", 10*time.Second, "how long each cell is measured")
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
@@ -184,20 +194,24 @@ func choose(names string) ([]scenario, error) {
 	if names == "" {
 		return scenarios, nil
 	}
+	known := make(map[string]scenario)
+	for _, s := range scenarios {
+		known[s.name] = s
+	}
 	var chosen []scenario
-next:
 	for name := range strings.SplitSeq(names, ",") {
-		for _, s := range scenarios {
-			if s.name == name {
-				chosen = append(chosen, s)
-				continue next
+		if suite, is := suites[name]; is {
+			for _, name := range suite {
+				chosen = append(chosen, known[name])
 			}
+			continue
 		}
-		var known []string
-		for _, s := range scenarios {
-			known = append(known, s.name)
+		s, is := known[name]
+		if !is {
+			return nil, fmt.Errorf("unknown scenario %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", ")+
+				"; and the suites "+strings.Join(slices.Sorted(maps.Keys(suites)), ", "))
 		}
-		return nil, fmt.Errorf("unknown scenario %q; there are %s", name, strings.Join(known, ", "))
+		chosen = append(chosen, s)
 	}
 	return chosen, nil
 }
