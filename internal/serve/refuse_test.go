@@ -259,29 +259,38 @@ func TestConnectionsAndRequestsAreBounded(t *testing.T) {
 	}
 
 	w := newWork(Limits{Requests: 1, Connections: 2, Wait: 10 * time.Millisecond})
-	done, p := w.begin(t.Context(), false)
+	done, p := w.begin(t.Context(), 1, false)
 	if p != nil {
 		t.Fatal(p.text)
 	}
-	if _, p := w.begin(t.Context(), false); p == nil || p.status != http.StatusServiceUnavailable {
-		t.Errorf("a second request: %+v", p)
+	for _, length := range []int{1, maxBody} {
+		if _, p := w.begin(t.Context(), length, false); p == nil || p.status != http.StatusServiceUnavailable {
+			t.Errorf("a second request: %+v", p)
+		}
 	}
-	if leave, p := w.begin(t.Context(), true); p != nil {
+	if leave, p := w.begin(t.Context(), 1, true); p != nil {
 		t.Error("one that only listens has to wait for it")
 	} else {
 		leave()
 	}
 	done()
-	if _, p := w.begin(t.Context(), false); p != nil {
-		t.Error("there is no room when it is done:", p.text)
+	if done, p = w.begin(t.Context(), maxBody, false); p != nil {
+		t.Fatal("there is no room when it is done:", p.text)
 	}
-	r := &http.Request{ContentLength: smallBody + 1}
-	for i := range largeBodies + 1 {
-		if _, p := w.body(r); (p != nil) != (i == largeBodies) {
-			t.Errorf("large body %d: %v", i, p)
+	done()
+	var releases []func()
+	for i, length := range []int64{maxBody, -1, smallBody + 1} {
+		release, p := w.body(&http.Request{ContentLength: length})
+		if (p != nil) != (i == 2) {
+			t.Errorf("body %d: %v", i, p)
 		}
+		releases = append(releases, release)
 	}
 	if _, p := w.body(&http.Request{ContentLength: smallBody}); p != nil {
-		t.Error("a small one has to wait for large ones")
+		t.Error("a small body has to wait for large ones")
+	}
+	releases[0]()
+	if _, p := w.body(&http.Request{ContentLength: maxBody}); p != nil {
+		t.Error("there is no room for another one:", p.text)
 	}
 }
