@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -47,11 +46,8 @@ func (s *Server) serveMCP(a *answer, r *http.Request, token *access.Token) *prob
 		return p
 	}
 	defer release()
-	buffer := new(bytes.Buffer)
-	if r.ContentLength < 0 || r.ContentLength > largeBody {
-		buffer = buffers.Get().(*bytes.Buffer)
-		defer buffers.Put(buffer)
-	}
+	buffer := s.work.buffer()
+	defer s.work.giveBack(buffer)
 	body, p := readBody(a, r, buffer)
 	if p != nil {
 		return p
@@ -117,12 +113,8 @@ func acceptsJSON(accept []string) bool {
 	return len(accept) == 0
 }
 
-// buffers are for large bodies. They would be garbage faster than it is collected.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
 // readBody reads the body of a request into a buffer.
 func readBody(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) ([]byte, *problem) {
-	body.Reset()
 	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead) // so that it is not copied
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ type work struct {
 	large    chan struct{} // has one while a large body is
 	listens  chan struct{} // has one for each that only waits for its end
 	bodies   *semaphore.Weighted
+	spare    chan *bytes.Buffer // has the largest buffer while nobody reads a body into it
 }
 
 const (
@@ -33,6 +35,7 @@ func newWork(l Limits) *work {
 	return &work{
 		wait: l.Wait, requests: make(chan struct{}, l.Requests), large: make(chan struct{}, 1),
 		listens: make(chan struct{}, max(l.Connections/2, 1)), bodies: semaphore.NewWeighted(allBodies),
+		spare: make(chan *bytes.Buffer, 1),
 	}
 }
 
@@ -52,6 +55,32 @@ func (w *work) body(r *http.Request) (release func(), _ *problem) {
 		return nil, busy
 	}
 	return func() { w.bodies.Release(length) }, nil
+}
+
+// buffer returns a buffer for a body. Large ones would be garbage faster than it is collected, so
+// that one is kept.
+func (w *work) buffer() *bytes.Buffer {
+	select {
+	case b := <-w.spare:
+		b.Reset()
+		return b
+	default:
+		return new(bytes.Buffer)
+	}
+}
+
+func (w *work) giveBack(b *bytes.Buffer) {
+	select {
+	case w.spare <- b:
+	case other := <-w.spare:
+		if other.Cap() > b.Cap() {
+			b = other
+		}
+		select {
+		case w.spare <- b:
+		default: // somebody was faster
+		}
+	}
 }
 
 // begin waits until a request may be carried out whose body is so long; done says that it was.
