@@ -278,19 +278,18 @@ func TestConnectionsAndRequestsAreBounded(t *testing.T) {
 		t.Fatal("there is no room when it is done:", p.text)
 	}
 	done()
-	var releases []func()
-	for i, length := range []int64{maxBody, -1, smallBody + 1} {
-		release, p := w.body(&http.Request{ContentLength: length})
-		if (p != nil) != (i == 2) {
-			t.Errorf("body %d: %v", i, p)
+	release, p := w.body(&http.Request{ContentLength: maxBody})
+	if p != nil {
+		t.Fatal(p.text)
+	}
+	for length, free := range map[int64]bool{0: true, smallBody: true, smallBody + 1: false, maxBody: false, -1: false} {
+		if _, p := w.body(&http.Request{ContentLength: length}); (p == nil) != free {
+			t.Errorf("beside a large body one of %d: %+v", length, p)
 		}
-		releases = append(releases, release)
 	}
-	if _, p := w.body(&http.Request{ContentLength: smallBody}); p != nil {
-		t.Error("a small body has to wait for large ones")
+	release()
+	if release, p = w.body(&http.Request{ContentLength: -1}); p != nil {
+		t.Fatal("there is no room when it is gone:", p.text)
 	}
-	releases[0]()
-	if _, p := w.body(&http.Request{ContentLength: maxBody}); p != nil {
-		t.Error("there is no room for another one:", p.text)
-	}
+	release()
 }
