@@ -55,7 +55,7 @@ var rooms = map[string]room{
 		why: "what agent programs say and want to hear are values: what is stored of it, and where, is for others to know",
 	},
 	"internal/hook": {
-		ours:   []string{".", "internal/clients", "internal/transcript"},
+		ours:   []string{".", "internal/clients", "internal/tokens", "internal/transcript"},
 		others: []string{"github.com/gofrs/flock"},
 		why:    "it keeps a memory up to date with what agent programs say: all that it does with it must be possible with the public API",
 	},

@@ -55,6 +55,10 @@ type app struct {
 	offline        episodic.Offline // when writes to a server are acknowledged
 
 	reads bool // the command only reads
+	hook  bool // the command is that of a hook, which must not fail
+
+	folders     map[string]knownProject
+	aliasesTold bool // that the file of aliases cannot be read
 
 	redact        episodic.Redact
 	project, user *string         // --project, --user; nil if they were not given

@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, sys system) int {
 	if err == nil {
 		return exitOK
 	}
-	if asHook(args) {
+	if a.hook || asHook(err) {
 		a.logHook(err)
 		return exitOK
 	}
@@ -126,6 +126,7 @@ func (a *app) execute(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	a.hook = chosen.Selected().Name == hookName
 	a.db, a.allowPlaintext = cli.DB, cli.AllowPlaintext
 	a.project, a.user = cli.Project, cli.User
 	a.redact = a.redactFrom(cli.NoRedact, cli.RedactAllow)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/mcpserver"
-	"github.com/episodic-memory/episodic/internal/project"
 )
 
 type mcpCmd struct {
@@ -49,12 +48,7 @@ func (c *mcpCmd) Run(ctx context.Context, a *app) error {
 // environment names, and otherwise the project of the folder that it works in.
 func (a *app) agentScope(within episodic.Scope) episodic.Scope {
 	if folder := a.agentFolder(); within.Project == "" && folder != "" {
-		switch name, err := a.projects().Of(folder); {
-		case err == nil:
-			within.Project = name
-		case !errors.Is(err, project.ErrNone):
-			a.complain("%v; what is recorded belongs to no project", err)
-		}
+		within.Project = a.projectOf(folder)
 	}
 	return within
 }

@@ -37,6 +37,7 @@ type session struct {
 	SaidAt time.Time `json:"said_at,omitzero"`
 
 	Pending []pending `json:"pending,omitempty"` // steps that the memory does not have
+	Sent    int       `json:"sent,omitempty"`    // as many of them are being stored together
 	Lost    int       `json:"lost,omitempty"`    // steps for which there was no room
 	Ending  bool      `json:"ending,omitempty"`  // it has ended, which the memory does not know
 	Turned  bool      `json:"turned,omitempty"`  // a turn has ended, as well
@@ -50,8 +51,12 @@ type session struct {
 	Closed   bool           `json:"closed,omitempty"`   // its end is stored
 	Deleted  bool           `json:"deleted,omitempty"`  // the episode was deleted, and stays so
 
-	Seen  []string `json:"seen,omitempty"`  // the last keys of events
-	Shown []string `json:"shown,omitempty"` // what the model was told of
+	Seen   []string `json:"seen,omitempty"`   // the last keys of events
+	Taken  []string `json:"taken,omitempty"`  // files of events that may still be there
+	Untold []string `json:"untold,omitempty"` // as well, about which their own process may tell something
+	Shown  []string `json:"shown,omitempty"`  // what the model was told of
+
+	folder string // it is kept in
 }
 
 // pending is a step that is to be stored.
@@ -63,6 +68,7 @@ type pending struct {
 // Bounds of a session's file.
 const (
 	seenEvents   = 256
+	untoldEvents = 16
 	shownItems   = 500
 	waitingSteps = 2000
 	waitingBytes = 16 << 20
@@ -77,17 +83,21 @@ func name(client clients.Client, key string) string {
 
 const sessionFile = "session.json"
 
+// loadSession reads what is known of a session, which is nothing at first. A file that cannot be
+// read as one is put aside, which the error tells, and the session begins anew. Without a session
+// it cannot be read at all.
 func loadSession(folder string) (*session, error) {
-	s := new(session)
-	b, err := os.ReadFile(filepath.Join(folder, sessionFile))
+	s, path := new(session), filepath.Join(folder, sessionFile)
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(b, s)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("session %s: %w", folder, err)
+	}
+	if err := json.Unmarshal(b, s); err != nil {
+		aside := path + ".bad"
+		return new(session), errors.Join(fmt.Errorf("session %s is damaged, and put aside as %s: %w", folder, aside, err), os.Rename(path, aside))
 	}
 	return s, nil
 }
@@ -134,7 +144,10 @@ func (s *session) take(a *arrival) bool {
 			s.Parent = a.Session
 		}
 	}
-	s.Last = a.At
+	late := a.Kind == clients.Tool && (s.Ending || s.Closed) && a.At.Sub(s.Last) < lateCall
+	if a.At.After(s.Last) {
+		s.Last = a.At
+	}
 	set(&s.Folder, a.Folder)
 	set(&s.Model, a.Model)
 	switch {
@@ -143,6 +156,7 @@ func (s *session) take(a *arrival) bool {
 	case s.Transcript == "" && a.Transcript != "": // the payload has that of the session
 		s.Transcript = filepath.Join(strings.TrimSuffix(a.Transcript, ".jsonl"), "subagents", "agent-"+a.Agent+".jsonl")
 	}
+	s.Closed = false
 	switch a.Kind {
 	case clients.Start:
 		s.Ending = false
@@ -154,8 +168,9 @@ func (s *session) take(a *arrival) bool {
 			s.Said = ""
 		}
 		s.asked(a.Text)
+		s.turn(a.Key)
 	case clients.Tool:
-		s.Ending = false
+		s.Ending = late
 		step := episodic.Step{
 			Time: a.At.Add(-a.Took), Tool: a.Tool, Parameters: episodic.JSON(a.Input), Latency: a.Took,
 			Result: &episodic.Result{Kind: episodic.ResultOutput, Text: a.Result},
@@ -169,16 +184,22 @@ func (s *session) take(a *arrival) bool {
 			s.Said, s.SaidAt = a.Text, a.At
 		}
 		s.Turned = true
-		s.Ending = s.Ending || a.Kind != clients.Reply
-		// The same words said again in the next turn are another prompt.
-		s.Seen = slices.DeleteFunc(s.Seen, func(key string) bool {
-			return key != a.Key && !strings.HasPrefix(key, "call ") && !strings.HasPrefix(key, "prompt ")
-		})
-	}
-	if s.Ending {
-		s.Closed = false
+		s.Ending = a.Kind != clients.Reply
+		s.turn(a.Key)
 	}
 	return true
+}
+
+// lateCall is how long after the end of a session a call may come that belongs before it: some
+// clients do not wait for hooks.
+const lateCall = 10 * time.Second
+
+// turn forgets events that have no name of their own, but for the last: what is said again in
+// another turn is another event.
+func (s *session) turn(last string) {
+	s.Seen = slices.DeleteFunc(s.Seen, func(key string) bool {
+		return key != last && !strings.HasPrefix(key, "call ") && !strings.HasPrefix(key, "prompt ")
+	})
 }
 
 // asked notes what people said. The first is the task.
@@ -209,9 +230,9 @@ func (s *session) add(p pending) {
 	if s.Followed {
 		return
 	}
-	size := 0
+	size := p.bytes()
 	for i := range s.Pending {
-		size += p.bytes() + s.Pending[i].bytes()
+		size += s.Pending[i].bytes()
 	}
 	if len(s.Pending) >= waitingSteps || size > waitingBytes {
 		s.Lost++
