@@ -487,7 +487,9 @@ func TestRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Redact = redact
-	b.Open = func(context.Context) (*episodic.Store, func() error, error) { return nil, nil, context.DeadlineExceeded }
+	b.Open = func(context.Context) (*episodic.Store, func() error, error) {
+		return nil, nil, context.DeadlineExceeded
+	}
 	for _, p := range [][]byte{
 		payload("s", "UserPromptSubmit", map[string]any{"prompt": "use " + secret + " for it"}),
 		payload("s", "PostToolUse", map[string]any{"tool_name": "Bash", "tool_input": map[string]any{"env": secret}, "tool_response": secret, "tool_use_id": "a"}),

@@ -174,7 +174,9 @@ func overview(ctx context.Context, store *episodic.Store, s *session, most int) 
 // list is lines below headings.
 type list []struct{ heading, line string }
 
-func (l *list) add(heading, line string) { *l = append(*l, struct{ heading, line string }{heading, line}) }
+func (l *list) add(heading, line string) {
+	*l = append(*l, struct{ heading, line string }{heading, line})
+}
 
 func (l list) text() string {
 	var b strings.Builder

@@ -49,9 +49,9 @@ func (c *call) start(ctx context.Context) (string, error) {
 		}
 	}
 	note(transcript.MetaFolder, c.o.Folder)
-	if c.o.Session.ID != "" {
+	if c.Session.ID != "" {
 		e.ID = c.sessionEpisode(n + 1)
-		note(transcript.MetaSession, c.o.Session.ID)
+		note(transcript.MetaSession, c.Session.ID)
 	}
 	note(transcript.MetaAgent, c.client)
 	if err := c.store.StartEpisode(ctx, e); err != nil && !errors.Is(err, episodic.ErrConflict) { // another call has started it

@@ -29,8 +29,9 @@ type call struct {
 	*Server
 	store *episodic.Store // narrowed to Options.Scope
 	arguments
-	client string // the program that calls; empty: it has not said
-	use    string // the client's id of this call, the same if it repeats it; empty: none
+	Session        // of the agent that calls
+	client  string // the program that calls; empty: it has not said
+	use     string // the client's id of this call, the same if it repeats it; empty: none
 }
 
 var outcomes = []string{"success", "partial", "failure", "abandoned"}
@@ -163,9 +164,14 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (s
 	if err != nil {
 		return "", err
 	}
-	c := &call{Server: s, store: store, arguments: args}
+	c := &call{Server: s, store: store, arguments: args, Session: s.o.Session}
 	if info := req.ClientInfo(); info != nil {
 		c.client = info.Name
+	}
+	if s.o.SessionOf != nil {
+		if told, ok := s.o.SessionOf(c.client, req.Params.Meta); ok {
+			c.Session = told
+		}
 	}
 	c.use, _ = req.Params.Meta["claudecode/toolUseId"].(string)
 	return t.run(c, ctx)
