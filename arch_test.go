@@ -31,7 +31,7 @@ var rooms = map[string]room{
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {
-		ours:   []string{".", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/transcript"},
+		ours:   []string{".", "internal/access", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/serve", "internal/transcript"},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "what the command line does with a memory must be possible with the public API alone, or the API lacks something",
 	},
@@ -71,6 +71,16 @@ var rooms = map[string]room{
 	"internal/agenttest": {
 		ours: []string{".", "internal/tokens"},
 		why:  "it looks at the program from outside, as agent programs and their users do",
+	},
+	"internal/access": {
+		ours:   []string{"."},
+		others: []string{"github.com/gofrs/flock"},
+		why:    "who may do what is known without a server and without a memory: the room knows scopes, and no Store",
+	},
+	"internal/serve": {
+		ours:   []string{".", "internal/access", "internal/mcpserver", "prom"},
+		others: []string{"github.com/modelcontextprotocol/go-sdk", "github.com/prometheus/client_golang"},
+		why:    "it knows HTTP, and who may call: what the calls do is for mcpserver to know",
 	},
 	"internal/testkit": {
 		why: "every test may use it, so it knows nothing",

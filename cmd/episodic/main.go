@@ -1,5 +1,5 @@
 // Command episodic keeps and finds the episodes of AI agents: import, capture, hook, export, search,
-// brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench, mcp. Run it with --help, or begin with
+// brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench, mcp, serve, token. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -45,7 +45,7 @@ type commands struct {
 	Offline        *string  `placeholder:"queue|through" help:"queue: what is written to a server is acknowledged when it is on this machine's disk, and pushed when the server can be reached; through: when the server has it (the default)."`
 	NoRedact       bool     `help:"Store secrets as they are. Otherwise keys, tokens, passwords and private keys become [redacted:KIND] before they are stored."`
 	RedactAllow    []string `sep:"none" placeholder:"TEXT|/REGEXP/" help:"What is no secret: the whole of it, or an expression that the whole of it matches; repeatable."`
-	AllowPlaintext bool     `help:"Let http:// reach hosts other than this machine, unencrypted."`
+	AllowPlaintext bool     `help:"Let http:// reach hosts other than this machine, and serve be reached from them, unencrypted."`
 
 	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
 	Import     importCmd     `cmd:"" help:"Store episodes from what agents have recorded: sessions, transcripts, traces, JSONL."`
@@ -74,6 +74,8 @@ type commands struct {
 	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
 	Bench      benchCmd      `cmd:"" help:"Try whether a database keeps what it acknowledges."`
 	MCP        mcpCmd        `cmd:"" name:"mcp" help:"Offer the memory to an agent by the Model Context Protocol, on stdin and stdout."`
+	Serve      serveCmd      `cmd:"" help:"Offer the memory to agents, on this machine and others, by the Model Context Protocol over HTTP."`
+	Token      tokenCmd      `cmd:"" help:"Make, list and revoke the tokens with which clients reach what serve offers."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }
 

@@ -339,7 +339,7 @@ func program(t *testing.T, home string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), "EPISODIC_TEST_AS_PROGRAM=1", "XDG_DATA_HOME="+home, liveDirEnv+"="+filepath.Join(home, "live"), "EPISODIC_DB=", "TURSO_DATABASE_URL=")
+	cmd.Env = append(os.Environ(), "EPISODIC_TEST_AS_PROGRAM=1", "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, "config"), liveDirEnv+"="+filepath.Join(home, "live"), "EPISODIC_DB=", "TURSO_DATABASE_URL=")
 	return cmd
 }
 

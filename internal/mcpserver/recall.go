@@ -78,19 +78,19 @@ func notSearched(waiting int) string {
 
 // of returns the Store of a project within the bounds: that of the call if it is not named.
 func (c *call) of(ctx context.Context, project string) (*episodic.Store, error) {
-	if project == "" || project == c.o.Scope.Project {
+	if project == "" || project == c.Scope.Project {
 		return c.store, nil
 	}
-	scope := c.o.Scope
+	scope := c.Scope
 	scope.Project, scope.Agent = project, ""
 	if project == "*" {
-		scope.Project = c.o.Within.Project
-		return c.memory(ctx, scope)
+		scope.Project = c.Within.Project
+		return c.memory(ctx, c.Caller, scope)
 	}
-	if within := c.o.Within.Project; within != "" {
+	if within := c.Within.Project; within != "" {
 		return nil, bad("this server only has project %s", line(within))
 	}
-	all, err := c.memory(ctx, episodic.Scope{User: scope.User})
+	all, err := c.memory(ctx, c.Caller, episodic.Scope{User: scope.User})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (c *call) of(ctx context.Context, project string) (*episodic.Store, error) 
 		}
 		return nil, bad("project %.60q is not known; %s", project, line(known))
 	}
-	return c.memory(ctx, scope)
+	return c.memory(ctx, c.Caller, scope)
 }
 
 // hitText is a hit in at most so many tokens: a line for the episode, and one for each step.

@@ -12,6 +12,9 @@ import (
 	"github.com/episodic-memory/episodic/internal/transcript"
 )
 
+// recordedBy is the metadata that names the Caller who recorded an item.
+const recordedBy = "recorded_by"
+
 func (c *call) startTool(ctx context.Context) (string, error) {
 	known, err := c.store.Brief(ctx, c.text("task"), &episodic.BriefOptions{Budget: briefTokens})
 	if err != nil {
@@ -48,12 +51,13 @@ func (c *call) start(ctx context.Context) (string, error) {
 			e.Metadata[key] = value
 		}
 	}
-	note(transcript.MetaFolder, c.o.Folder)
+	note(transcript.MetaFolder, c.Folder)
 	if c.Session.ID != "" {
 		e.ID = c.sessionEpisode(n + 1)
 		note(transcript.MetaSession, c.Session.ID)
 	}
 	note(transcript.MetaAgent, c.client)
+	note(recordedBy, c.Name)
 	if err := c.store.StartEpisode(ctx, e); err != nil && !errors.Is(err, episodic.ErrConflict) { // another call has started it
 		return "", err
 	}

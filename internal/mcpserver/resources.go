@@ -69,7 +69,8 @@ func (s *Server) resource(mime string, read func(ctx context.Context, store *epi
 		ctx, cancel := context.WithTimeout(ctx, callPatience)
 		defer cancel()
 		uri := req.Params.URI
-		store, err := s.memory(ctx, s.o.Scope)
+		by := s.caller(ctx)
+		store, err := s.memory(ctx, by, by.Scope)
 		var text string
 		if err == nil {
 			text, err = read(ctx, store, uri)

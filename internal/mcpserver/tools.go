@@ -27,11 +27,11 @@ type tool struct {
 // call is a call of a tool.
 type call struct {
 	*Server
-	store *episodic.Store // narrowed to Options.Scope
+	Caller
+	store *episodic.Store // narrowed to Caller.Scope
 	arguments
-	Session        // of the agent that calls
-	client  string // the program that calls; empty: it has not said
-	use     string // the client's id of this call, the same if it repeats it; empty: none
+	client string // the program that calls; empty: it has not said
+	use    string // the client's id of this call, the same if it repeats it; empty: none
 }
 
 var outcomes = []string{"success", "partial", "failure", "abandoned"}
@@ -160,11 +160,12 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (s
 	if err != nil {
 		return "", err
 	}
-	store, err := s.memory(ctx, s.o.Scope)
+	by := s.caller(ctx)
+	store, err := s.memory(ctx, by, by.Scope)
 	if err != nil {
 		return "", err
 	}
-	c := &call{Server: s, store: store, arguments: args, Session: s.o.Session}
+	c := &call{Server: s, Caller: by, store: store, arguments: args}
 	if info := req.ClientInfo(); info != nil {
 		c.client = info.Name
 	}
