@@ -2,6 +2,8 @@ package agenttest
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,12 +12,32 @@ import (
 	"github.com/episodic-memory/episodic/internal/tokens"
 )
 
+// program is the path of episodic, built of this source.
+var program string
+
+func TestMain(m *testing.M) {
+	if os.Getenv("EPISODIC_AGENTS") == "" {
+		os.Exit(m.Run()) // the tests say what they need
+	}
+	dir, err := os.MkdirTemp("", "agenttest")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "episodic")
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/episodic-memory/episodic/cmd/episodic").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, out))
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
 // each runs a test with each agent program.
 func each(t *testing.T, test func(t *testing.T, a *Agent, h *Home, m *Model)) {
 	for _, a := range Agents {
 		t.Run(a.Name, func(t *testing.T) {
 			Part(t, a.file)
-			test(t, a, NewHome(t), NewModel(t))
+			test(t, a, NewHome(t, program), NewModel(t))
 		})
 	}
 }

@@ -25,15 +25,11 @@ type Home struct {
 // Project is the repository's, as episodic calls it.
 const Project = "example.com/acme/shop"
 
-// NewHome returns a Home with an episodic of this source.
-func NewHome(t testing.TB) *Home {
+// NewHome returns a Home with the episodic of that path.
+func NewHome(t testing.TB, program string) *Home {
 	t.Helper()
-	h := &Home{Dir: t.TempDir()}
-	h.Folder, h.Program = filepath.Join(h.Dir, "src", "checkout"), filepath.Join(h.Dir, "bin", "episodic")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", h.Program, "github.com/episodic-memory/episodic/cmd/episodic")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	h := &Home{Dir: t.TempDir(), Program: program}
+	h.Folder = filepath.Join(h.Dir, "src", "checkout")
 	h.Write(t, filepath.Join(h.Folder, "README.md"), "A shop.\n")
 	for _, args := range [][]string{
 		{"init", "-q", "-b", "main"}, {"remote", "add", "origin", "https://" + Project + ".git"}, {"add", "."},
@@ -64,10 +60,16 @@ func (h *Home) Env() []string {
 
 // Run runs a program in the repository, and returns what it prints.
 func (h *Home) Run(t testing.TB, patience time.Duration, env []string, name string, args ...string) (string, error) {
+	return h.RunWith(t, patience, "", env, name, args...)
+}
+
+// RunWith is Run for a program that reads something.
+func (h *Home) RunWith(t testing.TB, patience time.Duration, stdin string, env []string, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = h.Folder, append(h.Env(), env...)
+	cmd.Stdin = strings.NewReader(stdin)
 	cmd.WaitDelay = time.Second // what it has started may hold its output
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
