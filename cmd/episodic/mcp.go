@@ -32,12 +32,13 @@ func (c *mcpCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	session := a.agentSession()
 	signal.Ignore(syscall.SIGPIPE) // a client that is gone is no reason to die in the middle of a write
 	server := mcpserver.New(mcpserver.Options{
 		Open:      func(ctx context.Context) (*episodic.Store, error) { return a.openStore(ctx, false) },
 		Within:    within,
-		Scope:     a.agentScope(within),
-		Session:   a.agentSession(),
+		Scope:     a.agentScope(within, session),
+		Session:   session,
 		SessionOf: a.agentSessionOf,
 		Folder:    a.agentFolder(),
 		Tools:     mcpserver.Tools(c.Tools),
@@ -48,9 +49,16 @@ func (c *mcpCmd) Run(ctx context.Context, a *app) error {
 }
 
 // agentScope is that of what an agent records and recalls: what the command line or the
-// environment names, and otherwise the project of the folder that it works in.
-func (a *app) agentScope(within episodic.Scope) episodic.Scope {
-	if folder := a.agentFolder(); within.Project == "" && folder != "" {
+// environment names, and otherwise the project of its session, or else of the folder that it
+// works in.
+func (a *app) agentScope(within episodic.Scope, s mcpserver.Session) episodic.Scope {
+	if within.Project != "" {
+		return within
+	}
+	if placed, ok := hook.Placed(a.hookDir(), clients.Client(s.Format), s.ID); ok && placed.User == within.User {
+		return placed
+	}
+	if folder := a.agentFolder(); folder != "" {
 		within.Project = a.projectOf(folder)
 	}
 	return within

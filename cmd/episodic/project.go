@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/clients"
+	"github.com/episodic-memory/episodic/internal/hook"
 	"github.com/episodic-memory/episodic/internal/project"
 	"github.com/episodic-memory/episodic/internal/transcript"
 )
@@ -65,11 +67,15 @@ func sessionOf(run *transcript.Run) session {
 
 // sessionScope is whom a session's episode belongs to, the same for hook, capture and import. If
 // no project was chosen for all it is the project of the session's folder, or none where that is
-// not known here. A session that is stored with it, or without, stays where it is.
+// not known here. A session that hooks have recorded, or that is stored with that project or without,
+// stays where it is.
 func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session) (episodic.Scope, error) {
 	without := store.Scope()
 	if without.Project != "" || s.folder == "" || s.key == "" {
 		return without, nil
+	}
+	if placed, ok := hook.Placed(a.hookDir(), clients.Client(s.format), s.key); ok && placed.User == without.User {
+		return placed, nil
 	}
 	name := a.projectOf(s.folder)
 	if name == "" {

@@ -21,7 +21,7 @@ func Decode(name string, client Client, payload []byte) (Event, error) {
 	if err := json.Unmarshal(payload, &p); err != nil || p == nil {
 		return Event{}, fmt.Errorf("hook %.40q: the payload is no JSON object", name)
 	}
-	if told := clientOf(p, name); client == "" || client == ClaudeCode && (told == VSCode || told == Cursor || geminiOnly[plainName(p.str("hook_event_name"))]) {
+	if told := clientOf(p, name); client == "" || client == ClaudeCode && (told == VSCode || told == Cursor || told == Gemini) {
 		client = told // they load, or have copied, Claude Code's hooks
 	}
 	if !slices.Contains(All, client) {

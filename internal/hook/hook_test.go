@@ -39,6 +39,9 @@ func newBench(t *testing.T) *bench {
 	b.store = store
 	t.Cleanup(func() { _ = store.Close() })
 	b.Recorder = recorderOf(filepath.Join(t.TempDir(), "hooks"), b.path)
+	b.Open = func(context.Context) (*episodic.Store, func() error, error) {
+		return store, func() error { return nil }, nil
+	}
 	b.rest = -1
 	b.now = func() time.Time {
 		b.tick.Lock()
@@ -105,7 +108,15 @@ func (b *bench) prompt(session, text string) string {
 
 func (b *bench) call(session, id, result string) string {
 	b.t.Helper()
-	return b.hook(session, "PostToolUse", map[string]any{
+	text, err := b.Record(b.t.Context(), event(b.t, callPayload(session, id, result)))
+	if err != nil {
+		b.t.Fatalf("call %s: %v", id, err)
+	}
+	return text
+}
+
+func callPayload(session, id, result string) []byte {
+	return payload(session, "PostToolUse", map[string]any{
 		"tool_name": "Bash", "tool_input": map[string]any{"command": "run " + id}, "tool_response": map[string]any{"stdout": result, "stderr": ""}, "tool_use_id": id, "duration_ms": 5,
 	})
 }
@@ -411,7 +422,7 @@ func TestDeleted(t *testing.T) {
 func TestAway(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	open, tries := b.Open, 0
+	open, tries := recorderOf(b.Dir, b.path).Open, 0
 	b.Open = func(context.Context) (*episodic.Store, func() error, error) {
 		tries++
 		return nil, nil, context.DeadlineExceeded
@@ -424,7 +435,7 @@ func TestAway(t *testing.T) {
 		t.Fatalf("it was away: %v", err)
 	}
 	b.call("s", "a", "x")
-	b.stop("s", "did")
+	b.stop("s", "")
 	if tries != 1 {
 		t.Errorf("it was tried %d times", tries)
 	}
@@ -443,7 +454,7 @@ func TestAway(t *testing.T) {
 		t.Error("it is still taken to be away")
 	}
 	b.end("s")
-	b.want("s", strings.Replace(want, "running", "ended: did", 1))
+	b.want("s", strings.Replace(want, "running", "ended", 1))
 }
 
 // Calls are put down, and stored together with what comes next.
@@ -468,13 +479,13 @@ func TestCallsRest(t *testing.T) {
 		t.Errorf("the memory was opened %d times", opened)
 	}
 	b.want("s", "mend it, running")
-	b.stop("s", "did")
+	b.stop("s", "")
 	b.want("s", want)
 	b.Remote, b.rest = true, -1
 	b.call("s", "last", "x")
 	b.want("s", want)
 	b.end("s")
-	b.want("s", strings.Replace(want, "running", "ended: did", 1)+"\n"+`Bash{"command":"run last"} -> output x`)
+	b.want("s", strings.Replace(want, "running", "ended", 1)+"\n"+`Bash{"command":"run last"} -> output x`)
 }
 
 // Nothing is written anywhere before it is redacted.

@@ -155,7 +155,7 @@ func key(e *clients.Event) string {
 // the one in the file mine is new to it, also if another process has taken it. Without a session
 // nothing was done; otherwise the error tells what was lost.
 func (w *work) arrive(folder, mine string) (s *session, fresh bool, problem error) {
-	s, problem = loadSession(folder)
+	s, problem = beginAnew(folder)
 	if s == nil {
 		return nil, false, problem
 	}

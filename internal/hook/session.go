@@ -33,8 +33,9 @@ type session struct {
 
 	Task   string    `json:"task,omitempty"`   // what people said first
 	Prompt string    `json:"prompt,omitempty"` // what they said that no step has yet
-	Said   string    `json:"said,omitempty"`   // what the model said last
+	Said   string    `json:"said,omitempty"`   // what the model said that no step has yet
 	SaidAt time.Time `json:"said_at,omitzero"`
+	Spoke  string    `json:"spoke,omitempty"` // what it said last that one has
 
 	Pending []pending `json:"pending,omitempty"` // steps that the memory does not have
 	Sent    int       `json:"sent,omitempty"`    // as many of them are being stored together
@@ -83,12 +84,13 @@ func name(client clients.Client, key string) string {
 
 const sessionFile = "session.json"
 
-// loadSession reads what is known of a session, which is nothing at first. A file that cannot be
-// read as one is put aside, which the error tells, and the session begins anew. Without a session
-// it cannot be read at all.
+// errDamaged is of a session's file that is none.
+var errDamaged = errors.New("is damaged")
+
+// loadSession reads what is known of a session, which is nothing at first.
 func loadSession(folder string) (*session, error) {
-	s, path := new(session), filepath.Join(folder, sessionFile)
-	b, err := os.ReadFile(path)
+	s := new(session)
+	b, err := os.ReadFile(filepath.Join(folder, sessionFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -96,10 +98,31 @@ func loadSession(folder string) (*session, error) {
 		return nil, fmt.Errorf("session %s: %w", folder, err)
 	}
 	if err := json.Unmarshal(b, s); err != nil {
-		aside := path + ".bad"
-		return new(session), errors.Join(fmt.Errorf("session %s is damaged, and put aside as %s: %w", folder, aside, err), os.Rename(path, aside))
+		return nil, fmt.Errorf("session %s %w: %w", folder, errDamaged, err)
 	}
 	return s, nil
+}
+
+// beginAnew is loadSession of whoever has its lock: a damaged file is put aside, which the error
+// tells, and nothing is known of the session.
+func beginAnew(folder string) (*session, error) {
+	s, err := loadSession(folder)
+	if errors.Is(err, errDamaged) {
+		path := filepath.Join(folder, sessionFile)
+		return new(session), errors.Join(fmt.Errorf("%w; it is put aside as %s.bad", err, path), os.Rename(path, path+".bad"))
+	}
+	return s, err
+}
+
+// Placed returns whom a session belongs to that hooks have recorded in a Recorder's Dir: what is
+// found out of its folder later may be something else, as after git got a remote. It is false if
+// none of them has stored anything.
+func Placed(dir string, client clients.Client, key string) (episodic.Scope, bool) {
+	s, err := loadSession(filepath.Join(dir, name(client, key)))
+	if err != nil || !s.Placed {
+		return episodic.Scope{}, false
+	}
+	return s.Scope, true
 }
 
 func (s *session) save(folder string) error {
@@ -164,8 +187,7 @@ func (s *session) take(a *arrival) bool {
 	case clients.Prompt:
 		s.Ending = false
 		if s.Said != "" {
-			s.add(pending{"said " + s.SaidAt.Format(time.RFC3339Nano), s.step(episodic.Step{Time: s.SaidAt, Action: s.Said})})
-			s.Said = ""
+			s.add(pending{"said " + s.SaidAt.Format(time.RFC3339Nano), s.step(episodic.Step{Time: s.SaidAt})})
 		}
 		s.asked(a.Text)
 		s.turn(a.Key)
@@ -216,11 +238,14 @@ func (s *session) asked(text string) {
 	}
 }
 
-// step is a step with what led to it.
+// step is a step with what was said before it.
 func (s *session) step(st episodic.Step) episodic.Step {
 	if s.Prompt != "" {
 		st.Metadata = map[string]string{transcript.MetaPrompt: s.Prompt}
 		s.Prompt = ""
+	}
+	if s.Said != "" {
+		st.Action, s.Spoke, s.Said = s.Said, s.Said, ""
 	}
 	return st
 }

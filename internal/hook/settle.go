@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -210,12 +211,16 @@ func (w *work) contend(ctx context.Context, s *session) error {
 			e.Steps = append(e.Steps, step)
 		}
 	}
-	e.End = s.Last
-	if err := w.importOne(ctx, e); err != nil {
+	e.StepCount, e.End = len(e.Steps), s.Last
+	if err := w.importOne(ctx, e); errors.Is(err, episodic.ErrInvalid) {
+		lost := len(s.Pending)
+		s.Pending = nil
+		return fmt.Errorf("%d steps are lost: %w", lost, err)
+	} else if err != nil {
 		return err
 	}
 	w.at("sent")
-	s.Steps, s.Pending = len(e.Steps), nil
+	s.Steps, s.Pending = e.StepCount, nil
 	return nil
 }
 
@@ -246,8 +251,8 @@ func (w *work) end(ctx context.Context, s *session) error {
 	if e.End = s.Last; e.End.Before(e.Start) {
 		e.End = e.Start
 	}
-	if e.Outcome.Kind == "" && s.Said != "" {
-		e.Outcome.Verdict = s.Said
+	if e.Outcome.Kind == "" {
+		e.Outcome.Verdict = cmp.Or(s.Said, s.Spoke, e.Outcome.Verdict)
 	}
 	if s.Prompt != "" {
 		if e.Metadata == nil {

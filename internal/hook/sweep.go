@@ -53,10 +53,10 @@ func (w *work) sweep(ctx context.Context, folder string) error {
 	}
 	if !waiting(folder) {
 		s, err := loadSession(folder)
-		if err != nil {
+		if err != nil && !errors.Is(err, errDamaged) {
 			return err
 		}
-		if !s.dirty() && (s.Closed || !w.rested(s, folder, idle)) && !w.rested(s, folder, keptFor) {
+		if err == nil && !s.dirty() && (s.Closed || !w.rested(s, folder, idle)) && !w.rested(s, folder, keptFor) {
 			return nil
 		}
 	}

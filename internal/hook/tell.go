@@ -23,7 +23,6 @@ const (
 	compactTokens = 400 // of what it has done, when it has forgotten that
 	promptTokens  = 300 // of what fits a prompt
 	failureTokens = 120 // of what was done about an error before
-	leastBrief    = 100 // of a Brief
 )
 
 // Bounds of texts, in runes.
@@ -42,11 +41,7 @@ func (w *work) tell(ctx context.Context, s *session, e *clients.Event) (text str
 	if err != nil {
 		return "", err
 	}
-	most := 0
-	room := func(budget int) int {
-		most = budget - tokens.Count(frame(s.Scope.Project, ""))
-		return most
-	}
+	room := func(budget int) int { return budget - tokens.Count(frame(s.Scope.Project, "")) }
 	switch {
 	case e.Kind == clients.Compact, e.Kind == clients.Start && e.Source == "compact":
 		text, err = outline(ctx, store, s, room(compactTokens))
@@ -54,11 +49,11 @@ func (w *work) tell(ctx context.Context, s *session, e *clients.Event) (text str
 	case e.Kind == clients.Start:
 		text, err = overview(ctx, store, s, room(startTokens))
 	case e.Kind == clients.Prompt && says(e.Text):
-		text, err = fitting(ctx, store, s, e.Text, room(promptTokens), func(*episodic.BriefTask) bool { return true })
+		text, err = helpful(ctx, store, s, e.Text, room(promptTokens))
 	case e.Kind == clients.Tool:
 		text, err = failure(ctx, store, s, e, room(failureTokens))
 	}
-	if text = fit(text, most); err != nil || text == "" {
+	if err != nil || text == "" {
 		return "", err
 	}
 	return frame(s.Scope.Project, text), nil
@@ -91,17 +86,26 @@ func says(prompt string) bool {
 	return len(strings.Fields(prompt)) >= 4 || letters >= 6
 }
 
-// fitting is the Brief for a task, but for what the session was told of, and what is not wanted.
-func fitting(ctx context.Context, store *episodic.Store, s *session, task string, budget int, wanted func(*episodic.BriefTask) bool) (string, error) {
-	b, err := store.Brief(ctx, task, &episodic.BriefOptions{Budget: max(budget, leastBrief)})
+// fitting is the Brief for a task in so many tokens, 0 for the usual, but for what the session was
+// told of.
+func fitting(ctx context.Context, store *episodic.Store, s *session, task string, budget int) (*episodic.Brief, error) {
+	b, err := store.Brief(ctx, task, &episodic.BriefOptions{Budget: budget})
+	if err != nil {
+		return nil, err
+	}
+	b.Tasks = slices.DeleteFunc(b.Tasks, func(t episodic.BriefTask) bool {
+		return slices.ContainsFunc(t.Runs, func(a episodic.Alike) bool { return a.ID == s.ID || slices.Contains(s.Shown, a.ID.String()) })
+	})
+	b.Lessons = slices.DeleteFunc(b.Lessons, func(l episodic.Lesson) bool { return slices.Contains(s.Shown, l.ID.String()) })
+	return b, nil
+}
+
+// helpful is what is known of a task like the one that a prompt sets.
+func helpful(ctx context.Context, store *episodic.Store, s *session, prompt string, most int) (string, error) {
+	b, err := fitting(ctx, store, s, prompt, most)
 	if err != nil {
 		return "", err
 	}
-	b.Tasks = slices.DeleteFunc(b.Tasks, func(t episodic.BriefTask) bool {
-		known := func(a episodic.Alike) bool { return a.ID == s.ID || slices.Contains(s.Shown, a.ID.String()) }
-		return slices.ContainsFunc(t.Runs, known) || !wanted(&t)
-	})
-	b.Lessons = slices.DeleteFunc(b.Lessons, func(l episodic.Lesson) bool { return slices.Contains(s.Shown, l.ID.String()) })
 	for _, t := range b.Tasks {
 		for _, run := range t.Runs {
 			s.show(run.ID.String())
@@ -110,13 +114,13 @@ func fitting(ctx context.Context, store *episodic.Store, s *session, task string
 	for _, l := range b.Lessons {
 		s.show(l.ID.String())
 	}
-	return b.Text(), nil
+	return fit(b.Text(), most), nil
 }
 
 func (s *session) show(what string) { s.Shown = bounded(append(s.Shown, what), shownItems) }
 
 // failure is what came of an error before, once for each error.
-func failure(ctx context.Context, store *episodic.Store, s *session, e *clients.Event, budget int) (string, error) {
+func failure(ctx context.Context, store *episodic.Store, s *session, e *clients.Event, most int) (string, error) {
 	if !e.Failed || !says(e.Result) {
 		return "", nil
 	}
@@ -126,9 +130,23 @@ func failure(ctx context.Context, store *episodic.Store, s *session, e *clients.
 		return "", nil
 	}
 	s.show(mark)
-	return fitting(ctx, store, s, cut(e.Result, errorRunes), budget, func(t *episodic.BriefTask) bool {
-		return t.Match != nil && t.Match.Result == episodic.ResultError
-	})
+	b, err := fitting(ctx, store, s, cut(e.Result, errorRunes), 0)
+	if err != nil {
+		return "", err
+	}
+	for _, t := range b.Tasks {
+		m := t.Match
+		if m == nil || m.Result != episodic.ResultError {
+			continue
+		}
+		s.show(m.Episode.String())
+		text := fmt.Sprintf("%s step %d ended in %s", place(m.Episode, m.Start), m.Number, quotation(m.Snippet, 80))
+		if m.Next != nil {
+			text += "; next: " + strings.TrimSpace(m.Next.Tool+" "+quoted(m.Next.Arguments))
+		}
+		return tokens.Cut(text, most), nil
+	}
+	return "", nil
 }
 
 // overview is what a session of the project should know at its start: what was learnt, what is
@@ -168,7 +186,7 @@ func overview(ctx context.Context, store *episodic.Store, s *session, most int) 
 		return "", nil
 	}
 	last := fmt.Sprintf("An excerpt of %d episodes and %d lessons. More: recall, or episodic search WORDS; episodic show ID\n", counts.Episodes, counts.Heuristics)
-	return fit(lines.text(), most-tokens.Count(last)) + last, nil
+	return lines.fit(most-tokens.Count(last)) + last, nil
 }
 
 // list is lines below headings.
@@ -178,17 +196,21 @@ func (l *list) add(heading, line string) {
 	*l = append(*l, struct{ heading, line string }{heading, line})
 }
 
-func (l list) text() string {
-	var b strings.Builder
-	heading := ""
+// fit is what has so many tokens, from the beginning.
+func (l list) fit(most int) string {
+	text, heading := "", ""
 	for _, item := range l {
+		next := item.line + "\n"
 		if item.heading != heading {
 			heading = item.heading
-			b.WriteString(heading + "\n")
+			next = heading + "\n" + next
 		}
-		b.WriteString(item.line + "\n")
+		if tokens.Count(text+next) > most {
+			break
+		}
+		text += next
 	}
-	return b.String()
+	return text
 }
 
 // outline is what the session has done, for a model that has just forgotten it.
