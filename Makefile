@@ -38,6 +38,10 @@ lint: ## check formatting, vet, staticcheck and go.mod, in both modules
 	go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
 	cd bench && go vet ./... && $(STATICCHECK) ./... && go mod tidy -diff
 
+docs: ## write what docs/configuration.md and docs/commands.md have of the code
+	go test . -run TestConfiguration -update
+	go test ./cmd/episodic -run TestCommandsPage -update
+
 build: ## build the command line, statically, as ./episodic
 	CGO_ENABLED=0 go build -trimpath -o episodic ./cmd/episodic
 
@@ -50,10 +54,15 @@ fuzz: $(SQLD) ## run every fuzz target for FUZZTIME (5s)
 		done; \
 	done
 
-bench: $(SQLD) ## measure speed beside the baselines and check the targets (minutes, on a quiet machine)
-	cd bench && go run .
+RESULTS := results/$(shell date -u +%F)-$(shell uname -n).md
+
+bench: $(SQLD) ## measure speed beside the baselines and check the targets, on a quiet machine
+	cd bench && go run . -duration 3s -rounds 3 -o $(RESULTS)
+
+bench-full: $(SQLD) ## the same with more time for each cell, and with what takes long (an hour and more)
+	cd bench && go run . -full -o $(RESULTS)
 
 benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works
 	cd bench && go run . -short
 
-.PHONY: help test test-long sqld nginx lint build fuzz bench benchcheck
+.PHONY: help test test-long sqld nginx lint docs build fuzz bench bench-full benchcheck

@@ -271,7 +271,7 @@ func TestDamagedCopies(t *testing.T) {
 	p := newPatient(t, testkit.Effort(40, 60, 120))
 	var salvaged, repaired tally
 	const seed = 1 // the same copies each time; another one tries others
-	for i := range testkit.Effort(5, 10, 30) {
+	for i := range testkit.Effort(3, 4, 30) {
 		d := p.damage(t, rand.New(rand.NewPCG(seed, uint64(i))))
 		name := fmt.Sprintf("seed %d, copy %d: %s", seed, i, d.how)
 		d.how = name

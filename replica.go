@@ -53,14 +53,15 @@ type Replica struct {
 	// they travel together, and compress better; other writes, Flush and Close take them along.
 	// Default 30 s.
 	PushEvery time.Duration
-	// MaxAge and MaxBytes bound what is held; 0: no bound. Episodes that began longer ago than
-	// MaxAge are not, with their relations and vectors; and the oldest are dropped when the file
-	// has become larger than MaxBytes, which is 1 MiB at least. Patterns and heuristics are all
+	// MaxAge bounds what is held: episodes that began longer ago are not, with their relations
+	// and vectors. Default 0: no bound. Patterns and heuristics are all
 	// held. What is not held is read from the server, and so are lists and counts; searches
 	// use what is held, and SearchResults.Since tells. Bounds may change from one Open to the next; of
 	// Stores that share a replica those of the last one opened count. They cannot be set with
 	// Queue, which checks writes against all that there is.
-	MaxAge   time.Duration
+	MaxAge time.Duration
+	// MaxBytes bounds the file, as MaxAge does: when it has become larger the oldest episodes
+	// are dropped. At least 1 MiB; default 0: no bound.
 	MaxBytes int64
 }
 

@@ -23,9 +23,9 @@ import (
 // embeddings have that of their items: a narrowed Store sees a relation if both of
 // its episodes lie in the Store's scope.
 type Scope struct {
-	Project string `json:"project,omitempty"`
-	User    string `json:"user,omitempty"`
-	Agent   string `json:"agent,omitempty"`
+	Project string `json:"project,omitempty"` // what is worked on, as a repository
+	User    string `json:"user,omitempty"`    // for whom
+	Agent   string `json:"agent,omitempty"`   // by which agent
 }
 
 // Scoped returns a Store that shares everything with s, and is narrowed to a scope:

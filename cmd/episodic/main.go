@@ -108,15 +108,11 @@ func run(ctx context.Context, args []string, sys system) int {
 func (a *app) execute(ctx context.Context, args []string) error {
 	var cli commands
 	helped := false
-	parser, err := kong.New(&cli,
-		kong.Name("episodic"),
-		kong.Description(description),
+	parser, err := newParser(&cli,
 		kong.Writers(a.out, a.stderr),
 		kong.Exit(func(int) { helped = true }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(a),
-		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", "), "clients": clientNames()},
 	)
 	if err != nil {
 		return err
@@ -136,6 +132,16 @@ func (a *app) execute(ctx context.Context, args []string) error {
 		return err
 	}
 	return chosen.Run()
+}
+
+// newParser returns what reads a command line into cli.
+func newParser(cli *commands, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(cli, append(options,
+		kong.Name("episodic"),
+		kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", "), "clients": clientNames()},
+	)...)
 }
 
 // isDamaged reports whether err is that of an item which cannot be read.
