@@ -27,7 +27,7 @@ func (c *call) startTool(ctx context.Context) (string, error) {
 	if before := known.Text(); before != "" {
 		text += "\n" + framed(c.store.Scope(), clean(before))
 	}
-	return text, nil
+	return text + leftOut(known.Damaged), nil
 }
 
 func (c *call) start(ctx context.Context) (string, error) {
@@ -60,6 +60,9 @@ func (c *call) start(ctx context.Context) (string, error) {
 	note(recordedBy, c.Name)
 	if err := c.store.StartEpisode(ctx, e); err != nil && !errors.Is(err, episodic.ErrConflict) { // another call has started it
 		return "", err
+	}
+	if c.Session.ID == "" { // the ID is a handle: its first digits are only the time
+		return fmt.Sprintf("Recording episode %s %s. Name it as episode in log and complete.", e.ID, place(c.store.Scope())), nil
 	}
 	return fmt.Sprintf("Recording episode %s %s.", shortID(e.ID), place(c.store.Scope())), nil
 }

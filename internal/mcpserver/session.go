@@ -66,7 +66,14 @@ func (c *call) target(ctx context.Context) (episodic.ID, error) {
 	if others != "" {
 		others = ", or name one of those that are open " + place(c.store.Scope()) + others
 	}
-	return id, bad("this session has no episode; call start first%s", others)
+	if damaged := leftOut(running.Damaged); damaged != "" {
+		others += "." + strings.TrimSuffix(damaged, ".")
+	}
+	missing := "this session has no episode"
+	if c.Session.ID == "" {
+		missing = "episode is missing"
+	}
+	return id, bad("%s; call start first%s", missing, others)
 }
 
 func noun(kind episodic.ItemKind) string {

@@ -202,6 +202,8 @@ func explain(tool string, err error) string {
 		advice = "tell the user that the memory's server must be restarted; reading still works"
 	case errors.Is(err, episodic.ErrReadOnly):
 		advice = "tell the user that the memory cannot be written; reading still works"
+	case errors.Is(err, episodic.ErrCorrupt):
+		advice = "tell the user to run episodic doctor, and go on without it"
 	case episodic.Retryable(err), errors.Is(err, context.DeadlineExceeded):
 		advice = "go on without the memory, and try once more later"
 	default:
