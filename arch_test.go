@@ -31,7 +31,7 @@ var rooms = map[string]room{
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {
-		ours:   []string{".", "internal/access", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/serve", "internal/transcript"},
+		ours:   []string{".", "internal/access", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/serve", "internal/setup", "internal/transcript"},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "what the command line does with a memory must be possible with the public API alone, or the API lacks something",
 	},
@@ -43,6 +43,14 @@ var rooms = map[string]room{
 	"internal/agentstore": {
 		others: []string{"modernc.org/sqlite"},
 		why:    "it puts the sessions of other programs together: what they say, and what a memory is, is for others to know",
+	},
+	"internal/confedit": {
+		others: []string{"github.com/tailscale/hujson", "github.com/pelletier/go-toml/v2", "go.yaml.in/yaml/v3"},
+		why:    "texts are edited by their formats alone: whose they are, and what belongs there, is for others to know",
+	},
+	"internal/setup": {
+		ours: []string{"internal/confedit", "internal/redact"},
+		why:  "it knows the files of other programs: what the entries in them start is for the command line to say",
 	},
 	"internal/capture": {
 		ours: []string{".", "internal/transcript"},

@@ -1,4 +1,4 @@
-// Command episodic keeps and finds the episodes of AI agents: import, capture, hook, export, search,
+// Command episodic keeps and finds the episodes of AI agents: import, capture, hook, setup, export, search,
 // brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench, mcp, serve, token. Run it with --help, or begin with
 // quickstart.
 package main
@@ -51,6 +51,7 @@ type commands struct {
 	Import     importCmd     `cmd:"" help:"Store episodes from what agents have recorded: sessions, transcripts, traces, JSONL."`
 	Capture    captureCmd    `cmd:"" help:"Follow the sessions of the agents on this machine, and keep the memory up to date with them."`
 	Hook       hookCmd       `cmd:"" help:"Record an event of an agent program, which runs this as a hook, and say what helps with it."`
+	Setup      setupCmd      `cmd:"" help:"Make the agent programs on this machine use the memory: MCP server, hooks, instructions."`
 	Export     exportCmd     `cmd:"" help:"Write what is stored, as import reads it, for people, or as chat transcripts."`
 	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
 	Brief      briefCmd      `cmd:"" help:"Say what helped with a task like this before, for a prompt; nothing if nothing fits."`
@@ -140,7 +141,7 @@ func newParser(cli *commands, options ...kong.Option) (*kong.Kong, error) {
 		kong.Name("episodic"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", "), "clients": clientNames()},
+		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", "), "clients": clientNames(), "setups": setupNames()},
 	)...)
 }
 

@@ -215,3 +215,13 @@ func explain(tool string, err error) string {
 	}
 	return tool + ": " + text + "."
 }
+
+// Names are those of the tools that are offered, in order.
+func (o Tools) Names() (names []string) {
+	for i := range tools {
+		if o.include(&tools[i]) {
+			names = append(names, tools[i].name)
+		}
+	}
+	return names
+}
