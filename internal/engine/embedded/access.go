@@ -20,6 +20,10 @@ const (
 	// frozen is for a file of which nobody has a log: to read it needs none either, which
 	// could not be made. Who may write it must not, as long as it is open here.
 	frozen access = "&mode=ro&immutable=1"
+	// cut is frozen, for a file whose end is missing. SQLite reads none that has fewer pages than its
+	// header says, unless the schema may be changed; which it may not, since nothing is written. The
+	// driver sorts pragmas by name, and others before this one would fail: hence the comment.
+	cut access = frozen + "&_pragma=/**/writable_schema(1)"
 )
 
 // accessTo decides how to open a file, which it creates if there is none. real is its path.

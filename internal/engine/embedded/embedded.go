@@ -50,12 +50,14 @@ type Config struct {
 	Path      string // of the database file; its folder must exist
 	MustExist bool   // refuse to create the file, with fs.ErrNotExist
 
-	// ReadOnly writes nothing, as if the file and its folder may not be written. It fails, as
-	// KindReadOnly, where a log has been left that only a writer can put into the file. Of a
-	// file that nobody has open the content must not change as long as it is open here.
-	ReadOnly bool
-	// NoWrites, unless it is empty, says why nothing is to be written: each write is KindReadOnly.
-	NoWrites string
+	// ReadOnly, unless it is empty, says why nothing is to be written: each write is KindReadOnly, as if
+	// the file and its folder may not be written. So is Open where a log has been left that only a
+	// writer can put into the file. Of a file that nobody has open the content must not change as
+	// long as it is open here.
+	ReadOnly string
+	// ReadCut opens a file whose end is missing for reading; see Engine.Cut. What comes to what is
+	// missing, and each write, fails with a *CutError, as KindCorrupt. Without ReadCut, Open does.
+	ReadCut bool
 
 	// NetworkFile lets the file lie on a network file system. SQLite's log needs memory that
 	// all who use the file share, so that only one machine may use it.
@@ -81,6 +83,7 @@ type Engine struct {
 	cfg      Config
 	place    *place
 	access   access
+	cut      *CutError     // nil: the file is whole
 	patience time.Duration // writeTimeout but for tests
 	lane     *engine.Lane
 	turns    *turns
@@ -112,14 +115,18 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, &NetworkError{FileSystem: name}
 	}
 	writes := mayWrite
-	if cfg.ReadOnly {
+	if cfg.ReadOnly != "" {
 		writes = func(string) bool { return false }
 	}
 	a, err := accessTo(real, writes)
 	if err != nil {
 		return nil, err
 	}
-	return openEngine(ctx, cfg, a)
+	e, err := openEngine(ctx, cfg, a)
+	if engine.KindOf(err) == engine.KindCorrupt {
+		return openCut(ctx, cfg, real, err)
+	}
+	return e, err
 }
 
 func openEngine(ctx context.Context, cfg Config, a access) (_ *Engine, err error) {
@@ -287,7 +294,11 @@ func (e *Engine) glance(ctx context.Context) (looked bool, err error) {
 func (e *Engine) readError(ctx context.Context, err error) error {
 	switch {
 	case !interrupted(err):
-		return classify(err, -1)
+		err = classify(err, -1)
+		if e.cut != nil && engine.KindOf(err) == engine.KindCorrupt {
+			err = &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: e.cut}
+		}
+		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case e.life.Err() != nil:
@@ -382,10 +393,7 @@ const incremental = "PRAGMA auto_vacuum = INCREMENTAL"
 // makes SQLite read the schema, 2 ms that a process which only reads need not spend.
 func (e *Engine) begin(ctx context.Context) error {
 	if e.access != writable {
-		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New("the file or its folder may not be written by this user, or lies on a read-only file system")}
-	}
-	if e.cfg.NoWrites != "" {
-		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(e.cfg.NoWrites)}
+		return e.unwritable()
 	}
 	if err := e.inPlace(ctx); err != nil {
 		return err
@@ -421,6 +429,17 @@ func (e *Engine) begin(ctx context.Context) error {
 	}
 	e.wal = true
 	return nil
+}
+
+// unwritable says why nothing is written.
+func (e *Engine) unwritable() error {
+	switch {
+	case e.cut != nil:
+		return &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: fmt.Errorf("%w; nothing is written to it", e.cut)}
+	case e.cfg.ReadOnly != "":
+		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(e.cfg.ReadOnly)}
+	}
+	return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New("the file or its folder may not be written by this user, or lies on a read-only file system")}
 }
 
 // prepareNew has a file that is empty give pages back later; see Shrink. It must come before
