@@ -37,7 +37,7 @@ var rooms = map[string]room{
 	},
 	"internal/transcript": {
 		ours:   []string{"."},
-		others: []string{"github.com/valyala/fastjson", "github.com/klauspost/compress", "golang.org/x/text"},
+		others: []string{"github.com/valyala/fastjson", "github.com/klauspost/compress", "github.com/pierrec/lz4", "golang.org/x/text"},
 		why:    "formats become episodes without a Store: what is stored already, and where, is for others to know",
 	},
 	"internal/agentstore": {

@@ -70,7 +70,7 @@ func TestExportIsTheMemory(t *testing.T) {
 		if again, _ := other.exports("--embeddings"); again != text {
 			t.Errorf("%s: exported again it is\n%s\nwant\n%s", db, again, text)
 		}
-		if out := other.ok("import", path); !strings.HasPrefix(out, "imported 0 episodes, 0 steps; 12 were already there") {
+		if out := other.ok("import", path); !strings.HasPrefix(out, "imported 0 episodes, 0 steps; 16 were already there; 0 bad lines\n") {
 			t.Errorf("importing again printed %q", out)
 		}
 	}

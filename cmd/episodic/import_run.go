@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +48,7 @@ type importer struct {
 	old     int // files that were changed before since
 	foreign foreign
 	parents []parent
+	leading leading
 }
 
 func newImporter(a *app, store *episodic.Store) *importer {
@@ -81,13 +81,19 @@ type pending struct {
 	files   map[episodic.ID]string
 }
 
-// place is a line of a file.
+// place is a line of a file, or a row of a database.
 type place struct {
 	file string
 	line int
+	row  string // empty: it is the line
 }
 
-func (p place) String() string { return fmt.Sprintf("%s:%d", p.file, p.line) }
+func (p place) String() string {
+	if p.row != "" {
+		return p.file + ": " + p.row
+	}
+	return fmt.Sprintf("%s:%d", p.file, p.line)
+}
 
 // run imports files, and says what has become of them. Its error is about the database; what
 // is wrong with a file is told and counted.
@@ -208,7 +214,7 @@ func (im *importer) problem(name string, err error) {
 	case p.Line == 0:
 		im.badFile(fmt.Errorf("%s %w", name, err))
 	default:
-		im.badLine(place{name, p.Line}, p.Text)
+		im.badLine(place{name, p.Line, p.Place}, p.Text)
 	}
 }
 
@@ -246,7 +252,7 @@ func (im *importer) take(ctx context.Context, items []item) error {
 
 // takeRun adds a run to those that are stored together, or stores it if it is no episode.
 func (im *importer) takeRun(ctx context.Context, file string, run *transcript.Run, p *pending) error {
-	at := place{file, run.Line}
+	at := place{file, run.Line, run.Place}
 	im.foreign.others = true
 	for what, n := range run.Left {
 		im.left[what] += n
@@ -369,95 +375,6 @@ func hashOf(run *transcript.Run, domain string, tags []string, o *transcript.Opt
 	fmt.Fprintf(b, "%q %q %v %q %d", domain, tags, o.System, o.OutcomeField, o.Split)
 	sum := sha256.Sum256(b.Bytes())
 	return sum[:16]
-}
-
-// storeExported stores an item of an export that is no episode, unless it is stored so. What
-// the Store refuses is told.
-func (im *importer) storeExported(ctx context.Context, run *transcript.Run, at place) error {
-	if im.store == nil {
-		im.counts.others++
-		return nil
-	}
-	stored, err := im.putExported(ctx, run)
-	switch {
-	case errors.Is(err, episodic.ErrInvalid), errors.Is(err, episodic.ErrNotFound), errors.Is(err, episodic.ErrConflict):
-		im.badLine(at, reason(err))
-		return nil
-	case err != nil:
-		return err
-	case stored:
-		im.counts.others++
-	default:
-		im.counts.present++
-	}
-	return nil
-}
-
-// putExported reports whether anything was changed.
-func (im *importer) putExported(ctx context.Context, run *transcript.Run) (stored bool, err error) {
-	switch {
-	case run.Pattern != nil:
-		old, err := im.store.Pattern(ctx, run.Pattern.ID)
-		if err == nil {
-			run.Pattern.Revision = old.Revision
-			if reflect.DeepEqual(old, run.Pattern) {
-				return false, nil
-			}
-		} else if !errors.Is(err, episodic.ErrNotFound) {
-			return false, err
-		}
-		return true, im.store.PutPattern(ctx, run.Pattern)
-	case run.Relation != nil:
-		return true, im.store.PutRelation(ctx, run.Relation)
-	case run.Embedding != nil:
-		return true, im.store.PutEmbedding(ctx, run.Embedding)
-	}
-	switch d := run.Deleted; d.Kind {
-	case episodic.ChangedEpisode:
-		err = im.store.DeleteEpisode(ctx, d.ID)
-	case episodic.ChangedPattern:
-		err = im.store.DeletePattern(ctx, d.ID)
-	case episodic.ChangedHeuristic:
-		err = im.store.DeleteHeuristic(ctx, d.ID)
-	default: // what belongs to an item: the lines of those that are left were read
-		return false, nil
-	}
-	if errors.Is(err, episodic.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// storeNote stores a heuristic unless it is stored.
-func (im *importer) storeNote(ctx context.Context, run *transcript.Run) error {
-	if im.store == nil {
-		im.counts.notes++
-		return nil
-	}
-	h := run.Heuristic
-	h.Condition, h.Action = im.store.Redact(h.Condition), im.store.Redact(h.Action) // as they are stored
-	if h.ID.IsZero() {
-		h.ID = transcript.DeriveID(im.scope(), run.Format, cmp.Or(run.Key, string(run.Hash[:])))
-	}
-	old, err := im.store.Heuristic(ctx, h.ID)
-	if err == nil {
-		h.Revision = old.Revision
-		if h.Created.IsZero() {
-			h.Created, h.Updated = old.Created, old.Updated
-		}
-	}
-	switch {
-	case err == nil && reflect.DeepEqual(old, h):
-		im.counts.present++
-		return nil
-	case err == nil:
-		im.counts.updated++
-	case errors.Is(err, episodic.ErrNotFound):
-		im.counts.notes++
-	default:
-		return err
-	}
-	return im.store.PutHeuristic(ctx, h)
 }
 
 // relate notes which runs were started by which.

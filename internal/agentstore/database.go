@@ -17,7 +17,7 @@ import (
 )
 
 // ErrUnknown says that a database holds no sessions that are known.
-var ErrUnknown = errors.New("is an SQLite database, and holds no sessions of OpenCode or Cursor")
+var ErrUnknown = errors.New("is an SQLite database, and holds no sessions of OpenCode or Cursor, and no memory of do-memory")
 
 // open opens a database read-only. Nothing is ever written to it; beside one in WAL mode SQLite
 // may make its two files again.
@@ -78,7 +78,14 @@ func kept(ctx context.Context, db *sql.DB, since time.Time) (iter.Seq2[[]byte, e
 	case tables["cursorDiskKV"]:
 		return cursor(ctx, db, since), nil
 	}
-	return nil, ErrUnknown
+	m, err := memoryOf(ctx, db, since)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return nil, ErrUnknown
+	}
+	return m.rows(ctx), nil
 }
 
 // column is what a query returns that has one column of texts.

@@ -125,7 +125,7 @@ func readExchanges(r *records) error {
 func (x *exchanges) record(n node, v value) error {
 	e := newExchange(n, v)
 	if len(e.asked) == 0 && len(e.answered) == 0 && !e.response.get("error").there() {
-		return &Problem{v.line, "is neither a request nor a response"}
+		return &Problem{Line: v.line, Text: "is neither a request nor a response"}
 	}
 	el, prefix := x.before(e)
 	if el == nil {

@@ -33,6 +33,7 @@ type format struct {
 // formats are tried in this order: the first that fits is it. Those of one name are read by
 // the one of them that fits.
 var formats = []*format{
+	doMemory,
 	claudeCode,
 	codex,
 	codexExec,
@@ -367,6 +368,8 @@ func (h *head) describe() string {
 	switch n := h.first(); {
 	case bytes.HasPrefix(h.text, []byte("SQLite format 3\x00")):
 		return "it is an SQLite database; export what is in it with the program that made it"
+	case bytes.HasPrefix(h.text, []byte("redb\x1a\n")):
+		return "it is a database of redb, which do-memory-storage-redb keeps as a cache; import the libSQL database beside it, or what do-memory-cli backup writes"
 	case len(h.text) == 0:
 		return "it is empty"
 	case len(h.values) == 0:

@@ -40,7 +40,7 @@ func readLangSmith(r *records) error {
 // langSmith adds a run of a trace, and those in it.
 func (ts *traces) langSmith(n node, line int, id, parent string) {
 	if !n.has("run_type") {
-		ts.in.problem(&Problem{line, "has no run_type, as a run of LangSmith has"})
+		ts.in.problem(&Problem{Line: line, Text: "has no run_type, as a run of LangSmith has"})
 		return
 	}
 	first, _, _ := strings.Cut(n.str("dotted_order"), ".")

@@ -70,7 +70,7 @@ func (g *graph) record(n node, line int) {
 	case isEntity(n) && n.plain("name") != "":
 		g.entity(n, line)
 	default:
-		g.in.problem(&Problem{line, "is neither an entity nor a relation"})
+		g.in.problem(&Problem{Line: line, Text: "is neither an entity nor a relation"})
 	}
 }
 

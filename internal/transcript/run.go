@@ -31,6 +31,7 @@ type Run struct {
 	Parent string
 	Hash   [sha256.Size]byte // of what the record holds, whatever its spelling
 	Line   int               // where it begins in the file, from 1
+	Place  string            // which row of a database it is; empty: it is a line
 	Bytes  int64             // of the file, about
 
 	Left Left    // what of the run is not in Episode
@@ -97,8 +98,9 @@ const (
 
 // Problem is an error about one place of a file. What comes after it can be read.
 type Problem struct {
-	Line int // from 1; 0: the file as a whole
-	Text string
+	Line  int    // from 1; 0: the file as a whole
+	Place string // which row of a database it is; empty: it is a line
+	Text  string
 }
 
 // Error implements error.

@@ -81,7 +81,7 @@ func (v *values) next() (value, error) {
 	switch {
 	case err == io.EOF && v.array && !v.ended:
 		v.ended = true
-		return value{line: v.line, err: &Problem{v.line, "the file ends within its array; it was cut off"}}, nil
+		return value{line: v.line, err: &Problem{Line: v.line, Text: "the file ends within its array; it was cut off"}}, nil
 	case err != nil:
 		return value{}, err
 	case v.array && v.ended:
@@ -89,7 +89,7 @@ func (v *values) next() (value, error) {
 		if _, err := io.Copy(io.Discard, v.in); err != nil {
 			return value{}, err
 		}
-		return value{line: line, err: &Problem{line, "something follows the end of the array"}}, nil
+		return value{line: line, err: &Problem{Line: line, Text: "something follows the end of the array"}}, nil
 	case v.array && c == ',':
 		v.skip()
 		return v.next()
@@ -224,7 +224,7 @@ func goesOn(line []byte, tooLong bool) bool {
 }
 
 func (v *values) tooLong(at int) value {
-	return value{line: at, err: &Problem{at, fmt.Sprintf("is longer than %d MiB, and was not read", maxValue>>20)}}
+	return value{line: at, err: &Problem{Line: at, Text: fmt.Sprintf("is longer than %d MiB, and was not read", maxValue>>20)}}
 }
 
 // cut is the value at which the file ends.
@@ -247,7 +247,7 @@ func (v value) parsedWith(p *fastjson.Parser) (node, error) {
 	if err != nil {
 		// The parser tells where it was, and quotes what it had not read, which may be secret.
 		why, _, _ := strings.Cut(err.Error(), "; unparsed tail")
-		return node{}, &Problem{v.line, "is not JSON: " + clip(parserPath.ReplaceAllString(why, ""), 100)}
+		return node{}, &Problem{Line: v.line, Text: "is not JSON: " + clip(parserPath.ReplaceAllString(why, ""), 100)}
 	}
 	return n, nil
 }
