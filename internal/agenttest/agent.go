@@ -8,16 +8,14 @@ import (
 
 // Agent is an agent program: how it is set up and run, and what it calls things.
 type Agent struct {
-	Name string // as episodic calls it
-	// Hooks are the events at which it runs hooks of which episodic makes something.
-	Hooks []string
-	// End is that of Hooks at which a session ends; empty: there is none.
-	End string
+	Name string // as episodic setup calls it
+	// Endless says that its hooks are not told when a session ends.
+	Endless bool
 
 	file string // of the program, below node_modules
 	node bool   // Node runs it
-	// configure writes its configuration.
-	configure func(t testing.TB, h *Home, s Settings)
+	// configure writes what a person has in its configuration: where the model is.
+	configure func(t testing.TB, h *Home, model string)
 	// args are those of a session with one prompt.
 	args func(prompt string) []string
 	// env is what its environment has beside Home's.
@@ -28,25 +26,20 @@ type Agent struct {
 	// Shell is a call of its own tool that runs a command, and Write of that which writes a file.
 	Shell func(command string) Call
 	Write func(path, content string) Call
-	// ShellTool is what its hooks call the tool that Shell calls.
-	ShellTool string
 }
 
 // Agents are those that are tried.
 var Agents = []*Agent{&ClaudeCode, &Codex, &GeminiCLI, &OpenCode}
 
-// Settings say how an Agent is set up.
-type Settings struct {
-	Model  string   // the URL of its Model
-	Memory bool     // episodic is an MCP server
-	Hooks  []string // of the Agent's: the events at which episodic is run
-}
-
-// SetUp configures the agent in a home. Without the program the test is skipped.
-func (a *Agent) SetUp(t testing.TB, h *Home, s Settings) {
+// SetUp has a person of a home use the agent with a Model, and episodic setup, with more flags,
+// set it up. Without the program the test is skipped.
+func (a *Agent) SetUp(t testing.TB, h *Home, m *Model, flags ...string) {
 	t.Helper()
 	Part(t, a.file)
-	a.configure(t, h, s)
+	a.configure(t, h, m.URL)
+	if out, err := h.Run(t, time.Minute, nil, h.Program, append([]string{"setup", "--yes", a.Name}, flags...)...); err != nil {
+		t.Fatal(err, out)
+	}
 }
 
 // patience bounds a session, which takes some seconds on a quiet machine.
@@ -67,15 +60,6 @@ func (a *Agent) Session(t testing.TB, h *Home, m *Model, prompt string, turns ..
 		t.Fatalf("%s has asked for %d of %d turns, and said %s %v", a.Name, len(requests), len(turns), out, err)
 	}
 	return requests
-}
-
-// hookGroups are hooks as Claude Code, and those that do likewise, write them.
-func hookGroups(events []string, hook func(event string) object) object {
-	groups := object{}
-	for _, event := range events {
-		groups[event] = []object{{"hooks": []object{hook(event)}}}
-	}
-	return groups
 }
 
 // config is the path of a file in the home.

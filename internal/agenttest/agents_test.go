@@ -56,7 +56,7 @@ var done = Turn{Text: summary + "."}
 
 func TestAnEpisodeThroughTools(t *testing.T) {
 	each(t, func(t *testing.T, a *Agent, h *Home, m *Model) {
-		a.SetUp(t, h, Settings{Model: m.URL, Memory: true})
+		a.SetUp(t, h, m, "--no-hooks")
 		a.Session(t, h, m, task,
 			calls(a.Tool("start", object{"task": task})),
 			calls(a.Tool("log", object{"steps": []any{object{"tool": "go", "input": "test ./pay", "result": "FAIL: it is noon", "failed": true}}})),
@@ -78,7 +78,7 @@ func TestAnEpisodeThroughTools(t *testing.T) {
 
 func TestAnEpisodeThroughHooks(t *testing.T) {
 	each(t, func(t *testing.T, a *Agent, h *Home, m *Model) {
-		a.SetUp(t, h, Settings{Model: m.URL, Hooks: a.Hooks})
+		a.SetUp(t, h, m)
 		file := filepath.Join(h.Folder, "clock.txt")
 		a.Session(t, h, m, task,
 			calls(a.Shell("echo it is noon")),
@@ -86,7 +86,7 @@ func TestAnEpisodeThroughHooks(t *testing.T) {
 			calls(a.Write(file, "twelve")),
 			done)
 		e := one(t, h)
-		if !strings.Contains(e.Description, task) || e.Scope.Project != Project || e.Outcome.Kind != "" || e.Running() != (a.End == "") {
+		if !strings.Contains(e.Description, task) || e.Scope.Project != Project || e.Outcome.Kind != "" || e.Running() != a.Endless {
 			t.Errorf("the episode is %s", show(e))
 		}
 		if len(e.Steps) != 3 || failed(e.Steps[0]) || !failed(e.Steps[1]) || failed(e.Steps[2]) ||
@@ -105,7 +105,7 @@ func TestAnEpisodeThroughHooks(t *testing.T) {
 // What hooks record and what the model says of it by tools is one episode.
 func TestAnEpisodeThroughHooksAndTools(t *testing.T) {
 	each(t, func(t *testing.T, a *Agent, h *Home, m *Model) {
-		a.SetUp(t, h, Settings{Model: m.URL, Memory: true, Hooks: a.Hooks})
+		a.SetUp(t, h, m)
 		a.Session(t, h, m, task,
 			calls(a.Tool("recall", object{"query": task})),
 			calls(a.Shell("echo it is noon")),

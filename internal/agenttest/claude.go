@@ -4,20 +4,9 @@ import "testing"
 
 // ClaudeCode is Anthropic's.
 var ClaudeCode = Agent{
-	Name:  "claude-code",
-	Hooks: []string{"SessionStart", "UserPromptSubmit", "PostToolUse", "PostToolUseFailure", "PreCompact", "SubagentStop", "Stop", "SessionEnd"},
-	End:   "SessionEnd",
-	file:  "@anthropic-ai/claude-code-linux-x64/claude",
-	configure: func(t testing.TB, h *Home, s Settings) {
-		h.Write(t, h.config(".claude", "settings.json"), text(object{"hooks": hookGroups(s.Hooks, func(event string) object {
-			return object{"type": "command", "command": h.Program, "args": []string{"hook", event}}
-		})}))
-		if s.Memory {
-			h.Write(t, h.config(".claude.json"), text(object{
-				"mcpServers": object{"episodic": object{"type": "stdio", "command": h.Program, "args": []string{"mcp"}}},
-			}))
-		}
-	},
+	Name:      "claude-code",
+	file:      "@anthropic-ai/claude-code-linux-x64/claude",
+	configure: func(testing.TB, *Home, string) {}, // its environment says where the model is
 	args: func(prompt string) []string {
 		return []string{"-p", prompt, "--allowedTools", "Bash,Write,mcp__episodic"}
 	},
@@ -33,5 +22,4 @@ var ClaudeCode = Agent{
 	Write: func(path, content string) Call {
 		return Call{Tool: "Write", Input: object{"file_path": path, "content": content}}
 	},
-	ShellTool: "Bash",
 }

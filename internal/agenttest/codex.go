@@ -7,12 +7,10 @@ import (
 
 // Codex is OpenAI's. It has no tool that writes files but the shell.
 var Codex = Agent{
-	Name:  "codex",
-	Hooks: []string{"SessionStart", "UserPromptSubmit", "PostToolUse", "PreCompact", "SubagentStop", "Stop", "SessionEnd"},
-	End:   "SessionEnd",
-	file:  "codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex",
-	configure: func(t testing.TB, h *Home, s Settings) {
-		config := fmt.Sprintf(`
+	Name: "codex",
+	file: "codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex",
+	configure: func(t testing.TB, h *Home, model string) {
+		h.Write(t, h.config(".codex", "config.toml"), fmt.Sprintf(`# The model of this machine.
 model = "gpt-5"
 model_provider = "fake"
 
@@ -20,14 +18,7 @@ model_provider = "fake"
 name = "Fake"
 base_url = "%s/v1"
 wire_api = "responses"
-`, s.Model)
-		if s.Memory {
-			config += fmt.Sprintf("\n[mcp_servers.episodic]\ncommand = %q\nargs = [\"mcp\"]\n", h.Program)
-		}
-		h.Write(t, h.config(".codex", "config.toml"), config)
-		h.Write(t, h.config(".codex", "hooks.json"), text(object{"hooks": hookGroups(s.Hooks, func(event string) object {
-			return object{"type": "command", "command": h.Program + " hook " + event}
-		})}))
+`, model))
 	},
 	args: func(prompt string) []string {
 		return []string{"exec", "--dangerously-bypass-hook-trust", "--dangerously-bypass-approvals-and-sandbox", prompt}
@@ -42,5 +33,4 @@ wire_api = "responses"
 	Write: func(path, content string) Call {
 		return Call{Tool: "exec_command", Input: object{"cmd": fmt.Sprintf("printf %%s '%s' > '%s'", content, path)}}
 	},
-	ShellTool: "Bash",
 }

@@ -1,34 +1,22 @@
 package agenttest
 
 import (
-	"os"
+	"fmt"
 	"testing"
 )
 
-// OpenCode is of many models. It has no hooks, but plug-ins, and no end of a session.
+// OpenCode is of many models. It has plug-ins in place of hooks.
 var OpenCode = Agent{
-	Name:  "opencode",
-	Hooks: []string{"plugin"},
-	file:  "opencode-linux-x64/bin/opencode",
-	configure: func(t testing.TB, h *Home, s Settings) {
-		config := object{
-			"provider": object{"fake": object{
-				"npm": "@ai-sdk/openai-compatible", "options": object{"baseURL": s.Model + "/v1", "apiKey": "x"},
-				"models": object{"fake": object{}},
-			}},
-			"permission": "allow",
-		}
-		if s.Memory {
-			config["mcp"] = object{"episodic": object{"type": "local", "command": []string{h.Program, "mcp"}, "enabled": true}}
-		}
-		h.Write(t, h.config(".config", "opencode", "opencode.json"), text(config))
-		if s.Hooks != nil {
-			plugin, err := os.ReadFile("testdata/opencode.js")
-			if err != nil {
-				t.Fatal(err)
-			}
-			h.Write(t, h.config(".config", "opencode", "plugins", "episodic.js"), string(plugin))
-		}
+	Name: "opencode", Endless: true,
+	file: "opencode-linux-x64/bin/opencode",
+	configure: func(t testing.TB, h *Home, model string) {
+		h.Write(t, h.config(".config", "opencode", "opencode.json"), fmt.Sprintf(`{
+  "permission": "allow",
+  "provider": {
+    "fake": {"npm": "@ai-sdk/openai-compatible", "options": {"baseURL": "%s/v1", "apiKey": "x"}, "models": {"fake": {}}}
+  }
+}
+`, model))
 	},
 	args: func(prompt string) []string { return []string{"run", "-m", "fake/fake", prompt} },
 	env: func(string) []string {
@@ -41,5 +29,4 @@ var OpenCode = Agent{
 	Write: func(path, content string) Call {
 		return Call{Tool: "write", Input: object{"filePath": path, "content": content}}
 	},
-	ShellTool: "bash",
 }

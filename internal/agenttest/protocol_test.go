@@ -91,7 +91,7 @@ func converse(t *testing.T, h *Home, sdk, place string, env ...string) {
 	}
 	const later = 2
 	answers := ask(0, later, "")
-	episode := regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}`).FindString(string(answers[1]))
+	episode := regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]+`).FindString(string(answers[1]))
 	ask(later, len(conversation), episode)
 }
 
