@@ -128,8 +128,6 @@ func TestAnEpisodeThroughHooksAndTools(t *testing.T) {
 
 		first := a.Session(t, h, m, again, done)[0]
 		told(t, first, lesson, summary)
-		t.Log(first.Frames())
-		t.Log(show(e))
 	})
 }
 
@@ -139,7 +137,6 @@ func one(t *testing.T, h *Home) *episodic.Episode {
 	episodes := h.Episodes(t)
 	if len(episodes) != 1 {
 		for _, e := range episodes {
-			t.Log(show(e))
 		}
 		t.Fatalf("there are %d episodes; hooks say %s", len(episodes), h.Complaints(t))
 	}
