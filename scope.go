@@ -35,8 +35,8 @@ type Scope struct {
 // counts, watches and deletes, by id too. What lies outside is not found, and empty
 // fields do not narrow. A Store that is narrowed already can only be narrowed
 // further. TrainDictionaries, Compact, CompactSecurely, StorageStats, Stats and what concerns the embedding
-// models of searches concern the whole database. Close of the returned Store does nothing; it ends with s. Errors:
-// ErrInvalid, also if a field contradicts the scope of s; ErrClosed.
+// models of searches concern the whole database. Close of the returned Store does nothing; it ends
+// with s. Errors: ErrInvalid, also if a field contradicts the scope of s; ErrClosed.
 func (s *Store) Scoped(scope Scope) (*Store, error) {
 	if s == nil || s.engine == nil {
 		return nil, fmt.Errorf("narrow: %w: the Store was not returned by Open", ErrClosed)

@@ -71,11 +71,11 @@ type Store struct {
 //	cert, key   see Options.TLS.CertFile and KeyFile
 //	tls         0 makes libsql:// mean http://
 //
-// A file that Link has linked to a server opens the server. A nil opts gives the defaults. The database must be episodic's alone. Errors:
-// ErrInvalid for a target or option that cannot be; ErrNotFound if it must exist
-// and does not; ErrSchema for a file that is no database and a database of
-// another program or of a newer episodic; ErrUnauthorized; Retryable errors if
-// the server cannot be reached.
+// A file that Link has linked to a server opens the server. A nil opts gives the defaults. The
+// database must be episodic's alone. Errors: ErrInvalid for a target or option that cannot be;
+// ErrNotFound if it must exist and does not; ErrSchema for a file that is no database and a
+// database of another program or of a newer episodic; ErrUnauthorized; Retryable errors if the
+// server cannot be reached.
 func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}

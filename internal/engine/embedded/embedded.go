@@ -70,8 +70,9 @@ type Config struct {
 	// turns to write. Default that of the user's programs; see package userdir.
 	LockDir string
 
-	// Check, unless it is nil, is called in the first read or write after the schema has changed, and after one that
-	// failed, and refuses the file if this program does not know its schema. It must only read.
+	// Check, unless it is nil, is called in the first read or write after the schema has changed,
+	// and after one that failed, and refuses the file if this program does not know its schema. It
+	// must only read.
 	Check func(context.Context, Querier) error
 
 	// Disposable is for a file whose content can be had again from elsewhere: a write is not
@@ -107,8 +108,8 @@ type Engine struct {
 	close func() error
 }
 
-// Open opens or creates the file, which only its owner may read then. It succeeds when several processes open the
-// same new file at once. Its errors do not repeat the path.
+// Open opens or creates the file, which only its owner may read then. It succeeds when several
+// processes open the same new file at once. Its errors do not repeat the path.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := checkPath(cfg.Path, cfg.MustExist); err != nil {
 		return nil, err
@@ -398,9 +399,9 @@ func (e *Engine) commit(units []*engine.Unit) {
 // one so. Else it does nothing.
 const incremental = "PRAGMA auto_vacuum = INCREMENTAL"
 
-// begin begins a transaction, in a file that is in its place. The first one switches the file to WAL mode; Open
-// does not, because opening another program's file must not change it. Nor does it set what
-// makes SQLite read the schema, 2 ms that a process which only reads need not spend.
+// begin begins a transaction, in a file that is in its place. The first one switches the file to
+// WAL mode; Open does not, because opening another program's file must not change it. Nor does it
+// set what makes SQLite read the schema, 2 ms that a process which only reads need not spend.
 func (e *Engine) begin(ctx context.Context) error {
 	if e.refusal != nil {
 		return e.refusal
