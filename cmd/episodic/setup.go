@@ -18,6 +18,7 @@ import (
 type setupCmd struct {
 	Clients []string `arg:"" name:"client" optional:"" help:"Which agent programs: ${setups}. Left out, those that are on this machine."`
 	NoHooks bool     `help:"Without hooks: nothing is recorded by itself, and the model gets the tools start and log."`
+	Here    bool     `help:"Only the MCP server, in the files of the project in this folder, for all who work on it; they need episodic on the PATH."`
 	Undo    bool     `xor:"do" help:"Take out what setup has put in; the files become what they were."`
 	Check   bool     `xor:"do" help:"Say whether what was set up works. Exit code 1 if it does not."`
 	JSON    bool     `name:"json" help:"With --check: print JSON."`
@@ -40,7 +41,7 @@ func (c *setupCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	s.Choice.ClaudePlugin = s.HasPlugin()
+	s.Choice.ClaudePlugin = !c.Here && s.HasPlugin()
 	s.Choice.ClaudeHooks = !s.Choice.ClaudePlugin && claudeHooks(s, chosen, c.Undo)
 	switch {
 	case c.Check:
@@ -76,11 +77,11 @@ func (c *setupCmd) setup(a *app) (*setup.Setup, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := a.setupProgram()
+	program, err := a.setupProgram(!c.Here)
 	if err != nil {
 		return nil, err
 	}
-	return &setup.Setup{
+	s := &setup.Setup{
 		Machine: &setup.Machine{GOOS: runtime.GOOS, Home: home, Getenv: a.getenv},
 		Program: program,
 		Choice: &setup.Choice{
@@ -94,7 +95,15 @@ func (c *setupCmd) setup(a *app) (*setup.Setup, error) {
 			},
 		},
 		Records: filepath.Join(a.stateHome, "episodic", "setup.json"),
-	}, nil
+	}
+	if c.Here {
+		if a.workDir == "" {
+			return nil, invalid("--here", "needs a folder, and the one it was started in is not known")
+		}
+		s.Project = a.workDir
+		s.Records = filepath.Join(a.stateHome, "episodic", "setup-projects.json")
+	}
+	return s, nil
 }
 
 // chosen are the clients that are named, or else those that are here.
@@ -103,6 +112,9 @@ func (c *setupCmd) chosen(s *setup.Setup) (list []*setup.Client, err error) {
 		client := setup.Find(name)
 		if client == nil {
 			return nil, invalid("client", "is %.40q; known are %s", name, setupNames())
+		}
+		if c.Here && !client.HasProjects() {
+			return nil, invalid("--here", "does not go with %s, which reads no files of projects", name)
 		}
 		if !slices.Contains(list, client) {
 			list = append(list, client)
@@ -117,6 +129,9 @@ func (c *setupCmd) chosen(s *setup.Setup) (list []*setup.Client, err error) {
 		return nil, err
 	}
 	for _, client := range setup.Clients {
+		if c.Here && !client.HasProjects() {
+			continue
+		}
 		if slices.Contains(done, client.Name) || client.Present(s.Machine, s.Choice.Exists, onPath) {
 			list = append(list, client)
 		}
@@ -181,6 +196,8 @@ func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *s
 		case !changed[client.Name]:
 		case c.Undo:
 			a.printf("%s: no longer set up; restart it\n", client.Title)
+		case c.Here:
+			a.printf("%s: set up in this project; restart it, and allow the server if it asks\n", client.Title)
 		default:
 			a.printf("%s: set up; %s\n", client.Title, client.Advice)
 		}
@@ -192,13 +209,18 @@ func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *s
 		return errReported
 	}
 	if !c.Undo {
-		a.printf("%s setup --check says whether all works.\n", a.self)
+		command := a.self + " setup --check"
+		if c.Here {
+			command += " --here"
+		}
+		a.printf("%s says whether all works.\n", command)
 	}
 	return nil
 }
 
-// setupProgram is this program, as agent programs are to start it: for the same memory.
-func (a *app) setupProgram() (*setup.Program, error) {
+// setupProgram is this program, as agent programs are to start it: for the same memory, also if
+// only the environment names it and that counts.
+func (a *app) setupProgram(environment bool) (*setup.Program, error) {
 	path, err := programPath()
 	if err != nil {
 		return nil, err
@@ -207,10 +229,10 @@ func (a *app) setupProgram() (*setup.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.db == nil && (a.getenv("EPISODIC_DB") != "" || a.getenv("TURSO_DATABASE_URL") != "") {
+	if environment && a.db == nil && (a.getenv("EPISODIC_DB") != "" || a.getenv("TURSO_DATABASE_URL") != "") {
 		a.db = &target // clients pass on only part of the environment
 	}
-	if user := a.getenv("EPISODIC_USER"); a.user == nil && user != "" {
+	if user := a.getenv("EPISODIC_USER"); environment && a.user == nil && user != "" {
 		a.user = &user
 	}
 	flags, err := a.memoryFlags("setup")

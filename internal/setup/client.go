@@ -13,7 +13,13 @@ type Client struct {
 	folders func(*Machine) []string
 	// items are what belongs into its files.
 	items func(*Machine, *Program, *Choice) []item
+	// project is the MCP server in a file of a project, which has no hooks: they are the user's.
+	// Its path is relative; nil: the client has no such file.
+	project func(*Program, *Choice) item
 }
+
+// HasProjects reports whether a client reads MCP servers of a project from a file in it.
+func (c *Client) HasProjects() bool { return c.project != nil }
 
 // Choice is what is to be set up.
 type Choice struct {
@@ -36,6 +42,7 @@ type item struct {
 	// unwanted parts are taken out where an earlier setup has put them.
 	unwanted bool
 	program  bool // the file is run
+	shared   bool // the file is for all who work on a project
 }
 
 // The kinds of items, as people read them.
@@ -89,6 +96,9 @@ var claudeCode = &Client{
 			{path: claudeSettings(m), what: whatHooks, part: settings, unwanted: !o.Hooks || o.ClaudePlugin},
 			instructions,
 		}
+	},
+	project: func(p *Program, _ *Choice) item {
+		return item{path: ".mcp.json", what: whatServer, part: member{"mcpServers", append(entry{{"type", "stdio"}}, stdio(p, false)...)}}
 	},
 }
 
@@ -157,6 +167,9 @@ var codex = &Client{
 			text(instructions, o, o.Hooks),
 		}
 	},
+	project: func(p *Program, _ *Choice) item {
+		return item{path: ".codex/config.toml", what: whatServer, part: tomlTable{"mcp_servers", stdio(p, false)}}
+	},
 }
 
 // line is the command line of a hook for clients that have it run by a shell.
@@ -187,6 +200,9 @@ var gemini = &Client{
 			text(m.join(geminiFolder(m), "GEMINI.md"), o, o.Hooks),
 		}
 	},
+	project: func(p *Program, _ *Choice) item {
+		return item{path: ".gemini/settings.json", what: whatServer, part: member{"mcpServers", stdio(p, false)}}
+	},
 }
 
 // geminiFolder is below the folder of $GEMINI_CLI_HOME where that is set.
@@ -205,6 +221,9 @@ var cursor = &Client{
 			{path: m.home("", ".cursor", "hooks.json"), what: whatHooks, part: list, unwanted: !o.Hooks},
 		}
 	},
+	project: func(p *Program, _ *Choice) item {
+		return item{path: ".cursor/mcp.json", what: whatServer, part: member{"mcpServers", stdio(p, false)}}
+	},
 }
 
 var vscode = &Client{
@@ -217,6 +236,9 @@ var vscode = &Client{
 			{path: m.support("Code", "User", "prompts", "episodic.instructions.md"), what: whatText,
 				part: whole("---\ndescription: " + mark + "\napplyTo: '**'\n---\n" + Block(o.Tools(o.Hooks)) + "\n")},
 		}
+	},
+	project: func(p *Program, _ *Choice) item {
+		return item{path: ".vscode/mcp.json", what: whatServer, part: member{"servers", append(entry{{"type", "stdio"}}, stdio(p, false)...)}}
 	},
 }
 
@@ -262,7 +284,7 @@ var opencode = &Client{
 		if !o.Exists(config) {
 			config = m.xdg("opencode", "opencode.json")
 		}
-		server := entry{{"type", "local"}, {"command", append([]string{p.Path}, p.server(o.Hooks)...)}, {"enabled", true}}
+		server := opencodeServer(p, o.Hooks)
 		items := []item{
 			{path: config, what: whatServer, part: member{"mcp", server}},
 			{path: m.xdg("opencode", "plugins", "episodic.js"), what: whatHooks, part: whole(plugin(p)), unwanted: !o.Hooks},
@@ -273,4 +295,15 @@ var opencode = &Client{
 		}
 		return items
 	},
+	project: func(p *Program, o *Choice) item {
+		it := item{path: "opencode.jsonc", what: whatServer, part: member{"mcp", opencodeServer(p, false)}}
+		if !o.Exists(it.path) {
+			it.path = "opencode.json"
+		}
+		return it
+	},
+}
+
+func opencodeServer(p *Program, hooks bool) entry {
+	return entry{{"type", "local"}, {"command", append([]string{p.Path}, p.server(hooks)...)}, {"enabled", true}}
 }

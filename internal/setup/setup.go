@@ -3,6 +3,7 @@ package setup
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,6 +16,27 @@ type Setup struct {
 	Program *Program
 	Choice  *Choice
 	Records string // the file of what was done
+	// Project is the folder whose files are set up, for those clients that have some; empty: the
+	// user's files.
+	Project string
+}
+
+// items are what belongs into the files of a client. In those of a project, which others share,
+// the program has no path.
+func (s *Setup) items(c *Client, p *Program, o *Choice) []item {
+	if s.Project == "" {
+		return c.items(s.Machine, p, o)
+	}
+	if c.project == nil {
+		return nil
+	}
+	shared, here := *p, *o
+	shared.Path = name
+	here.Exists = func(path string) bool { return o.Exists(filepath.Join(s.Project, path)) }
+	it := c.project(&shared, &here)
+	it.path = filepath.Join(s.Project, filepath.FromSlash(it.path))
+	it.shared = true
+	return []item{it}
 }
 
 // Change is what is to become of a file.
@@ -69,7 +91,7 @@ func (p *place) what() string {
 // places are the files of clients, each once. A part that one client wants is wanted.
 func (s *Setup) places(clients []*Client) (list []*place) {
 	for _, c := range clients {
-		for _, it := range c.items(s.Machine, s.Program, s.Choice) {
+		for _, it := range s.items(c, s.Program, s.Choice) {
 			i := slices.IndexFunc(list, func(p *place) bool { return p.path == it.path })
 			if i < 0 {
 				i, list = len(list), append(list, &place{path: it.path})
@@ -188,8 +210,11 @@ func (p *place) plan(rec *record) (*Change, error) {
 		}
 	}
 	c := &Change{Path: p.path, What: p.what(), Clients: next.Clients, file: *file, after: confedit.Apply(base, steps), steps: append(back, steps...), record: next, mode: 0o600}
-	if p.items[0].program {
+	switch {
+	case p.items[0].program:
 		c.mode = 0o700
+	case p.items[0].shared:
+		c.mode = 0o644
 	}
 	if !next.Lost {
 		next.Splices = steps
@@ -230,7 +255,7 @@ func (s *Setup) PlanUndo(clients []*Client) (*Plan, error) {
 	plan := new(Plan)
 	places := s.places(clients)
 	for _, path := range records.paths() { // where clients have moved since
-		if known := slices.ContainsFunc(places, func(p *place) bool { return p.path == path }); !known && len(missing(records.Files[path].Clients, names(clients))) < len(records.Files[path].Clients) {
+		if known := slices.ContainsFunc(places, func(p *place) bool { return p.path == path }); !known && s.Project == "" && len(missing(records.Files[path].Clients, names(clients))) < len(records.Files[path].Clients) {
 			places = append(places, &place{path: path, clients: records.Files[path].Clients})
 		}
 	}
@@ -308,7 +333,7 @@ func (s *Setup) Done() (list []string, err error) {
 
 // HasHooks reports whether hooks of ours are in a file of a client.
 func (s *Setup) HasHooks(c *Client) bool {
-	return slices.ContainsFunc(c.items(s.Machine, s.Program, s.Choice), func(it item) bool {
+	return slices.ContainsFunc(s.items(c, s.Program, s.Choice), func(it item) bool {
 		if it.what != whatHooks {
 			return false
 		}
