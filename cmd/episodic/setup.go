@@ -150,7 +150,9 @@ func claudeHooks(s *setup.Setup, chosen []*setup.Client, undo bool) bool {
 func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *setup.Plan) error {
 	changed := map[string]bool{}
 	for _, change := range plan.Changes {
-		a.printf("%s\n", plain(change.Diff()))
+		if diff := change.Diff(); diff != "" {
+			a.printf("%s\n", plain(diff))
+		}
 		for _, name := range change.Clients {
 			changed[name] = true
 		}

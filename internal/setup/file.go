@@ -76,6 +76,9 @@ func (s *Setup) Carry(c *Change) error {
 		if err := all.write(s.Records); err != nil {
 			return err
 		}
+		if c.after == c.text && c.exists {
+			return nil // it is noted for other clients
+		}
 		return replaceFile(c.real, c.after, mode)
 	}
 	switch {

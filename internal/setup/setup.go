@@ -160,7 +160,7 @@ func (p *place) problem(err error) *Problem {
 	return problem
 }
 
-// each carries out what part does with each item, one after the other.
+// each does something with each item, one after the other, and returns all steps.
 func (p *place) each(text string, do func(item, string) ([]confedit.Splice, error)) (steps []confedit.Splice, err error) {
 	for _, it := range p.items {
 		more, err := do(it, text)
@@ -185,8 +185,14 @@ func (p *place) plan(rec *record) (*Change, error) {
 		return nil, err
 	}
 	steps, err := p.each(file.text, want)
-	if err != nil || len(steps) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	if len(steps) == 0 {
+		if rec == nil || len(missing(p.clients, rec.Clients)) == 0 {
+			return nil, nil
+		}
+		return p.noted(file, rec, append(slices.Clone(rec.Clients), missing(p.clients, rec.Clients)...)), nil
 	}
 	if file.readOnly {
 		return nil, errReadOnly
@@ -222,6 +228,13 @@ func (p *place) plan(rec *record) (*Change, error) {
 	next.Sum = sum(c.after)
 	c.forget()
 	return c, nil
+}
+
+// noted changes only for whom a file is as it is.
+func (p *place) noted(f *file, rec *record, clients []string) *Change {
+	next := *rec
+	next.Clients = clients
+	return &Change{Path: p.path, What: p.what(), Clients: p.clients, file: *f, after: f.text, record: &next}
 }
 
 // forget drops the record of a file in which nothing of ours is left, and the file if it was

@@ -564,3 +564,22 @@ func TestProject(t *testing.T) {
 	h.Project, h.Records = "", state
 	h.none(h.Plan([]*Client{cursor}))
 }
+
+// TestSharedFile: what two clients use stays until neither does.
+func TestSharedFile(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][2]*Client{{copilot, vscode}, {vscode, copilot}} {
+		h := newHome(t, nil)
+		before := h.tree()
+		h.carry(h.Plan([]*Client{order[0]}))
+		h.carry(h.Plan([]*Client{order[1]}))
+		h.none(h.Plan([]*Client{copilot, vscode}))
+		h.carry(h.PlanUndo([]*Client{order[0]}))
+		if _, there := h.tree()[".copilot/hooks/episodic.json"]; !there {
+			t.Errorf("%s: the hooks are gone", order[1].Name)
+		}
+		h.none(h.PlanUndo([]*Client{order[0]}))
+		h.carry(h.PlanUndo([]*Client{order[1]}))
+		same(t, h.tree(), before)
+	}
+}

@@ -23,10 +23,21 @@ func (s *Setup) PlanUndo(clients []*Client) (*Plan, error) {
 	}
 	for _, p := range places {
 		rec := records.Files[p.path]
-		if rec != nil && len(missing(rec.Clients, names(clients))) > 0 {
-			continue // others use it
+		undo := p.undo
+		if rec != nil {
+			if others := missing(rec.Clients, names(clients)); len(others) == len(rec.Clients) {
+				continue // it is only theirs
+			} else if len(others) > 0 {
+				undo = func(rec *record) (*Change, error) {
+					file, err := readFile(p.path)
+					if err != nil {
+						return nil, err
+					}
+					return p.noted(file, rec, others), nil
+				}
+			}
 		}
-		change, err := p.undo(rec)
+		change, err := undo(rec)
 		if err != nil {
 			plan.Problems = append(plan.Problems, &Problem{Path: p.path, Clients: p.clients, Err: err})
 		} else if change != nil {
