@@ -179,6 +179,9 @@ func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *s
 		}
 		return nil
 	}
+	if runtime.GOOS == "windows" && strings.Contains(s.Program.Path, " ") && s.Choice.Hooks && !c.Undo {
+		a.complain("%s has a space in it, with which the shells of some clients cannot start hooks; install it elsewhere if --check or the client says that they fail", s.Program.Path)
+	}
 	if !c.Yes {
 		if err := a.agree("Go on?", "nothing was changed"); err != nil {
 			return err
