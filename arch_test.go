@@ -83,7 +83,7 @@ var rooms = map[string]room{
 	},
 	"internal/serve": {
 		ours:   []string{".", "internal/access", "internal/mcpserver", "prom"},
-		others: []string{"github.com/modelcontextprotocol/go-sdk", "github.com/prometheus/client_golang"},
+		others: []string{"github.com/modelcontextprotocol/go-sdk", "github.com/prometheus/client_golang", "golang.org/x/sync"},
 		why:    "it knows HTTP, and who may call: what the calls do is for mcpserver to know",
 	},
 	"internal/testkit": {

@@ -209,7 +209,7 @@ func (x *Examination) examineOnce(ctx context.Context, path string, o *Options) 
 		x.find(Finding{Check: checkedFileSystem, Severity: Note,
 			Problem: fmt.Sprintf("the file lies on a network file system (%s): two machines that use it would damage it; keep it on a local disk", name)}, 1)
 	}
-	cfg := embedded.Config{Path: path, MustExist: true, ReadOnly: "it is examined", ReadCut: true, NetworkFile: true, LockDir: o.LockDir}
+	cfg := embedded.Config{Path: path, MustExist: true, ReadOnly: "it is examined", Reads: true, NetworkFile: true, LockDir: o.LockDir}
 	_, openErr := os.Stat(path + "-shm")
 	frozen = errors.Is(openErr, fs.ErrNotExist)
 	e, err := embedded.Open(ctx, cfg)

@@ -214,7 +214,7 @@ func openEngine(ctx context.Context, t target, opts *Options, check func(context
 		return nil, err
 	}
 	if t.path != "" {
-		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, ReadCut: opts.DisableUpgrade, Check: check})
+		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, Reads: opts.DisableUpgrade, Check: check})
 		if _, ok := errors.AsType[*embedded.NetworkError](err); ok {
 			return nil, invalid("target", "%v; AllowNetworkFile opens it all the same", err)
 		}

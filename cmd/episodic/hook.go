@@ -38,13 +38,13 @@ const (
 	// sweptSessions is how many others a hook looks after when its session begins or ends.
 	sweptSessions = 64
 	// mostPayload bounds what is read of the payload, in bytes.
-	mostPayload = 32 << 20
+	mostPayload = 16 << 20
 )
 
 // Run never fails: a hook that does would stop its agent.
 func (c *hookCmd) Run(ctx context.Context, a *app) error {
 	a.stderr = hookLogger{a}
-	ctx, stop := context.WithTimeout(ctx, hookWait)
+	ctx, stop := context.WithTimeout(ctx, a.hookWait)
 	defer stop()
 	type answer struct {
 		text []byte
@@ -61,7 +61,7 @@ func (c *hookCmd) Run(ctx context.Context, a *app) error {
 		}()
 		got.text, got.err = c.answer(ctx, a)
 	}()
-	late := time.NewTimer(hookWait + hookGrace)
+	late := time.NewTimer(a.hookWait + hookGrace)
 	defer late.Stop()
 	select {
 	case got := <-done:
@@ -71,7 +71,7 @@ func (c *hookCmd) Run(ctx context.Context, a *app) error {
 		}
 		_, _ = a.out.Write(got.text) // of a buffer; nobody hears of what flushing it says
 	case <-late.C: // the process ends, and with it what hangs
-		a.logHook(fmt.Errorf("%s: given up after %v", c.Event, hookWait+hookGrace))
+		a.logHook(fmt.Errorf("%s: given up after %v", c.Event, a.hookWait+hookGrace))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/testkit"
@@ -66,7 +67,7 @@ func (c *cli) runContext(ctx context.Context, args ...string) outcome {
 	}
 	code := run(ctx, args, system{
 		stdin: stdin, stdout: &stdout, stderr: &stderr,
-		getenv: func(name string) string { return c.env[name] }, dataHome: c.home, configHome: filepath.Join(c.home, "config"), stateHome: filepath.Join(c.home, "state"), self: "episodic",
+		getenv: func(name string) string { return c.env[name] }, dataHome: c.home, configHome: filepath.Join(c.home, "config"), stateHome: filepath.Join(c.home, "state"), hookWait: time.Minute, self: "episodic",
 	})
 	return outcome{code, stdout.String(), stderr.String()}
 }

@@ -58,7 +58,9 @@ func (a *app) agentScope(within episodic.Scope, s mcpserver.Session) episodic.Sc
 		return placed
 	}
 	if folder := a.agentFolder(); folder != "" {
-		within.Project = a.projectOf(folder)
+		if name := a.projectOf(folder); knownHere(name, folder) {
+			within.Project = name
+		}
 	}
 	return within
 }

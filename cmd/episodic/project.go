@@ -84,7 +84,7 @@ func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session
 	with := without
 	with.Project = name
 	preferred, other := with, without
-	if project.ByPath(name) && !isFolder(s.folder) { // of another machine, or gone
+	if !knownHere(name, s.folder) {
 		preferred, other = without, with
 	}
 	switch _, err := store.ResolveEpisode(ctx, transcript.DeriveID(other, s.format, s.key).String()); {
@@ -96,6 +96,10 @@ func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session
 		return without, err
 	}
 }
+
+// knownHere reports whether a folder's project is more than the path of a folder that is of another
+// machine, or gone.
+func knownHere(name, folder string) bool { return !project.ByPath(name) || isFolder(folder) }
 
 // projectFor is how long the project of a folder is taken to stay what it was.
 const projectFor = time.Minute

@@ -81,7 +81,7 @@ func TestAtOnce(t *testing.T) {
 	b := newBench(t)
 	b.now = nil
 	b.prompt("s", "mend it")
-	many := testkit.Effort(3, 5, 20)
+	many := testkit.Effort(2, 3, 20)
 	want := make(map[string]int)
 	var running sync.WaitGroup
 	for g := range 20 {
@@ -185,7 +185,7 @@ func TestKilledAnywhere(t *testing.T) {
 	if places < 30 || strings.Count(want, "\n") != 7 || !strings.Contains(want, "ended: did") {
 		t.Fatalf("%d places, the episode is\n%s", places, want)
 	}
-	for at := 0; at < places; at += testkit.Effort(9, 4, 1) {
+	for at := 0; at < places; at += testkit.Effort(12, 6, 1) {
 		t.Run(strconv.Itoa(at), func(t *testing.T) {
 			b := newBench(t)
 			n, where := 0, ""
@@ -234,7 +234,7 @@ func TestKilledAfterTheVerdict(t *testing.T) {
 	if places < 6 || strings.Count(want, "\n") != 3 || !strings.Contains(want, "ended, success: it holds") {
 		t.Fatalf("%d places, the episode is\n%s", places, want)
 	}
-	for at := range places {
+	for at := 0; at < places; at += testkit.Effort(4, 2, 1) {
 		b, n := newBench(t), 0
 		script(b, func() {
 			if n++; n == at+1 {

@@ -2,11 +2,13 @@ package hook
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/episodic-memory/episodic"
@@ -75,7 +77,7 @@ func (r *Recorder) Record(ctx context.Context, e *clients.Event) (text string, e
 		return "", nil
 	}
 	folder := filepath.Join(r.Dir, name(e.Client, key(e)))
-	mine, err := putIn(folder, &arrival{Event: r.redacted(e), At: r.time()})
+	mine, err := putIn(folder, &arrival{Event: r.kept(e), At: r.time()})
 	if err != nil {
 		return "", fmt.Errorf("the event is lost: %w", err)
 	}
@@ -133,13 +135,22 @@ func younger(path string, than time.Duration) bool {
 	return err == nil && time.Since(info.ModTime()) < than
 }
 
-// redacted is an event as it may be kept.
-func (r *Recorder) redacted(e *clients.Event) clients.Event {
-	kept := *e
-	if r.Redact != nil {
-		kept.Text, kept.Result, kept.Input = r.Redact(e.Text), r.Redact(e.Result), r.Redact(e.Input)
+// kept is an event as it may be kept: without secrets, and with what the memory has room for.
+func (r *Recorder) kept(e *clients.Event) clients.Event {
+	k := *e
+	for _, text := range []*string{&k.Text, &k.Result, &k.Input} {
+		if r.Redact != nil {
+			*text = r.Redact(*text)
+		}
+		if len(*text) > textBytes {
+			*text = strings.ToValidUTF8((*text)[:textBytes], "") + "…"
+		}
 	}
-	return kept
+	if k.Input != "" && !json.Valid([]byte(k.Input)) {
+		b, _ := json.Marshal(k.Input) // of a string it cannot fail
+		k.Input = string(b)
+	}
+	return k
 }
 
 // key is what a session is known by, as internal/transcript has it: that of a sub-agent is its

@@ -72,8 +72,9 @@ const (
 	untoldEvents = 16
 	shownItems   = 500
 	waitingSteps = 2000
-	waitingBytes = 16 << 20
+	waitingBytes = 8 << 20
 	promptBytes  = 256 << 10
+	textBytes    = 768 << 10 // a Store takes steps of 4.5 MB
 )
 
 // name is that of a session's folder.

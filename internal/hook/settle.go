@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/transcript"
@@ -133,11 +134,14 @@ func (s *session) episode() *episodic.Episode {
 	if e.Description == "" {
 		e.Description = "a run without a recorded task" // as internal/transcript has it
 	}
-	if s.Folder != "" {
-		e.Context.Domain = filepath.Base(strings.ReplaceAll(s.Folder, `\`, "/"))
+	if domain := filepath.Base(strings.ReplaceAll(s.Folder, `\`, "/")); s.Folder != "" && len(domain) <= domainBytes && !strings.ContainsFunc(domain, unicode.IsControl) {
+		e.Context.Domain = domain
 	}
 	return e
 }
+
+// domainBytes is how long a domain may be.
+const domainBytes = 1000
 
 // agentNames are those of MetaAgent that differ from the format's.
 var agentNames = map[string]string{"gemini": "gemini-cli"}

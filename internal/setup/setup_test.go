@@ -323,6 +323,20 @@ func TestOlderEntries(t *testing.T) {
 	}
 }
 
+// TestAnotherName: a program that people have renamed finds again what it has put there.
+func TestAnotherName(t *testing.T) {
+	t.Parallel()
+	for _, c := range Clients {
+		h := newHome(t, existing[c.Name])
+		before := h.tree()
+		h.Program = &Program{Path: "/opt/bin/memory"}
+		h.carry(h.Plan([]*Client{c}))
+		h.none(h.Plan([]*Client{c}))
+		h.carry(h.PlanUndo([]*Client{c}))
+		same(t, h.tree(), before)
+	}
+}
+
 // TestEditedMeanwhile: what people write between a setup and its undoing stays, and the rest is
 // as before.
 func TestEditedMeanwhile(t *testing.T) {
