@@ -539,46 +539,6 @@ func TestIsHook(t *testing.T) {
 	}
 }
 
-// TestOtherName: the program may have been renamed.
-func TestOtherName(t *testing.T) {
-	t.Parallel()
-	h := newHome(t, existing["cursor"])
-	before := h.tree()
-	h.Program.Path = "/opt/memory-1.2"
-	h.carry(h.Plan([]*Client{cursor, codex}))
-	h.none(h.Plan([]*Client{cursor, codex}))
-	h.carry(h.PlanUndo([]*Client{cursor, codex}))
-	same(t, h.tree(), before)
-}
-
-// TestProject: the files of a project are for others too: they have no path of this machine, and
-// everybody can read them.
-func TestProject(t *testing.T) {
-	t.Parallel()
-	h := newHome(t, map[string]string{"p/.vscode/mcp.json": "{\n  // ours\n}\n", "p/opencode.jsonc": "{}\n"})
-	h.carry(h.Plan([]*Client{cursor}))
-	users, state := h.tree(), h.Records
-	h.Project, h.Records = filepath.Join(h.dir, "p"), filepath.Join(h.dir, "..", "projects.json")
-	h.carry(h.Plan(Clients))
-	h.none(h.Plan(Clients))
-	tree := h.tree()
-	for path, want := range map[string]string{
-		"p/.mcp.json": `"type": "stdio"`, "p/.codex/config.toml": "command = 'episodic'", "p/.gemini/settings.json": `"command": "episodic"`, "p/.cursor/mcp.json": `"mcpServers"`,
-		"p/.vscode/mcp.json": "  // ours\n  \"servers\"", "p/opencode.jsonc": `"mcp": {`, "p/.zed/settings.json": `"context_servers"`,
-	} {
-		if !strings.Contains(tree[path], want) || strings.Contains(tree[path], program) || strings.Contains(tree[path], "hooks") {
-			t.Errorf("%s: %s", path, tree[path])
-		}
-	}
-	if !strings.HasPrefix(tree["p/.mcp.json"], "-rw-r--r--") || !strings.HasPrefix(tree["p/.cursor"], "drwxr-xr-x") {
-		t.Errorf("modes: %.10s, %.10s", tree["p/.mcp.json"], tree["p/.cursor"])
-	}
-	h.carry(h.PlanUndo(Clients))
-	same(t, h.tree(), users)
-	h.Project, h.Records = "", state
-	h.none(h.Plan([]*Client{cursor}))
-}
-
 // TestSharedFile: what two clients use stays until neither does.
 func TestSharedFile(t *testing.T) {
 	t.Parallel()
