@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/mcpserver"
 	"github.com/episodic-memory/episodic/internal/setup"
 )
@@ -18,6 +16,7 @@ import (
 type setupCmd struct {
 	Clients []string `arg:"" name:"client" optional:"" help:"Which agent programs: ${setups}. Left out, those that are on this machine."`
 	NoHooks bool     `help:"Without hooks: nothing is recorded by itself, and the model gets the tools start and log."`
+	Here    bool     `help:"Only the MCP server, in the files of the project in this folder, for all who work on it; they need episodic on the PATH."`
 	Undo    bool     `xor:"do" help:"Take out what setup has put in; the files become what they were."`
 	Check   bool     `xor:"do" help:"Say whether what was set up works. Exit code 1 if it does not."`
 	JSON    bool     `name:"json" help:"With --check: print JSON."`
@@ -40,7 +39,7 @@ func (c *setupCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	s.Choice.ClaudePlugin = s.HasPlugin()
+	s.Choice.ClaudePlugin = !c.Here && s.HasPlugin()
 	s.Choice.ClaudeHooks = !s.Choice.ClaudePlugin && claudeHooks(s, chosen, c.Undo)
 	switch {
 	case c.Check:
@@ -76,11 +75,11 @@ func (c *setupCmd) setup(a *app) (*setup.Setup, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := a.setupProgram()
+	program, err := a.setupProgram(!c.Here)
 	if err != nil {
 		return nil, err
 	}
-	return &setup.Setup{
+	s := &setup.Setup{
 		Machine: &setup.Machine{GOOS: runtime.GOOS, Home: home, Getenv: a.getenv},
 		Program: program,
 		Choice: &setup.Choice{
@@ -94,7 +93,15 @@ func (c *setupCmd) setup(a *app) (*setup.Setup, error) {
 			},
 		},
 		Records: filepath.Join(a.stateHome, "episodic", "setup.json"),
-	}, nil
+	}
+	if c.Here {
+		if a.workDir == "" {
+			return nil, invalid("--here", "needs a folder, and the one it was started in is not known")
+		}
+		s.Project = a.workDir
+		s.Records = filepath.Join(a.stateHome, "episodic", "setup-projects.json")
+	}
+	return s, nil
 }
 
 // chosen are the clients that are named, or else those that are here.
@@ -103,6 +110,9 @@ func (c *setupCmd) chosen(s *setup.Setup) (list []*setup.Client, err error) {
 		client := setup.Find(name)
 		if client == nil {
 			return nil, invalid("client", "is %.40q; known are %s", name, setupNames())
+		}
+		if c.Here && !client.HasProjects() {
+			return nil, invalid("--here", "does not go with %s, which reads no files of projects", name)
 		}
 		if !slices.Contains(list, client) {
 			list = append(list, client)
@@ -117,6 +127,9 @@ func (c *setupCmd) chosen(s *setup.Setup) (list []*setup.Client, err error) {
 		return nil, err
 	}
 	for _, client := range setup.Clients {
+		if c.Here && !client.HasProjects() {
+			continue
+		}
 		if slices.Contains(done, client.Name) || client.Present(s.Machine, s.Choice.Exists, onPath) {
 			list = append(list, client)
 		}
@@ -137,7 +150,9 @@ func claudeHooks(s *setup.Setup, chosen []*setup.Client, undo bool) bool {
 func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *setup.Plan) error {
 	changed := map[string]bool{}
 	for _, change := range plan.Changes {
-		a.printf("%s\n", plain(change.Diff()))
+		if diff := change.Diff(); diff != "" {
+			a.printf("%s\n", plain(diff))
+		}
 		for _, name := range change.Clients {
 			changed[name] = true
 		}
@@ -164,6 +179,9 @@ func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *s
 		}
 		return nil
 	}
+	if runtime.GOOS == "windows" && strings.Contains(s.Program.Path, " ") && s.Choice.Hooks && !c.Undo {
+		a.complain("%s has a space in it, with which the shells of some clients cannot start hooks; install it elsewhere if --check or the client says that they fail", s.Program.Path)
+	}
 	if !c.Yes {
 		if err := a.agree("Go on?", "nothing was changed"); err != nil {
 			return err
@@ -181,6 +199,8 @@ func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *s
 		case !changed[client.Name]:
 		case c.Undo:
 			a.printf("%s: no longer set up; restart it\n", client.Title)
+		case c.Here:
+			a.printf("%s: set up in this project; restart it, and allow the server if it asks\n", client.Title)
 		default:
 			a.printf("%s: set up; %s\n", client.Title, client.Advice)
 		}
@@ -192,106 +212,11 @@ func (c *setupCmd) carry(a *app, s *setup.Setup, chosen []*setup.Client, plan *s
 		return errReported
 	}
 	if !c.Undo {
-		a.printf("%s setup --check says whether all works.\n", a.self)
+		command := a.self + " setup --check"
+		if c.Here {
+			command += " --here"
+		}
+		a.printf("%s says whether all works.\n", command)
 	}
 	return nil
-}
-
-// setupProgram is this program, as agent programs are to start it: for the same memory.
-func (a *app) setupProgram() (*setup.Program, error) {
-	path, err := programPath()
-	if err != nil {
-		return nil, err
-	}
-	target, err := a.target(false)
-	if err != nil {
-		return nil, err
-	}
-	if a.db == nil && (a.getenv("EPISODIC_DB") != "" || a.getenv("TURSO_DATABASE_URL") != "") {
-		a.db = &target // clients pass on only part of the environment
-	}
-	if user := a.getenv("EPISODIC_USER"); a.user == nil && user != "" {
-		a.user = &user
-	}
-	flags, err := a.memoryFlags("setup")
-	if err != nil {
-		return nil, err
-	}
-	p := &setup.Program{Path: path, Flags: flags}
-	if isServer(target) {
-		for _, name := range append(slices.Clone(secretVariables), "EPISODIC_NAMESPACE", "EPISODIC_CA_FILE", "EPISODIC_CERT_FILE", "EPISODIC_KEY_FILE") {
-			if a.getenv(name) != "" {
-				p.Variables = append(p.Variables, name)
-			}
-		}
-	}
-	return p, nil
-}
-
-var errGoRun = errors.New("go run builds a program that is gone afterwards; go install ./cmd/episodic makes one that stays")
-
-// programPath is the path of this program: where the PATH has it, which an update keeps, or else
-// the file itself.
-func programPath() (string, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if dir := filepath.Dir(exe); strings.Contains(dir, "go-build") && filepath.Base(dir) == "exe" {
-		return "", errGoRun
-	}
-	if found, err := exec.LookPath("episodic"); err == nil {
-		if found, err = filepath.Abs(found); err == nil && sameFile(found, exe) {
-			return found, nil
-		}
-	}
-	return exe, nil
-}
-
-func sameFile(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
-}
-
-// memoryFlags are the flags of this command line that name a memory and say how it is used, with
-// absolute paths, for a program that is started elsewhere. who is the part of the command line
-// that wants to write them down.
-func (a *app) memoryFlags(who string) (flags []string, err error) {
-	target, err := a.target(false)
-	if err != nil {
-		return nil, err
-	}
-	if u, err := parseURL(target); isServer(target) && (err != nil || u.User != nil || u.Query().Has("authToken")) {
-		return nil, invalid(who, "would write the secret in the database's URL to a file; name the database without it, and give the secret as $EPISODIC_AUTH_TOKEN or $EPISODIC_BASIC_AUTH")
-	}
-	if a.db != nil {
-		if !isServer(target) {
-			if target, err = filepath.Abs(target); err != nil {
-				return nil, err
-			}
-		}
-		flags = append(flags, "--db="+target)
-	}
-	for _, flag := range []struct {
-		name  string
-		value *string
-	}{{"project", a.project}, {"user", a.user}} {
-		if flag.value != nil {
-			flags = append(flags, "--"+flag.name+"="+*flag.value)
-		}
-	}
-	if a.offline == episodic.Queue {
-		flags = append(flags, "--offline=queue")
-	}
-	if a.redact.Disabled {
-		flags = append(flags, "--no-redact")
-	}
-	for _, allowed := range a.redact.Allow {
-		flags = append(flags, "--redact-allow="+allowed)
-	}
-	if a.allowPlaintext {
-		flags = append(flags, "--allow-plaintext")
-	}
-	return flags, nil
 }

@@ -100,6 +100,7 @@ func TestSetup(t *testing.T) {
 	if got := c.fails(exitFailure, file+": line 1: ", "setup", "--yes", "--no-hooks"); got.stdout != "" {
 		t.Error(got.stdout)
 	}
+	c.fails(exitUsage, "needs a folder", "setup", "--here", "cursor") // of which this test has none
 	c.fails(exitUsage, "would write the secret", "--db", "libsql://memory.example?authToken=x", "setup", "cursor")
 }
 

@@ -51,13 +51,13 @@ func (s *Setup) Check(ctx context.Context, c *Client) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{Client: c.Name}
-	items := c.items(s.Machine, s.Program, s.Choice)
+	items := s.items(c, s.Program, s.Choice)
 	command := serverOf(items)
 	if program, hooks := programOf(command); program != nil {
 		program.Variables = s.Program.Variables
 		choice := *s.Choice
 		choice.Hooks = hooks
-		items = c.items(s.Machine, program, &choice)
+		items = s.items(c, program, &choice)
 	}
 	for _, it := range items {
 		f := FileReport{Path: it.path, What: it.what}

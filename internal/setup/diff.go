@@ -11,6 +11,9 @@ import (
 // Diff is the change as a unified diff without context: only lines of ours are in it, and no
 // secret that people may have added to them.
 func (c *Change) Diff() string {
+	if !c.Delete && c.after == c.text {
+		return "" // it is noted for other clients
+	}
 	var b strings.Builder
 	from, to := c.Path, c.Path
 	if !c.exists {

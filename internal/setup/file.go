@@ -76,6 +76,9 @@ func (s *Setup) Carry(c *Change) error {
 		if err := all.write(s.Records); err != nil {
 			return err
 		}
+		if c.after == c.text && c.exists {
+			return nil // it is noted for other clients
+		}
 		return replaceFile(c.real, c.after, mode)
 	}
 	switch {
@@ -103,9 +106,10 @@ func missingFolders(path string) (list []string) {
 	}
 }
 
-// replaceFile writes a file that is there as a whole or not at all.
+// replaceFile writes a file that is there as a whole or not at all. Folders that it makes are
+// open to those who may read the file.
 func replaceFile(path, text string, mode fs.FileMode) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700|mode&0o044|mode&0o044>>2); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".episodic-*")

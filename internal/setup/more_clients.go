@@ -22,6 +22,9 @@ var zed = &Client{
 	items: func(m *Machine, p *Program, o *Choice) []item { // it has no hooks, and no file of the user's instructions
 		return []item{{path: m.join(zedFolder(m), "settings.json"), what: whatServer, part: member{"context_servers", stdio(p, false)}}}
 	},
+	project: func(p *Program, _ *Choice) item {
+		return item{path: ".zed/settings.json", what: whatServer, part: member{"context_servers", stdio(p, false)}}
+	},
 }
 
 func zedFolder(m *Machine) string {

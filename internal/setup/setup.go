@@ -3,6 +3,7 @@ package setup
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,6 +16,27 @@ type Setup struct {
 	Program *Program
 	Choice  *Choice
 	Records string // the file of what was done
+	// Project is the folder whose files are set up, for those clients that have some; empty: the
+	// user's files.
+	Project string
+}
+
+// items are what belongs into the files of a client. In those of a project, which others share,
+// the program has no path.
+func (s *Setup) items(c *Client, p *Program, o *Choice) []item {
+	if s.Project == "" {
+		return c.items(s.Machine, p, o)
+	}
+	if c.project == nil {
+		return nil
+	}
+	shared, here := *p, *o
+	shared.Path = name
+	here.Exists = func(path string) bool { return o.Exists(filepath.Join(s.Project, path)) }
+	it := c.project(&shared, &here)
+	it.path = filepath.Join(s.Project, filepath.FromSlash(it.path))
+	it.shared = true
+	return []item{it}
 }
 
 // Change is what is to become of a file.
@@ -69,7 +91,7 @@ func (p *place) what() string {
 // places are the files of clients, each once. A part that one client wants is wanted.
 func (s *Setup) places(clients []*Client) (list []*place) {
 	for _, c := range clients {
-		for _, it := range c.items(s.Machine, s.Program, s.Choice) {
+		for _, it := range s.items(c, s.Program, s.Choice) {
 			i := slices.IndexFunc(list, func(p *place) bool { return p.path == it.path })
 			if i < 0 {
 				i, list = len(list), append(list, &place{path: it.path})
@@ -138,7 +160,7 @@ func (p *place) problem(err error) *Problem {
 	return problem
 }
 
-// each carries out what part does with each item, one after the other.
+// each does something with each item, one after the other, and returns all steps.
 func (p *place) each(text string, do func(item, string) ([]confedit.Splice, error)) (steps []confedit.Splice, err error) {
 	for _, it := range p.items {
 		more, err := do(it, text)
@@ -163,8 +185,14 @@ func (p *place) plan(rec *record) (*Change, error) {
 		return nil, err
 	}
 	steps, err := p.each(file.text, want)
-	if err != nil || len(steps) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	if len(steps) == 0 {
+		if rec == nil || len(missing(p.clients, rec.Clients)) == 0 {
+			return nil, nil
+		}
+		return p.noted(file, rec, append(slices.Clone(rec.Clients), missing(p.clients, rec.Clients)...)), nil
 	}
 	if file.readOnly {
 		return nil, errReadOnly
@@ -188,8 +216,11 @@ func (p *place) plan(rec *record) (*Change, error) {
 		}
 	}
 	c := &Change{Path: p.path, What: p.what(), Clients: next.Clients, file: *file, after: confedit.Apply(base, steps), steps: append(back, steps...), record: next, mode: 0o600}
-	if p.items[0].program {
+	switch {
+	case p.items[0].program:
 		c.mode = 0o700
+	case p.items[0].shared:
+		c.mode = 0o644
 	}
 	if !next.Lost {
 		next.Splices = steps
@@ -197,6 +228,13 @@ func (p *place) plan(rec *record) (*Change, error) {
 	next.Sum = sum(c.after)
 	c.forget()
 	return c, nil
+}
+
+// noted changes only for whom a file is as it is.
+func (p *place) noted(f *file, rec *record, clients []string) *Change {
+	next := *rec
+	next.Clients = clients
+	return &Change{Path: p.path, What: p.what(), Clients: p.clients, file: *f, after: f.text, record: &next}
 }
 
 // forget drops the record of a file in which nothing of ours is left, and the file if it was
@@ -220,80 +258,6 @@ func bare(text string) bool {
 	return err == nil && ok && len(object) == 0 && !strings.Contains(text, "/")
 }
 
-// PlanUndo says what taking back the setup of clients changes. What others have edited since
-// stays.
-func (s *Setup) PlanUndo(clients []*Client) (*Plan, error) {
-	records, err := readRecords(s.Records)
-	if err != nil {
-		return nil, err
-	}
-	plan := new(Plan)
-	places := s.places(clients)
-	for _, path := range records.paths() { // where clients have moved since
-		if known := slices.ContainsFunc(places, func(p *place) bool { return p.path == path }); !known && len(missing(records.Files[path].Clients, names(clients))) < len(records.Files[path].Clients) {
-			places = append(places, &place{path: path, clients: records.Files[path].Clients})
-		}
-	}
-	for _, p := range places {
-		rec := records.Files[p.path]
-		if rec != nil && len(missing(rec.Clients, names(clients))) > 0 {
-			continue // others use it
-		}
-		change, err := p.undo(rec)
-		if err != nil {
-			plan.Problems = append(plan.Problems, &Problem{Path: p.path, Clients: p.clients, Err: err})
-		} else if change != nil {
-			plan.Changes = append(plan.Changes, change)
-		}
-	}
-	return plan, nil
-}
-
-var errEdited = errors.New("what episodic has written there was edited; take it out yourself")
-
-func (p *place) undo(rec *record) (*Change, error) {
-	file, err := readFile(p.path)
-	if err != nil {
-		return nil, err
-	}
-	if !file.exists {
-		if rec == nil {
-			return nil, nil
-		}
-		return &Change{Path: p.path, What: p.what(), Clients: rec.Clients, file: *file}, nil
-	}
-	c := &Change{Path: p.path, What: p.what(), Clients: p.clients, file: *file, record: &record{}}
-	intact := false
-	if rec != nil {
-		c.record = &record{Created: rec.Created}
-		c.steps, intact = rec.back(file.text)
-	}
-	c.after = confedit.Apply(file.text, c.steps)
-	if !intact {
-		if len(p.items) == 0 {
-			return nil, errEdited
-		}
-		steps, err := p.each(c.after, func(it item, text string) ([]confedit.Splice, error) { return it.part.cut(text) })
-		if err != nil {
-			return nil, err
-		}
-		for _, it := range p.items {
-			if _, ours := it.part.(whole); ours && len(steps) > 0 {
-				c.record.Created = true
-			}
-		}
-		c.steps, c.after = append(c.steps, steps...), confedit.Apply(c.after, steps)
-	}
-	if rec == nil && len(c.steps) == 0 {
-		return nil, nil
-	}
-	if file.readOnly && c.after != file.text {
-		return nil, errReadOnly
-	}
-	c.forget()
-	return c, nil
-}
-
 // Done are the names of the clients that were set up.
 func (s *Setup) Done() (list []string, err error) {
 	all, err := readRecords(s.Records)
@@ -308,7 +272,7 @@ func (s *Setup) Done() (list []string, err error) {
 
 // HasHooks reports whether hooks of ours are in a file of a client.
 func (s *Setup) HasHooks(c *Client) bool {
-	return slices.ContainsFunc(c.items(s.Machine, s.Program, s.Choice), func(it item) bool {
+	return slices.ContainsFunc(s.items(c, s.Program, s.Choice), func(it item) bool {
 		if it.what != whatHooks {
 			return false
 		}

@@ -539,14 +539,21 @@ func TestIsHook(t *testing.T) {
 	}
 }
 
-// TestOtherName: the program may have been renamed.
-func TestOtherName(t *testing.T) {
+// TestSharedFile: what two clients use stays until neither does.
+func TestSharedFile(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, existing["cursor"])
-	before := h.tree()
-	h.Program.Path = "/opt/memory-1.2"
-	h.carry(h.Plan([]*Client{cursor, codex}))
-	h.none(h.Plan([]*Client{cursor, codex}))
-	h.carry(h.PlanUndo([]*Client{cursor, codex}))
-	same(t, h.tree(), before)
+	for _, order := range [][2]*Client{{copilot, vscode}, {vscode, copilot}} {
+		h := newHome(t, nil)
+		before := h.tree()
+		h.carry(h.Plan([]*Client{order[0]}))
+		h.carry(h.Plan([]*Client{order[1]}))
+		h.none(h.Plan([]*Client{copilot, vscode}))
+		h.carry(h.PlanUndo([]*Client{order[0]}))
+		if _, there := h.tree()[".copilot/hooks/episodic.json"]; !there {
+			t.Errorf("%s: the hooks are gone", order[1].Name)
+		}
+		h.none(h.PlanUndo([]*Client{order[0]}))
+		h.carry(h.PlanUndo([]*Client{order[1]}))
+		same(t, h.tree(), before)
+	}
 }
