@@ -71,6 +71,7 @@ var forms = []form{
 	{"ya29.", "google-token", random(chars(letters+digits+"_-"), 20)},
 	{"ya29.c.", "google-token", random(chars(letters+digits+"_-"), 20)},
 	{"GOCSPX-", "google-client-secret", atLeast(wordDash, 20)},
+	{"epi_", "episodic-token", exactly(upperNum, 26)}, // of internal/access
 	{"npm_", "npm-token", random(alnum, 30)},
 	{"pypi-AgE", "pypi-token", atLeast(wordDash, 30)},
 	{"hf_", "huggingface-token", mixedCase(alnum, 30)},

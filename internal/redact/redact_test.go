@@ -58,6 +58,7 @@ func planted() []struct {
 		one("google-key", "AIza"+"Sy"+mixed[:33]),
 		one("google-token", "ya29."+"a0Af_"+mixed),
 		one("google-client-secret", "GOCSPX-"+mixed[:28]),
+		one("episodic-token", "epi_"+up16+up16[:10]),
 		one("npm-token", "npm_"+mixed),
 		{"npm-token", "//registry.npmjs.org/:_authToken=npm_" + mixed, mixed},
 		one("pypi-token", "pypi-AgE"+"IcHlwaS5vcmc"+mixed+mixed),

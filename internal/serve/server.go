@@ -99,6 +99,7 @@ func New(o Options) (*Server, error) {
 	for rights, tools := range map[access.Rights]mcpserver.Tools{
 		access.Read: mcpserver.ReadTools, access.Write: mcpserver.KeepTools, access.Admin: mcpserver.AllTools,
 	} {
+		// Its Store is borrowed, so that there is nothing to close.
 		s.agents[rights] = mcpserver.New(mcpserver.Options{
 			Open:  func(context.Context) (*episodic.Store, error) { return o.Store.Scoped(episodic.Scope{}) },
 			Tools: tools, Version: o.Version, Logger: o.Logger,
@@ -172,8 +173,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.count.answered(a)
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler { //nolint:errorlint // it is compared so by net/http
-				panic(p)
+			if p == http.ErrAbortHandler {
+				panic(p) // it is for net/http
 			}
 			s.log.Error("panic", "in", r.URL.Path, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
 			if a.status == 0 {
