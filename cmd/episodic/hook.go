@@ -138,7 +138,7 @@ func (a *app) recorder(open *episodic.Store) (*hook.Recorder, error) {
 			return a.openBare(ctx, target)
 		},
 		Scope: func(ctx context.Context, store *episodic.Store, format, key, folder string) (episodic.Scope, error) {
-			scope, err := a.sessionScope(ctx, store, session{format, key, folder})
+			scope, err := a.sessionScope(ctx, store, session{format, key, folder}, nil)
 			if err == nil && scope.Project == "" {
 				a.logHook(fmt.Errorf("session %s in folder %q has no project: nothing is told there; EPISODIC_PROJECT names one", key, folder))
 			}
