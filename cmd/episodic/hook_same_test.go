@@ -162,7 +162,7 @@ func TestSameEpisode(t *testing.T) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<24)
-	every := testkit.Effort(100, 100, 20)
+	every := testkit.Effort(100, 100, 50)
 	for n := 0; lines.Scan(); n++ {
 		if n%every != 5%every {
 			continue
