@@ -30,7 +30,7 @@ type system struct {
 	stateHome      string        // the user's folder of what programs note
 	workDir        string        // empty if it is not known
 	self           string        // what a shell runs to start this program again
-	hookWait       time.Duration // for how long a hook works
+	hookWait       time.Duration // for how long a hook works; 0: hookWait
 	// command runs a program of the system, and returns what it says.
 	command func(name string, args ...string) (string, error)
 }
@@ -39,7 +39,7 @@ func processSystem() system {
 	workDir, _ := os.Getwd()
 	return system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, dataHome: xdg.DataHome, configHome: xdg.ConfigHome, stateHome: xdg.StateHome, workDir: workDir, self: startedAs(), hookWait: hookWait,
+		getenv: os.Getenv, dataHome: xdg.DataHome, configHome: xdg.ConfigHome, stateHome: xdg.StateHome, workDir: workDir, self: startedAs(),
 		command: func(name string, args ...string) (string, error) {
 			out, err := exec.Command(name, args...).CombinedOutput()
 			return strings.TrimSpace(string(out)), err

@@ -143,7 +143,7 @@ func (r *captureRun) with(ctx context.Context, store *episodic.Store) error {
 	o := r.options
 	o.Hash = func(run *transcript.Run) []byte { return hashOf(run, "", nil, &o.Read) }
 	o.Scope = func(ctx context.Context, run *transcript.Run) (episodic.Scope, error) {
-		return r.sessionScope(ctx, store, sessionOf(run))
+		return r.sessionScope(ctx, store, sessionOf(run), nil)
 	}
 	o.Tell = func(text string) { r.complain("%s", short(text)) }
 	o.Began = r.began

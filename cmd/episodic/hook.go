@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ const (
 // Run never fails: a hook that does would stop its agent.
 func (c *hookCmd) Run(ctx context.Context, a *app) error {
 	a.stderr = hookLogger{a}
-	ctx, stop := context.WithTimeout(ctx, a.hookWait)
+	wait := cmp.Or(a.hookWait, hookWait)
+	ctx, stop := context.WithTimeout(ctx, wait)
 	defer stop()
 	type answer struct {
 		text []byte
@@ -61,7 +63,7 @@ func (c *hookCmd) Run(ctx context.Context, a *app) error {
 		}()
 		got.text, got.err = c.answer(ctx, a)
 	}()
-	late := time.NewTimer(a.hookWait + hookGrace)
+	late := time.NewTimer(wait + hookGrace)
 	defer late.Stop()
 	select {
 	case got := <-done:
@@ -71,7 +73,7 @@ func (c *hookCmd) Run(ctx context.Context, a *app) error {
 		}
 		_, _ = a.out.Write(got.text) // of a buffer; nobody hears of what flushing it says
 	case <-late.C: // the process ends, and with it what hangs
-		a.logHook(fmt.Errorf("%s: given up after %v", c.Event, a.hookWait+hookGrace))
+		a.logHook(fmt.Errorf("%s: given up after %v", c.Event, wait+hookGrace))
 	}
 	return nil
 }
@@ -136,7 +138,7 @@ func (a *app) recorder(open *episodic.Store) (*hook.Recorder, error) {
 			return a.openBare(ctx, target)
 		},
 		Scope: func(ctx context.Context, store *episodic.Store, format, key, folder string) (episodic.Scope, error) {
-			scope, err := a.sessionScope(ctx, store, session{format, key, folder})
+			scope, err := a.sessionScope(ctx, store, session{format, key, folder}, nil)
 			if err == nil && scope.Project == "" {
 				a.logHook(fmt.Errorf("session %s in folder %q has no project: nothing is told there; EPISODIC_PROJECT names one", key, folder))
 			}

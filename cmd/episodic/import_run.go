@@ -48,6 +48,7 @@ type importer struct {
 	old     int // files that were changed before since
 	foreign foreign
 	parents []parent
+	holds   map[string]bool // projects, of which "" is none, that have episodes
 	leading leading
 	deleted map[episodic.ID]bool // episodes that stay so
 }
@@ -293,7 +294,7 @@ func (im *importer) takeRun(ctx context.Context, file string, run *transcript.Ru
 func (im *importer) record(ctx context.Context, run *transcript.Run) (r episodic.Record, err error) {
 	e, scope := run.Episode, im.scope()
 	if im.store != nil && slices.Contains(transcript.Sources(), run.Format) {
-		if scope, err = im.sessionScope(ctx, im.store, sessionOf(run)); err != nil {
+		if scope, err = im.sessionScope(ctx, im.store, sessionOf(run), func(s episodic.Scope) (bool, error) { return im.held(ctx, s) }); err != nil {
 			return r, err
 		}
 		e.Scope = scope
@@ -310,6 +311,30 @@ func (im *importer) record(ctx context.Context, run *transcript.Run) (r episodic
 	r = episodic.Record{Episode: e, Hash: im.hash(run), Replace: im.replace || im.seen[e.ID], Undelete: im.undelete}
 	im.seen[e.ID] = true
 	return r, nil
+}
+
+// held reports whether there are episodes with the project of a scope, or without one, as it was
+// when that was asked for first: a look for each session would cost as much as storing it does.
+func (im *importer) held(ctx context.Context, scope episodic.Scope) (bool, error) {
+	if held, known := im.holds[scope.Project]; known {
+		return held, nil
+	}
+	if im.holds == nil {
+		counts, err := im.store.Counts(ctx)
+		if err != nil {
+			return false, err
+		}
+		im.holds = make(map[string]bool)
+		for name, err := range im.store.Names(ctx, episodic.ProjectNames) {
+			if err != nil {
+				return false, err
+			}
+			im.holds[name.Name] = true
+			counts.Episodes -= name.Episodes
+		}
+		im.holds[""] = counts.Episodes > 0
+	}
+	return im.holds[scope.Project], nil
 }
 
 // storeRecords stores what is pending, which is nothing then.

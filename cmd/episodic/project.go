@@ -68,8 +68,9 @@ func sessionOf(run *transcript.Run) session {
 // sessionScope is whom a session's episode belongs to, the same for hook, capture and import. If
 // no project was chosen for all it is the project of the session's folder, or none where that is
 // not known here. A session that hooks have recorded, or that is stored with that project or without,
-// stays where it is.
-func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session) (episodic.Scope, error) {
+// stays where it is. held reports whether a scope may hold sessions that are stored already; nil: it
+// is not known.
+func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session, held func(episodic.Scope) (bool, error)) (episodic.Scope, error) {
 	without := store.Scope()
 	if without.Project != "" || s.folder == "" || s.key == "" {
 		return without, nil
@@ -86,6 +87,11 @@ func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session
 	preferred, other := with, without
 	if !knownHere(name, s.folder) {
 		preferred, other = without, with
+	}
+	if held != nil {
+		if may, err := held(other); err != nil || !may {
+			return preferred, err
+		}
 	}
 	switch _, err := store.ResolveEpisode(ctx, transcript.DeriveID(other, s.format, s.key).String()); {
 	case err == nil:

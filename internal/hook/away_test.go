@@ -85,6 +85,19 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// A session that goes on in another memory is an episode there from then on.
+func TestAnotherMemory(t *testing.T) {
+	t.Parallel()
+	b, other := newBench(t), newBench(t)
+	b.prompt("s", "mend it")
+	b.call("s", "a", "x")
+	b.Open = other.Open
+	b.call("s", "b", "y")
+	b.end("s")
+	b.want("s", "mend it, running\n"+`Bash{"command":"run a"} -> output x`)
+	other.want("s", "mend it, ended\n"+`Bash{"command":"run b"} -> output y`)
+}
+
 // Where too much waits, steps are lost, which is told; what comes later is not.
 func TestTooMuch(t *testing.T) {
 	t.Parallel()

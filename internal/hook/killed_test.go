@@ -112,10 +112,10 @@ func TestProcessesAtOnce(t *testing.T) {
 	var running sync.WaitGroup
 	for g := range 20 {
 		prefix := "p" + strings.Repeat("x", g) + "-"
-		want[prefix] = 3
+		want[prefix] = 2
 		running.Go(func() {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), b.hooksSpec(prefix, 0, 3))
+			cmd.Env = append(os.Environ(), b.hooksSpec(prefix, 0, 2))
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
@@ -185,7 +185,7 @@ func TestKilledAnywhere(t *testing.T) {
 	if places < 30 || strings.Count(want, "\n") != 7 || !strings.Contains(want, "ended: did") {
 		t.Fatalf("%d places, the episode is\n%s", places, want)
 	}
-	for at := 0; at < places; at += testkit.Effort(12, 6, 1) {
+	for at := 0; at < places; at += testkit.Effort(16, 9, 1) {
 		t.Run(strconv.Itoa(at), func(t *testing.T) {
 			b := newBench(t)
 			n, where := 0, ""
@@ -234,7 +234,7 @@ func TestKilledAfterTheVerdict(t *testing.T) {
 	if places < 6 || strings.Count(want, "\n") != 3 || !strings.Contains(want, "ended, success: it holds") {
 		t.Fatalf("%d places, the episode is\n%s", places, want)
 	}
-	for at := 0; at < places; at += testkit.Effort(4, 2, 1) {
+	for at := 0; at < places; at += testkit.Effort(6, 3, 1) {
 		b, n := newBench(t), 0
 		script(b, func() {
 			if n++; n == at+1 {

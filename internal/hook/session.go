@@ -251,9 +251,10 @@ func (s *session) step(st episodic.Step) episodic.Step {
 	return st
 }
 
-// add adds a step to those that wait. Where the transcript is what counts none does.
+// add adds a step to those that wait. Where the transcript is what counts, or the episode is
+// deleted, none does.
 func (s *session) add(p pending) {
-	if s.Followed {
+	if s.Followed || s.Deleted {
 		return
 	}
 	size := p.bytes()

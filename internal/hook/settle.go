@@ -47,9 +47,15 @@ func (w *work) settle(ctx context.Context, s *session) (err error) {
 	}
 	for tries := 0; len(s.Pending) > 0 && !s.Followed && !s.Deleted; {
 		err := w.append(ctx, s)
-		if errors.Is(err, episodic.ErrConflict) && tries < contentions {
+		switch {
+		case err == nil || tries == contentions:
+		case errors.Is(err, episodic.ErrConflict):
 			tries++
 			err = w.contend(ctx, s)
+		case errors.Is(err, episodic.ErrNotFound): // it was deleted, unless this is another memory
+			tries++
+			s.Steps, s.Sent = 0, 0
+			err = w.begin(ctx, s)
 		}
 		if err != nil {
 			return err
