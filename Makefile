@@ -54,10 +54,15 @@ fuzz: $(SQLD) ## run every fuzz target for FUZZTIME (5s)
 		done; \
 	done
 
-bench: $(SQLD) ## measure speed beside the baselines and check the targets (minutes, on a quiet machine)
-	cd bench && go run .
+RESULTS := results/$(shell date -u +%F)-$(shell uname -n).md
+
+bench: $(SQLD) ## measure speed beside the baselines and check the targets, on a quiet machine
+	cd bench && go run . -duration 3s -rounds 3 -o $(RESULTS)
+
+bench-full: $(SQLD) ## the same with more time for each cell, and with what takes long (an hour and more)
+	cd bench && go run . -full -o $(RESULTS)
 
 benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works
 	cd bench && go run . -short
 
-.PHONY: help test test-long sqld nginx lint docs build fuzz bench benchcheck
+.PHONY: help test test-long sqld nginx lint docs build fuzz bench bench-full benchcheck

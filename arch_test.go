@@ -31,7 +31,7 @@ var rooms = map[string]room{
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {
-		ours:   []string{".", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/transcript"},
+		ours:   []string{".", "internal/access", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/serve", "internal/setup", "internal/transcript"},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "what the command line does with a memory must be possible with the public API alone, or the API lacks something",
 	},
@@ -44,6 +44,14 @@ var rooms = map[string]room{
 		others: []string{"modernc.org/sqlite"},
 		why:    "it puts the sessions of other programs together: what they say, and what a memory is, is for others to know",
 	},
+	"internal/confedit": {
+		others: []string{"github.com/tailscale/hujson", "github.com/pelletier/go-toml/v2", "go.yaml.in/yaml/v3"},
+		why:    "texts are edited by their formats alone: whose they are, and what belongs there, is for others to know",
+	},
+	"internal/setup": {
+		ours: []string{"internal/confedit", "internal/redact"},
+		why:  "it knows the files of other programs: what the entries in them start is for the command line to say",
+	},
 	"internal/capture": {
 		ours: []string{".", "internal/transcript"},
 		why:  "it follows files: what is in them the formats know, and all that it does with a memory must be possible with the public API",
@@ -55,7 +63,7 @@ var rooms = map[string]room{
 		why: "what agent programs say and want to hear are values: what is stored of it, and where, is for others to know",
 	},
 	"internal/hook": {
-		ours:   []string{".", "internal/clients", "internal/transcript"},
+		ours:   []string{".", "internal/clients", "internal/tokens", "internal/transcript"},
 		others: []string{"github.com/gofrs/flock"},
 		why:    "it keeps a memory up to date with what agent programs say: all that it does with it must be possible with the public API",
 	},
@@ -67,6 +75,16 @@ var rooms = map[string]room{
 		ours:   []string{".", "internal/tokens", "internal/transcript"},
 		others: []string{"github.com/modelcontextprotocol/go-sdk"},
 		why:    "only this room knows the protocol, and all that its tools do with a memory must be possible with the public API",
+	},
+	"internal/access": {
+		ours:   []string{"."},
+		others: []string{"github.com/gofrs/flock"},
+		why:    "who may do what is known without a server and without a memory: the room knows scopes, and no Store",
+	},
+	"internal/serve": {
+		ours:   []string{".", "internal/access", "internal/mcpserver", "prom"},
+		others: []string{"github.com/modelcontextprotocol/go-sdk", "github.com/prometheus/client_golang", "golang.org/x/sync"},
+		why:    "it knows HTTP, and who may call: what the calls do is for mcpserver to know",
 	},
 	"internal/testkit": {
 		why: "every test may use it, so it knows nothing",

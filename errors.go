@@ -3,6 +3,7 @@ package episodic
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/feed"
@@ -131,6 +132,9 @@ func failed(err error, format string, args ...any) error {
 		}
 		if _, ok := errors.AsType[*schema.ForeignError](err); ok {
 			return ErrSchema
+		}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // of a file that is no database
+			return ErrFull
 		}
 		return nil
 	}()

@@ -209,7 +209,7 @@ func (x *Examination) examineOnce(ctx context.Context, path string, o *Options) 
 		x.find(Finding{Check: checkedFileSystem, Severity: Note,
 			Problem: fmt.Sprintf("the file lies on a network file system (%s): two machines that use it would damage it; keep it on a local disk", name)}, 1)
 	}
-	cfg := embedded.Config{Path: path, MustExist: true, ReadOnly: true, NetworkFile: true, LockDir: o.LockDir}
+	cfg := embedded.Config{Path: path, MustExist: true, ReadOnly: "it is examined", Reads: true, NetworkFile: true, LockDir: o.LockDir}
 	_, openErr := os.Stat(path + "-shm")
 	frozen = errors.Is(openErr, fs.ErrNotExist)
 	e, err := embedded.Open(ctx, cfg)
@@ -227,8 +227,10 @@ func (x *Examination) examineOnce(ctx context.Context, path string, o *Options) 
 	}
 	switch kind := engine.KindOf(err); {
 	case kind == engine.KindCorrupt, kind == engine.KindNotADatabase:
-		x.find(Finding{Check: checkedOpen, Severity: Fault, Repair: repairAnew,
-			Problem: fmt.Sprintf("SQLite cannot read the file (%v): its header, its schema or its end is damaged", err)}, 1)
+		if _, told := errors.AsType[*embedded.CutError](err); !told {
+			x.find(Finding{Check: checkedOpen, Severity: Fault, Repair: repairAnew,
+				Problem: fmt.Sprintf("SQLite cannot read the file (%v): its header, its schema or its end is damaged", err)}, 1)
+		}
 		x.Skipped = append(x.Skipped, "what it holds: SQLite cannot read it")
 		return frozen, nil
 	}

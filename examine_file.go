@@ -67,6 +67,9 @@ const manyFree = 0.2
 
 // examineOpen examines a file that SQLite has opened. Errors: KindCorrupt if that went no further.
 func (x *Examination) examineOpen(ctx context.Context, e *embedded.Engine, o *Options) (err error) {
+	if cut := e.Cut(); cut != nil {
+		x.find(Finding{Check: checkedOpen, Severity: Fault, Repair: repairAnew, Problem: fmt.Sprintf("%v: what they held is lost, and nothing can be written", cut)}, cut.Missing)
+	}
 	if err := x.integrity(ctx, e); err != nil {
 		return err
 	}
@@ -129,14 +132,18 @@ func (x *Examination) integrity(ctx context.Context, e engine.Engine) error {
 			Problem: "so many pages of the file are free; what is stored next uses them, and episodic compact gives them back"}, x.FreePages)
 	}
 	r, err = e.Query(ctx, engine.Stmt{SQL: fmt.Sprintf("PRAGMA integrity_check(%d)", maxNamed)})
-	if err != nil {
-		return err
-	}
 	var wrong []string
-	for _, row := range r[0].Rows {
-		if text := fmt.Sprint(row[0]); text != "ok" {
-			wrong = append(wrong, strings.Split(strings.TrimSpace(text), "\n")...)
+	switch {
+	case err == nil:
+		for _, row := range r[0].Rows {
+			if text := fmt.Sprint(row[0]); text != "ok" {
+				wrong = append(wrong, strings.Split(strings.TrimSpace(text), "\n")...)
+			}
 		}
+	case engine.KindOf(err) == engine.KindCorrupt: // it came no further
+		wrong = append(wrong, err.Error())
+	default:
+		return err
 	}
 	if len(wrong) > 0 {
 		x.find(Finding{Check: checkedIntegrity, Severity: Fault, Repair: repairAnew,

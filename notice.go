@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/userdir"
 )
 
 // Notices are what Open did or found that the user of the memory should know, a sentence each:
-// that the file was upgraded, and where a copy of it from before is; that others can read the
-// file, which is told once. Options.Logger is told them too.
+// that the file was upgraded, and where a copy of it from before is; that its end is missing; that
+// others can read it, which is told once. Options.Logger is told them too.
 func (s *Store) Notices() []string { return s.notices }
 
 func (s *Store) notice(log *slog.Logger, texts ...string) {
@@ -26,6 +28,14 @@ func (s *Store) notice(log *slog.Logger, texts ...string) {
 			log.Warn(text)
 		}
 	}
+}
+
+// cutOff says that the end of a file is missing; empty: it is not.
+func cutOff(e engine.Engine, t target) string {
+	if file, ok := e.(*embedded.Engine); ok && file.Cut() != nil {
+		return fmt.Sprintf("%s: %v; the others are read, and nothing is written: episodic doctor %[1]s --into NEW saves what they hold", t.absolute(), file.Cut())
+	}
+	return ""
 }
 
 // readByOthers says that other users can read a file, and how to end that. It does so once for each

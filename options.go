@@ -78,10 +78,14 @@ type Options struct {
 	// Default: it is created.
 	MustExist bool
 
-	// DisableUpgrade leaves a local file of an older version as it is, so that the programs that made it can use
+	// DisableUpgrade is for programs that only read. It leaves a local file of an older version as it is, so that the programs that made it can use
 	// it. The Store then reads an upgraded copy, which it makes in os.TempDir and deletes when it is closed: it takes the
 	// time and the room of a copy, shows what was there when it was opened, and fails writes with ErrReadOnly. Default: Open
-	// upgrades the file, after it has made a copy beside it; see Notices. Without effect on any other file, and on a server.
+	// upgrades the file, after it has made a copy beside it; see Notices. A file of this version whose end is missing is
+	// read as far as it goes, and told by Notices; a read that comes to what is missing fails with ErrCorrupt, and so does
+	// each write. Default: Open fails with ErrCorrupt. A file that nobody has open on a full disk, which has no room for a log,
+	// is read without one; nobody may write it meanwhile. Default: Open fails with ErrFull. Without effect on any other file,
+	// and on a server.
 	DisableUpgrade bool
 
 	// CacheDir is the folder in which replicas of servers' memories are kept (see Replica).

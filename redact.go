@@ -25,6 +25,17 @@ type Redact struct {
 	Allow []string
 }
 
+// Redactor returns what makes of a text what a Store with these settings stores of it, for what is
+// kept elsewhere until it is stored. It may be called concurrently. Errors: ErrInvalid for an
+// Allow that is no regular expression.
+func (r Redact) Redactor() (func(text string) string, error) {
+	by, err := newRedactor(&Options{Redact: r})
+	if err != nil {
+		return nil, err
+	}
+	return (&Store{redactor: by}).Redact, nil
+}
+
 // redactor redacts what a Store is to store, and counts. A nil one does nothing.
 type redactor struct {
 	by       *redact.Redactor

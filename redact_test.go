@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -511,5 +512,28 @@ func TestRedactStoredWithinScope(t *testing.T) {
 	e, err := root.Episode(t.Context(), ids["b"])
 	if ok(t, err); strings.Contains(e.Description, "redacted") {
 		t.Errorf("of another scope: %s", e.Description)
+	}
+}
+
+// Redactor does what a Store does.
+func TestRedactor(t *testing.T) {
+	t.Parallel()
+	const secret = "ghp_" + "012345678901234567890123456789abcdef"
+	for _, tt := range []struct {
+		redact Redact
+		want   string
+	}{
+		{Redact{}, "token [redacted:github-token]"}, {Redact{Disabled: true}, "token " + secret}, {Redact{Allow: []string{secret}}, "token " + secret},
+	} {
+		redact, err := tt.redact.Redactor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := redact("token " + secret); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.redact, got, tt.want)
+		}
+	}
+	if _, err := (Redact{Allow: []string{"/(/"}}).Redactor(); !errors.Is(err, ErrInvalid) {
+		t.Errorf("error %v", err)
 	}
 }

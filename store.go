@@ -157,7 +157,7 @@ func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 		s.sets.maxBytes = minVectorBytes // the server compares what is not here yet; it is not fetched twice
 	}
 	if server == nil {
-		s.notice(opts.Logger, upgraded, readByOthers(t.absolute()))
+		s.notice(opts.Logger, upgraded, cutOff(e, t), readByOthers(t.absolute()))
 	}
 	if server != nil {
 		s.engine = orNewer{e}
@@ -214,7 +214,7 @@ func openEngine(ctx context.Context, t target, opts *Options, check func(context
 		return nil, err
 	}
 	if t.path != "" {
-		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, Check: check})
+		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, Reads: opts.DisableUpgrade, Check: check})
 		if _, ok := errors.AsType[*embedded.NetworkError](err); ok {
 			return nil, invalid("target", "%v; AllowNetworkFile opens it all the same", err)
 		}

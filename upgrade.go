@@ -76,7 +76,7 @@ func openCopy(ctx context.Context, file *embedded.Engine, t target, opts *Option
 	if err := upgrade(ctx, c); err != nil {
 		return nil, err
 	}
-	c.NoWrites = fmt.Sprintf("it has schema version %d, and this is an upgraded copy for reading; open it without DisableUpgrade", have)
+	c.ReadOnly = fmt.Sprintf("it has schema version %d, and this is an upgraded copy for reading; open it without DisableUpgrade", have)
 	e, err := embedded.Open(ctx, c)
 	if err != nil {
 		return nil, err

@@ -16,12 +16,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 const durabilityClaim = "Eight processes on one memory, of which one is killed (kill -9) every half second: what was acknowledged and is not there afterwards, and what is stored twice. " +
 	"Ours is `episodic bench durability`, on a file and on a server that is killed too. The others are MCP servers, eight processes on one file, each driven by an agent that creates an entity and a relation by turns and repeats a call that failed or whose process was killed. " +
-	"Target: ours loses nothing, doubles nothing, and has no error that says locked."
+	"Target: ours loses nothing, doubles nothing, has no error that says locked, and doctor finds nothing wrong with it afterwards."
 
 // Packages of npm that are tried.
 const (
@@ -276,6 +277,7 @@ func errorTable(errs map[string]int) string {
 type ourReport struct {
 	Acknowledged, Lost, Doubled int
 	Kills, Errors               map[string]int
+	Doctor                      episodic.Examination
 	Wait                        float64 `json:"longest_wait_ms"`
 	Recovery                    float64 `json:"longest_recovery_ms"`
 }
@@ -287,7 +289,7 @@ func durability(ctx context.Context, b *bench) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
-	table := [][]string{{"memory", "acknowledged", "killed", "lost", "doubled", "failed attempts", "longest wait", "longest recovery"}}
+	table := [][]string{{"memory", "acknowledged", "killed", "lost", "doubled", "doctor", "failed attempts", "longest wait", "longest recovery"}}
 	targets := [][2]string{{"episodic, a file", ""}}
 	if sqld, err := hranatest.FindProgram(); err == nil {
 		targets = append(targets, [2]string{"episodic, sqld", sqld})
@@ -306,8 +308,13 @@ func durability(ctx context.Context, b *bench) error {
 		for _, n := range r.Kills {
 			kills += n
 		}
-		table = append(table, []string{t[0], fmt.Sprint(r.Acknowledged), fmt.Sprint(kills), fmt.Sprint(r.Lost), fmt.Sprint(r.Doubled), errorTable(r.Errors), fmt.Sprintf("%.0f ms", r.Wait), fmt.Sprintf("%.0f ms", r.Recovery)})
-		b.judge(r.Acknowledged > 0 && r.Lost == 0 && r.Doubled == 0 && r.Errors["locked"] == 0, t[0]+": 0 lost, 0 doubled, 0 locked", "%d acknowledged, %d, %d, %d", r.Acknowledged, r.Lost, r.Doubled, r.Errors["locked"])
+		diagnosis := "clean"
+		if !r.Doctor.Clean() {
+			diagnosis = fmt.Sprintf("%d findings", len(r.Doctor.Findings)+len(r.Doctor.Skipped))
+		}
+		table = append(table, []string{t[0], fmt.Sprint(r.Acknowledged), fmt.Sprint(kills), fmt.Sprint(r.Lost), fmt.Sprint(r.Doubled), diagnosis, errorTable(r.Errors), fmt.Sprintf("%.0f ms", r.Wait), fmt.Sprintf("%.0f ms", r.Recovery)})
+		b.judge(r.Acknowledged > 0 && r.Lost == 0 && r.Doubled == 0 && r.Errors["locked"] == 0 && r.Doctor.Clean(), t[0]+": 0 lost, 0 doubled, 0 locked, doctor clean",
+			"%d acknowledged, %d, %d, %d, %s", r.Acknowledged, r.Lost, r.Doubled, r.Errors["locked"], diagnosis)
 	}
 	for i := range graphMemories {
 		if b.short {
@@ -326,7 +333,7 @@ func durability(ctx context.Context, b *bench) error {
 		if r.unreadable != nil {
 			b.printf("\n%s cannot be read afterwards: %.200v\n", g.name, r.unreadable)
 		}
-		table = append(table, []string{g.name + " " + g.version(), fmt.Sprint(r.acknowledged), fmt.Sprint(r.kills), fmt.Sprint(r.lost), fmt.Sprint(r.doubled), errorTable(r.errs), "", ""})
+		table = append(table, []string{g.name + " " + g.version(), fmt.Sprint(r.acknowledged), fmt.Sprint(r.kills), fmt.Sprint(r.lost), fmt.Sprint(r.doubled), "", errorTable(r.errs), "", ""})
 	}
 	b.table(table...)
 	return ctx.Err()

@@ -9,11 +9,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,6 +53,15 @@ var scenarios = []scenario{
 	{"replica", replicaClaim, true, replicaScenario},
 	{"records", recordsClaim, false, records},
 	{"durability", durabilityClaim, true, durability},
+	{"ablation", ablationClaim, true, ablation},
+}
+
+// suites are scenarios under one name.
+var suites = map[string][]string{
+	"storage_operations": {"puts", "life", "reads", "feed", "rivals", "records"},
+	"vector_performance": {"vectors", "recall"},
+	"pool":               {"latency", "keepalive", "sizing", "group"},
+	"compression":        {"payload", "wire"},
 }
 
 // bench is what the scenarios share.
@@ -88,14 +99,14 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	names := flag.String("scenario", "", "run only these, separated by commas (default all)")
+	names := flag.String("scenario", "", "run only these scenarios and suites, separated by commas (default all)")
 	n := flag.Int("n", 20_000, "episodes in a filled database")
 	duration := flag.Duration("duration", 10*time.Second, "how long each cell is measured")
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
 	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire and rivals use; they are no part of this repository")
-	output := flag.String("o", "", "also write the Markdown to this file")
+	output := flag.String("o", "", "also write the Markdown to this file, what it measured as .json beside it, and a chart of all ratios as .svg")
 	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too; replica: measure memory with 100,000 episodes too")
 	baseline := flag.String("baseline", "", "writers, recall: a writer built from another commit, to be measured beside; see README.md")
 	commandBaseline := flag.String("command-baseline", "", "records: an episodic command built from another commit, to be measured beside")
@@ -129,7 +140,7 @@ func run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, f.Close()) }()
+		defer func() { err = errors.Join(err, f.Close(), b.writeBeside(*output)) }()
 		b.out = io.MultiWriter(os.Stdout, f)
 	}
 	if b.dir, err = os.MkdirTemp(*dir, "episodic-bench-"); err != nil {
@@ -164,6 +175,7 @@ func run(ctx context.Context) (err error) {
 	}
 	for _, s := range chosen {
 		fmt.Fprintf(os.Stderr, "bench: running %s\n", s.name)
+		b.begin(s.name, s.claim)
 		b.printf("\n## %s\n\n%s\n", s.name, s.claim)
 		if err := s.run(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -172,24 +184,34 @@ func run(ctx context.Context) (err error) {
 	return b.conclude()
 }
 
+// writeBeside writes the results once more, for other programs and as a chart.
+func (r *report) writeBeside(markdown string) error {
+	base := strings.TrimSuffix(markdown, ".md")
+	return errors.Join(r.writeJSON(base+".json"), r.writeChart(base+".svg"))
+}
+
 func choose(names string) ([]scenario, error) {
 	if names == "" {
 		return scenarios, nil
 	}
+	known := make(map[string]scenario)
+	for _, s := range scenarios {
+		known[s.name] = s
+	}
 	var chosen []scenario
-next:
 	for name := range strings.SplitSeq(names, ",") {
-		for _, s := range scenarios {
-			if s.name == name {
-				chosen = append(chosen, s)
-				continue next
+		if suite, is := suites[name]; is {
+			for _, name := range suite {
+				chosen = append(chosen, known[name])
 			}
+			continue
 		}
-		var known []string
-		for _, s := range scenarios {
-			known = append(known, s.name)
+		s, is := known[name]
+		if !is {
+			return nil, fmt.Errorf("unknown scenario %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", ")+
+				"; and the suites "+strings.Join(slices.Sorted(maps.Keys(suites)), ", "))
 		}
-		return nil, fmt.Errorf("unknown scenario %q; there are %s", name, strings.Join(known, ", "))
+		chosen = append(chosen, s)
 	}
 	return chosen, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,17 +17,54 @@ import (
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
-// report prints Markdown and keeps the verdicts.
+// report prints Markdown, and keeps what it has printed in tables and as verdicts.
 type report struct {
 	out            io.Writer
 	short          bool
 	judged, missed int
+	scenarios      []*scenarioReport
+}
+
+// scenarioReport is a part of a report, as the file beside the Markdown has it in JSON.
+type scenarioReport struct {
+	Name    string         `json:"name"` // empty: of the run as a whole
+	Claim   string         `json:"claim,omitempty"`
+	Tables  [][][]string   `json:"tables,omitempty"` // the first row is the head
+	Targets []targetReport `json:"targets,omitempty"`
+}
+
+type targetReport struct {
+	Target string `json:"target"`
+	Found  string `json:"found"`
+	Met    *bool  `json:"met"` // null: not judged
+}
+
+// begin begins a part of the report. There is one from the start, of the run as a whole.
+func (r *report) begin(name, claim string) {
+	r.scenarios = append(r.scenarios, &scenarioReport{Name: name, Claim: claim})
+}
+
+func (r *report) part() *scenarioReport {
+	if len(r.scenarios) == 0 {
+		r.begin("", "")
+	}
+	return r.scenarios[len(r.scenarios)-1]
+}
+
+// writeJSON writes what was measured for other programs.
+func (r *report) writeJSON(path string) error {
+	b, err := json.MarshalIndent(r.scenarios, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
 func (r *report) printf(format string, args ...any) { fmt.Fprintf(r.out, format, args...) }
 
 // table prints rows of cells; the first row is the head.
 func (r *report) table(rows ...[]string) {
+	r.part().Tables = append(r.part().Tables, rows)
 	r.printf("\n")
 	for i, row := range rows {
 		r.printf("| %s |\n", strings.Join(row, " | "))
@@ -40,15 +78,16 @@ func (r *report) table(rows ...[]string) {
 // judge prints whether a target was met, and what was found.
 func (r *report) judge(met bool, target, format string, args ...any) {
 	r.judged++
-	verdict := "**met**"
+	verdict, t := "**met**", targetReport{Target: target, Found: fmt.Sprintf(format, args...), Met: &met}
 	switch {
 	case r.short:
-		verdict = "not judged"
+		verdict, t.Met = "not judged", nil
 	case !met:
 		verdict = "**MISSED**"
 		r.missed++
 	}
-	r.printf("- %s: %s. %s\n", target, fmt.Sprintf(format, args...), verdict)
+	r.part().Targets = append(r.part().Targets, t)
+	r.printf("- %s: %s. %s\n", target, t.Found, verdict)
 }
 
 // conclude prints the end of the report; missed targets are an error.

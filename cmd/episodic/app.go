@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/adrg/xdg"
 	"golang.org/x/term"
@@ -24,11 +25,12 @@ type system struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
-	dataHome       string // the user's data folder
-	configHome     string // the user's folder of settings
-	stateHome      string // the user's folder of what programs note
-	workDir        string // empty if it is not known
-	self           string // what a shell runs to start this program again
+	dataHome       string        // the user's data folder
+	configHome     string        // the user's folder of settings
+	stateHome      string        // the user's folder of what programs note
+	workDir        string        // empty if it is not known
+	self           string        // what a shell runs to start this program again
+	hookWait       time.Duration // for how long a hook works
 	// command runs a program of the system, and returns what it says.
 	command func(name string, args ...string) (string, error)
 }
@@ -37,7 +39,7 @@ func processSystem() system {
 	workDir, _ := os.Getwd()
 	return system{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, dataHome: xdg.DataHome, configHome: xdg.ConfigHome, stateHome: xdg.StateHome, workDir: workDir, self: startedAs(),
+		getenv: os.Getenv, dataHome: xdg.DataHome, configHome: xdg.ConfigHome, stateHome: xdg.StateHome, workDir: workDir, self: startedAs(), hookWait: hookWait,
 		command: func(name string, args ...string) (string, error) {
 			out, err := exec.Command(name, args...).CombinedOutput()
 			return strings.TrimSpace(string(out)), err
@@ -55,6 +57,10 @@ type app struct {
 	offline        episodic.Offline // when writes to a server are acknowledged
 
 	reads bool // the command only reads
+	hook  bool // the command is that of a hook, which must not fail
+
+	folders     map[string]knownProject
+	aliasesTold bool // that the file of aliases cannot be read
 
 	redact        episodic.Redact
 	project, user *string         // --project, --user; nil if they were not given

@@ -34,13 +34,13 @@ type durabilityCmd struct {
 
 // Help is shown by bench durability --help.
 func (*durabilityCmd) Help() string {
-	return `Each process writes episodes step by step, whole episodes, tags, heuristics and deletions, each with a receipt, and tries again until it is acknowledged. Afterwards a fresh process verifies all receipts, and looks for steps and items that are stored twice. The exit code is 1 if something was lost or doubled. All is written in a scope of its own (an agent named durability-...), which nothing else in the database is part of. docs/durability.md tells more.`
+	return `Each process writes episodes step by step, whole episodes, tags, heuristics and deletions, each with a receipt, and tries again until it is acknowledged. Afterwards a fresh process verifies all receipts, and looks for steps and items that are stored twice; then the whole memory is examined as by doctor, what others have written included. The exit code is 1 if something was lost or doubled, or is damaged. All is written in a scope of its own (an agent named durability-...), which nothing else in the database is part of. docs/durability.md tells more.`
 }
 
 func (c *durabilityCmd) Run(ctx context.Context, a *app) (err error) {
 	plan := durability.Plan{
 		Target: c.Target, Processes: c.Processes, Duration: c.Duration, KillEvery: c.KillEvery, FullDisk: c.FullDisk, Seed: c.Seed, SQLD: c.SQLD,
-		Progress: func(what string) { a.note("%s", what) },
+		Progress: func(what string) { a.note("%s", what) }, Options: a.options(c.Target),
 	}
 	if plan.Seed == 0 {
 		plan.Seed = uint64(time.Now().UnixNano())
@@ -90,7 +90,7 @@ func (c *durabilityCmd) Run(ctx context.Context, a *app) (err error) {
 		err = c.clear(ctx, a, report.Scope)
 	}
 	if err == nil && report.Failed() {
-		a.complain("%d lost, %d doubled", report.Lost, report.Doubled)
+		a.complain("%d lost, %d doubled, doctor: %s", report.Lost, report.Doubled, report.Diagnosis())
 		err = errReported
 	}
 	return err

@@ -13,7 +13,7 @@ func TestBenchDurability(t *testing.T) {
 	c := newCLI(t)
 	short := []string{"bench", "durability", "--processes", "2", "--duration", "300ms", "--kill-every", "100ms"}
 	got := c.run(short...)
-	if got.code != exitOK || !strings.Contains(got.stdout, "\nlost              0\n") || !strings.Contains(got.stderr, "in a fresh process") {
+	if got.code != exitOK || !strings.Contains(got.stdout, "\nlost              0\n") || !strings.Contains(got.stdout, "\ndoctor            clean; ") || !strings.Contains(got.stderr, "in a fresh process") {
 		t.Errorf("%+v", got)
 	}
 	path := filepath.Join(c.home, "tried.db")
@@ -22,7 +22,7 @@ func TestBenchDurability(t *testing.T) {
 	if got.code == exitOK {
 		r = decode[durability.Report](t, got.stdout)
 	}
-	if got.code != exitOK || r.Failed() || r.Seed != 7 || r.Verified != r.Receipts || !strings.Contains(got.stderr, "deleting what was written") {
+	if got.code != exitOK || r.Failed() || r.Seed != 7 || r.Verified != r.Receipts || r.Doctor.Target != path || r.Doctor.Items == 0 || !strings.Contains(got.stderr, "deleting what was written") {
 		t.Errorf("%+v", got)
 	}
 	c.env["EPISODIC_DB"] = path

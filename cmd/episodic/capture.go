@@ -143,18 +143,21 @@ func (r *captureRun) with(ctx context.Context, store *episodic.Store) error {
 	o := r.options
 	o.Hash = func(run *transcript.Run) []byte { return hashOf(run, "", nil, &o.Read) }
 	o.Scope = func(ctx context.Context, run *transcript.Run) (episodic.Scope, error) {
-		return r.sessionScope(ctx, store, sessionOf(run), true)
+		return r.sessionScope(ctx, store, sessionOf(run))
 	}
 	o.Tell = func(text string) { r.complain("%s", short(text)) }
 	o.Began = r.began
 	if r.Verbose {
 		o.Stored = r.stored
 	}
-	if err := r.recorder(store).Sweep(ctx); err != nil {
+	hooks, err := r.recorder(store)
+	if err != nil {
+		return err
+	}
+	if err := hooks.Sweep(ctx, 0); err != nil {
 		r.complain("%v", err)
 	}
 	c := capture.New(store, o)
-	var err error
 	if r.Once {
 		err = c.Once(ctx)
 		if ctx.Err() != nil {

@@ -164,36 +164,11 @@ func (c *captureCmd) serviceCommand(a *app) (command, variables []string, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	command = append(command, exe)
-	target, err := a.target(false)
+	flags, err := a.memoryFlags("--install")
 	if err != nil {
 		return nil, nil, err
 	}
-	if u, err := parseURL(target); isServer(target) && (err != nil || u.User != nil || u.Query().Has("authToken")) {
-		return nil, nil, invalid("--install", "would write the secret in the database's URL to a file; name the database without it, and give the secret as $EPISODIC_AUTH_TOKEN or $EPISODIC_BASIC_AUTH")
-	}
-	if a.db != nil {
-		if !isServer(target) {
-			if target, err = filepath.Abs(target); err != nil {
-				return nil, nil, err
-			}
-		}
-		command = append(command, "--db="+target)
-	}
-	for _, flag := range []struct {
-		name  string
-		value *string
-	}{{"project", a.project}, {"user", a.user}} {
-		if flag.value != nil {
-			command = append(command, "--"+flag.name+"="+*flag.value)
-		}
-	}
-	if a.offline == episodic.Queue {
-		command = append(command, "--offline=queue")
-	}
-	if a.allowPlaintext {
-		command = append(command, "--allow-plaintext")
-	}
+	command = append([]string{exe}, flags...)
 	command = append(command, "capture")
 	if len(c.From) > 0 {
 		command = append(command, "--from="+strings.Join(c.From, ","))

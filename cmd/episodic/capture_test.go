@@ -204,7 +204,7 @@ func TestCaptureService(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		code := run(context.Background(), append([]string{"capture"}, args...), system{
 			stdin: strings.NewReader(stdin), stdout: &stdout, stderr: &stderr,
-			getenv: func(name string) string { return c.env[name] }, dataHome: c.home, configHome: filepath.Join(c.home, "config"), stateHome: filepath.Join(c.home, "state"),
+			getenv: func(name string) string { return c.env[name] }, dataHome: c.home, configHome: filepath.Join(c.home, "config"), stateHome: filepath.Join(c.home, "state"), hookWait: time.Minute,
 			command: func(name string, args ...string) (string, error) {
 				ran = append(ran, name+" "+strings.Join(args, " "))
 				return "active", fails

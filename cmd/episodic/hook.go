@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/clients"
@@ -34,13 +35,16 @@ const (
 	hookWait = time.Second
 	// hookGrace is how much longer it may take to stop.
 	hookGrace = 300 * time.Millisecond
+	// sweptSessions is how many others a hook looks after when its session begins or ends.
+	sweptSessions = 64
 	// mostPayload bounds what is read of the payload, in bytes.
-	mostPayload = 32 << 20
+	mostPayload = 16 << 20
 )
 
 // Run never fails: a hook that does would stop its agent.
 func (c *hookCmd) Run(ctx context.Context, a *app) error {
-	ctx, stop := context.WithTimeout(ctx, hookWait)
+	a.stderr = hookLogger{a}
+	ctx, stop := context.WithTimeout(ctx, a.hookWait)
 	defer stop()
 	type answer struct {
 		text []byte
@@ -57,7 +61,7 @@ func (c *hookCmd) Run(ctx context.Context, a *app) error {
 		}()
 		got.text, got.err = c.answer(ctx, a)
 	}()
-	late := time.NewTimer(hookWait + hookGrace)
+	late := time.NewTimer(a.hookWait + hookGrace)
 	defer late.Stop()
 	select {
 	case got := <-done:
@@ -67,7 +71,7 @@ func (c *hookCmd) Run(ctx context.Context, a *app) error {
 		}
 		_, _ = a.out.Write(got.text) // of a buffer; nobody hears of what flushing it says
 	case <-late.C: // the process ends, and with it what hangs
-		a.logHook(fmt.Errorf("%s: given up after %v", c.Event, hookWait+hookGrace))
+		a.logHook(fmt.Errorf("%s: given up after %v", c.Event, a.hookWait+hookGrace))
 	}
 	return nil
 }
@@ -85,11 +89,14 @@ func (c *hookCmd) answer(ctx context.Context, a *app) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := a.recorder(nil)
+	r, err := a.recorder(nil)
+	if err != nil {
+		return nil, err
+	}
 	r.Silent = c.Silent
 	text, err := r.Record(ctx, &e)
 	if e.Kind == clients.Start || e.Kind == clients.End {
-		err = errors.Join(err, r.Sweep(ctx))
+		err = errors.Join(err, r.Sweep(ctx, sweptSessions))
 	}
 	if err != nil {
 		return nil, err
@@ -110,34 +117,40 @@ func clientNames() string {
 func (a *app) hookDir() string { return filepath.Join(a.stateHome, "episodic", "hooks") }
 
 // recorder records sessions in an open memory, or else in the one that the command line names.
-func (a *app) recorder(open *episodic.Store) *hook.Recorder {
+func (a *app) recorder(open *episodic.Store) (*hook.Recorder, error) {
+	target, err := a.target(true)
+	if err != nil {
+		return nil, err
+	}
+	redact, err := a.redact.Redactor()
+	if err != nil {
+		return nil, err
+	}
 	return &hook.Recorder{
-		Dir: a.hookDir(),
+		Dir:    a.hookDir(),
+		Remote: isServer(target) && a.offline == episodic.Through,
 		Open: func(ctx context.Context) (*episodic.Store, func() error, error) {
 			if open != nil {
 				return open, func() error { return nil }, nil
 			}
-			return a.openBare(ctx)
+			return a.openBare(ctx, target)
 		},
 		Scope: func(ctx context.Context, store *episodic.Store, format, key, folder string) (episodic.Scope, error) {
-			scope, err := a.sessionScope(ctx, store, session{format, key, folder}, true)
+			scope, err := a.sessionScope(ctx, store, session{format, key, folder})
 			if err == nil && scope.Project == "" {
 				a.logHook(fmt.Errorf("session %s in folder %q has no project: nothing is told there; EPISODIC_PROJECT names one", key, folder))
 			}
 			return scope, err
 		},
-		Hash: func(run *transcript.Run) []byte { return hashOf(run, "", nil, new(transcript.Options)) },
-	}
+		Hash:   func(run *transcript.Run) []byte { return hashOf(run, "", nil, new(transcript.Options)) },
+		Redact: redact,
+	}, nil
 }
 
 // openBare opens the memory without an embedding model, which would take longer to load than a
 // hook may take. What is stored gets its vectors when the model is there.
-func (a *app) openBare(ctx context.Context) (*episodic.Store, func() error, error) {
+func (a *app) openBare(ctx context.Context, target string) (*episodic.Store, func() error, error) {
 	scope, err := a.scope()
-	if err != nil {
-		return nil, nil, err
-	}
-	target, err := a.target(true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,8 +165,12 @@ func (a *app) openBare(ctx context.Context) (*episodic.Store, func() error, erro
 	return narrow, store.Close, nil
 }
 
-// asHook reports whether a command line is that of a hook, which must not fail even if it is
-// wrong.
-func asHook(args []string) bool {
-	return len(args) > 0 && args[0] == "hook" && !slices.Contains(args, "--help")
+// hookName is that of the command.
+const hookName = "hook"
+
+// asHook reports whether an error is that of a command line for a hook, which must not fail even
+// if it is wrong.
+func asHook(err error) bool {
+	wrong, ok := errors.AsType[*kong.ParseError](err)
+	return ok && wrong.Context != nil && wrong.Context.Selected() != nil && wrong.Context.Selected().Name == hookName
 }

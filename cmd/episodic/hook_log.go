@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -34,4 +36,13 @@ func (a *app) logHook(err error) {
 	}
 	_, _ = f.WriteString(line)
 	_ = f.Close()
+}
+
+// hookLogger is where a hook complains: what it says on stderr some clients show.
+type hookLogger struct{ *app }
+
+// Write implements io.Writer.
+func (l hookLogger) Write(p []byte) (int, error) {
+	l.logHook(errors.New(strings.TrimSpace(string(p))))
+	return len(p), nil
 }

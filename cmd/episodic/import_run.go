@@ -293,7 +293,7 @@ func (im *importer) takeRun(ctx context.Context, file string, run *transcript.Ru
 func (im *importer) record(ctx context.Context, run *transcript.Run) (r episodic.Record, err error) {
 	e, scope := run.Episode, im.scope()
 	if im.store != nil && slices.Contains(transcript.Sources(), run.Format) {
-		if scope, err = im.sessionScope(ctx, im.store, sessionOf(run), false); err != nil {
+		if scope, err = im.sessionScope(ctx, im.store, sessionOf(run)); err != nil {
 			return r, err
 		}
 		e.Scope = scope

@@ -1,5 +1,5 @@
-// Command episodic keeps and finds the episodes of AI agents: import, capture, hook, export, search,
-// brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench, mcp. Run it with --help, or begin with
+// Command episodic keeps and finds the episodes of AI agents: import, capture, hook, setup, export, search,
+// brief, list, names, show, delete, gc, verify, stats, sync, link, backup, restore, copy, redact, compact, model, probe, doctor, eval, bench, mcp, serve, token. Run it with --help, or begin with
 // quickstart.
 package main
 
@@ -45,12 +45,13 @@ type commands struct {
 	Offline        *string  `placeholder:"queue|through" help:"queue: what is written to a server is acknowledged when it is on this machine's disk, and pushed when the server can be reached; through: when the server has it (the default)."`
 	NoRedact       bool     `help:"Store secrets as they are. Otherwise keys, tokens, passwords and private keys become [redacted:KIND] before they are stored."`
 	RedactAllow    []string `sep:"none" placeholder:"TEXT|/REGEXP/" help:"What is no secret: the whole of it, or an expression that the whole of it matches; repeatable."`
-	AllowPlaintext bool     `help:"Let http:// reach hosts other than this machine, unencrypted."`
+	AllowPlaintext bool     `help:"Let http:// reach hosts other than this machine, and serve be reached from them, unencrypted."`
 
 	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
 	Import     importCmd     `cmd:"" help:"Store episodes from what agents have recorded: sessions, transcripts, traces, JSONL."`
 	Capture    captureCmd    `cmd:"" help:"Follow the sessions of the agents on this machine, and keep the memory up to date with them."`
 	Hook       hookCmd       `cmd:"" help:"Record an event of an agent program, which runs this as a hook, and say what helps with it."`
+	Setup      setupCmd      `cmd:"" help:"Make the agent programs on this machine use the memory: MCP server, hooks, instructions."`
 	Export     exportCmd     `cmd:"" help:"Write what is stored, as import reads it, for people, or as chat transcripts."`
 	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
 	Brief      briefCmd      `cmd:"" help:"Say what helped with a task like this before, for a prompt; nothing if nothing fits."`
@@ -74,6 +75,8 @@ type commands struct {
 	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
 	Bench      benchCmd      `cmd:"" help:"Try whether a database keeps what it acknowledges."`
 	MCP        mcpCmd        `cmd:"" name:"mcp" help:"Offer the memory to an agent by the Model Context Protocol, on stdin and stdout."`
+	Serve      serveCmd      `cmd:"" help:"Offer the memory to agents, on this machine and others, by the Model Context Protocol over HTTP."`
+	Token      tokenCmd      `cmd:"" help:"Make, list and revoke the tokens with which clients reach what serve offers."`
 	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
 }
 
@@ -93,7 +96,7 @@ func run(ctx context.Context, args []string, sys system) int {
 	if err == nil {
 		return exitOK
 	}
-	if asHook(args) {
+	if a.hook || asHook(err) {
 		a.logHook(err)
 		return exitOK
 	}
@@ -122,6 +125,7 @@ func (a *app) execute(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	a.hook = chosen.Selected().Name == hookName
 	a.db, a.allowPlaintext = cli.DB, cli.AllowPlaintext
 	a.project, a.user = cli.Project, cli.User
 	a.redact = a.redactFrom(cli.NoRedact, cli.RedactAllow)
@@ -137,7 +141,7 @@ func newParser(cli *commands, options ...kong.Option) (*kong.Kong, error) {
 		kong.Name("episodic"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", "), "clients": clientNames()},
+		kong.Vars{"formats": strings.Join(transcript.Formats(), ", "), "sources": strings.Join(transcript.Sources(), ", "), "clients": clientNames(), "setups": setupNames()},
 	)...)
 }
 

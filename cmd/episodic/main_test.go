@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/testkit"
@@ -66,7 +67,7 @@ func (c *cli) runContext(ctx context.Context, args ...string) outcome {
 	}
 	code := run(ctx, args, system{
 		stdin: stdin, stdout: &stdout, stderr: &stderr,
-		getenv: func(name string) string { return c.env[name] }, dataHome: c.home, configHome: filepath.Join(c.home, "config"), stateHome: filepath.Join(c.home, "state"), self: "episodic",
+		getenv: func(name string) string { return c.env[name] }, dataHome: c.home, configHome: filepath.Join(c.home, "config"), stateHome: filepath.Join(c.home, "state"), hookWait: time.Minute, self: "episodic",
 	})
 	return outcome{code, stdout.String(), stderr.String()}
 }
@@ -339,7 +340,7 @@ func program(t *testing.T, home string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), "EPISODIC_TEST_AS_PROGRAM=1", "XDG_DATA_HOME="+home, liveDirEnv+"="+filepath.Join(home, "live"), "EPISODIC_DB=", "TURSO_DATABASE_URL=")
+	cmd.Env = append(os.Environ(), "EPISODIC_TEST_AS_PROGRAM=1", "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, "config"), liveDirEnv+"="+filepath.Join(home, "live"), "EPISODIC_DB=", "TURSO_DATABASE_URL=")
 	return cmd
 }
 

@@ -9,8 +9,9 @@ import (
 	"syscall"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/clients"
+	"github.com/episodic-memory/episodic/internal/hook"
 	"github.com/episodic-memory/episodic/internal/mcpserver"
-	"github.com/episodic-memory/episodic/internal/project"
 )
 
 type mcpCmd struct {
@@ -31,12 +32,13 @@ func (c *mcpCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	session := a.agentSession()
 	signal.Ignore(syscall.SIGPIPE) // a client that is gone is no reason to die in the middle of a write
 	server := mcpserver.New(mcpserver.Options{
 		Open:    func(ctx context.Context) (*episodic.Store, error) { return a.openStore(ctx, false) },
 		Within:  within,
-		Scope:   a.agentScope(within),
-		Session: a.agentSession(),
+		Scope:   a.agentScope(within, session),
+		Session: session,
 		Folder:  a.agentFolder(),
 		Tools:   mcpserver.Tools(c.Tools),
 		Version: buildVersion().Version,
@@ -46,14 +48,18 @@ func (c *mcpCmd) Run(ctx context.Context, a *app) error {
 }
 
 // agentScope is that of what an agent records and recalls: what the command line or the
-// environment names, and otherwise the project of the folder that it works in.
-func (a *app) agentScope(within episodic.Scope) episodic.Scope {
-	if folder := a.agentFolder(); within.Project == "" && folder != "" {
-		switch name, err := a.projects().Of(folder); {
-		case err == nil:
+// environment names, and otherwise the project of its session, or else of the folder that it
+// works in.
+func (a *app) agentScope(within episodic.Scope, s mcpserver.Session) episodic.Scope {
+	if within.Project != "" {
+		return within
+	}
+	if placed, ok := hook.Placed(a.hookDir(), clients.Client(s.Format), s.ID); ok && placed.User == within.User {
+		return placed
+	}
+	if folder := a.agentFolder(); folder != "" {
+		if name := a.projectOf(folder); knownHere(name, folder) {
 			within.Project = name
-		case !errors.Is(err, project.ErrNone):
-			a.complain("%v; what is recorded belongs to no project", err)
 		}
 	}
 	return within

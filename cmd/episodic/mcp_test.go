@@ -3,15 +3,18 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/testkit"
 	"github.com/episodic-memory/episodic/internal/transcript"
 )
 
@@ -183,4 +186,36 @@ func TestMCPEndsWithItsClient(t *testing.T) {
 			t.Errorf("the process ends with %v", err)
 		}
 	})
+}
+
+// TestManyServersOfOneFile lets processes that share nothing but the file record at once.
+func TestManyServersOfOneFile(t *testing.T) {
+	t.Parallel()
+	db := filepath.Join(t.TempDir(), "m.db")
+	servers, logs := testkit.Effort(3, 6, 20), 5
+	var recording sync.WaitGroup
+	for i := range servers {
+		p := startMCP(t, "EPISODIC_DB="+db, fmt.Sprint("CLAUDE_CODE_SESSION_ID=s", i))
+		recording.Go(func() {
+			p.tool("start", map[string]any{"task": fmt.Sprint("Paint fence ", i)})
+			for range logs {
+				p.tool("log", map[string]any{"steps": []string{"look", "paint"}})
+			}
+			p.tool("complete", map[string]any{"outcome": "success", "summary": "painted"})
+			p.in.Close()
+			p.ends()
+		})
+	}
+	recording.Wait()
+	store, err := episodic.Open(t.Context(), db, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for i := range servers {
+		e, err := store.Episode(t.Context(), transcript.DeriveID(episodic.Scope{}, "claude-code", fmt.Sprint("s", i)))
+		if err != nil || len(e.Steps) != 2*logs || e.Outcome.Kind != episodic.Success {
+			t.Errorf("server %d recorded %+v, %v", i, e, err)
+		}
+	}
 }

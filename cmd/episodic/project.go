@@ -5,8 +5,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/clients"
+	"github.com/episodic-memory/episodic/internal/hook"
 	"github.com/episodic-memory/episodic/internal/project"
 	"github.com/episodic-memory/episodic/internal/transcript"
 )
@@ -62,29 +65,29 @@ func sessionOf(run *transcript.Run) session {
 	return s
 }
 
-// sessionScope is whom a session's episode belongs to. If no project was chosen for all it is the
-// project of the session's folder or none, so that hook, capture and import store it once: where
-// it is stored already, and otherwise as told by own, the project. A folder that has no project
-// is none.
-func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session, own bool) (episodic.Scope, error) {
+// sessionScope is whom a session's episode belongs to, the same for hook, capture and import. If
+// no project was chosen for all it is the project of the session's folder, or none where that is
+// not known here. A session that hooks have recorded, or that is stored with that project or without,
+// stays where it is.
+func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session) (episodic.Scope, error) {
 	without := store.Scope()
 	if without.Project != "" || s.folder == "" || s.key == "" {
 		return without, nil
 	}
-	name, err := a.projects().Of(s.folder)
-	if errors.Is(err, project.ErrNone) {
-		return without, nil
+	if placed, ok := hook.Placed(a.hookDir(), clients.Client(s.format), s.key); ok && placed.User == without.User {
+		return placed, nil
 	}
-	if err != nil {
-		return without, err
+	name := a.projectOf(s.folder)
+	if name == "" {
+		return without, nil
 	}
 	with := without
 	with.Project = name
-	preferred, other := without, with
-	if own {
-		preferred, other = with, without
+	preferred, other := with, without
+	if !knownHere(name, s.folder) {
+		preferred, other = without, with
 	}
-	switch _, err := store.Episode(ctx, transcript.DeriveID(other, s.format, s.key)); {
+	switch _, err := store.ResolveEpisode(ctx, transcript.DeriveID(other, s.format, s.key).String()); {
 	case err == nil:
 		return other, nil
 	case errors.Is(err, episodic.ErrNotFound):
@@ -92,4 +95,35 @@ func (a *app) sessionScope(ctx context.Context, store *episodic.Store, s session
 	default:
 		return without, err
 	}
+}
+
+// knownHere reports whether a folder's project is more than the path of a folder that is of another
+// machine, or gone.
+func knownHere(name, folder string) bool { return !project.ByPath(name) || isFolder(folder) }
+
+// projectFor is how long the project of a folder is taken to stay what it was.
+const projectFor = time.Minute
+
+// knownProject is the project of a folder, as it was found.
+type knownProject struct {
+	name  string // empty: it has none
+	found time.Time
+}
+
+// projectOf is the project of a folder; empty if it has none. What keeps it from being found is
+// told once.
+func (a *app) projectOf(folder string) string {
+	if known, ok := a.folders[folder]; ok && time.Since(known.found) < projectFor {
+		return known.name
+	}
+	name, err := a.projects().Of(folder)
+	if err != nil && !errors.Is(err, project.ErrNone) && !a.aliasesTold {
+		a.aliasesTold = true
+		a.complain("%v; sessions are stored without a project", err)
+	}
+	if a.folders == nil {
+		a.folders = make(map[string]knownProject)
+	}
+	a.folders[folder] = knownProject{name, time.Now()}
+	return name
 }

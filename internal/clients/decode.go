@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +21,8 @@ func Decode(name string, client Client, payload []byte) (Event, error) {
 	if err := json.Unmarshal(payload, &p); err != nil || p == nil {
 		return Event{}, fmt.Errorf("hook %.40q: the payload is no JSON object", name)
 	}
-	if client == "" {
-		client = clientOf(p, name)
+	if told := clientOf(p, name); client == "" || client == ClaudeCode && (told == VSCode || told == Cursor || told == Gemini) {
+		client = told // they load, or have copied, Claude Code's hooks
 	}
 	if !slices.Contains(All, client) {
 		return Event{}, fmt.Errorf("hook %.40q: the payload is of no client that is known; --client names it", name)
@@ -100,6 +101,9 @@ func (e *Event) windsurf(info object) {
 		e.Text = info.str("response")
 	case Tool:
 		e.Tool = cmp.Or(info.str("mcp_tool_name"), strings.TrimPrefix(e.Name, "post_"))
+		if info.str("mcp_server_name") == "episodic" {
+			e.Tool = "episodic_" + e.Tool
+		}
 		if e.Input = info.text("mcp_tool_arguments"); e.Input == "" {
 			e.Input = info.json()
 		}
@@ -128,6 +132,9 @@ func (e *Event) cline(p object) {
 	}
 }
 
+// ours are the tools of episodic mcp, as clients name them where it is registered as episodic.
+var ours = regexp.MustCompile(`^(mcp[_-]+)?(plugin[_-]episodic[_-])?episodic[._/-]+(recall|show|start|log|complete|learn|feedback|forget)$`)
+
 // tidy makes of a field what can be stored.
 func (e *Event) tidy() {
 	for _, s := range []*string{&e.Session, &e.Agent, &e.Transcript, &e.Folder, &e.Model, &e.Source, &e.Text, &e.Tool, &e.Input, &e.Result, &e.Name, &e.Key} {
@@ -139,6 +146,9 @@ func (e *Event) tidy() {
 	}
 	if e.Kind == Tool && e.Tool == "" {
 		e.Tool = "unknown"
+	}
+	if e.Kind == Tool && ours.MatchString(e.Tool) {
+		e.Kind = Other // they record what they do themselves
 	}
 }
 

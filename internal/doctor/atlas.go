@@ -20,6 +20,7 @@ type Atlas struct {
 	tables []Table
 	owner  []int16    // of each page, from page 1
 	order  [][]uint32 // pages of each table: those that were reached, in order, then others
+	gaps   int        // pages that a b-tree leads to, and that are missing or unreadable
 	Found  Found
 }
 
@@ -27,7 +28,7 @@ type Atlas struct {
 type Found struct {
 	Pages      int64 // of the file, before it was cut
 	Free       int64 // in which nothing is stored any more
-	Missing    int64 // behind the end of the file
+	Missing    int64 // behind the end of the file, and not in its log
 	Unreadable int64 // to which a b-tree leads, and which are none of it
 	Stray      int64 // with rows of wanted tables, to which no b-tree leads
 	Rows       int64 // that could not be read, on pages that could
@@ -43,7 +44,7 @@ func (f *File) Chart(tables []Table) (*Atlas, error) {
 	for i := range a.owner {
 		a.owner[i] = unreached
 	}
-	a.Found = Found{Pages: int64(len(a.owner)), LogFrames: int64(f.logged.frames), BadFrames: int64(f.logged.damaged), Header: f.whole}
+	a.Found = Found{Pages: int64(len(a.owner)), Missing: f.missing(), LogFrames: int64(f.logged.frames), BadFrames: int64(f.logged.damaged), Header: f.whole}
 	roots, err := a.schema()
 	if err != nil {
 		return nil, err
@@ -116,11 +117,10 @@ func (p *page) of(t *Table) bool {
 
 // lost counts a page that a tree leads to and that cannot be read.
 func (a *Atlas) lost(n uint32) {
-	if int64(n-1)*int64(a.file.pageSize) >= a.file.size && a.file.logged.at[n] == 0 {
-		a.Found.Missing++
-		return
+	a.gaps++
+	if a.file.has(n) {
+		a.Found.Unreadable++
 	}
-	a.Found.Unreadable++
 }
 
 // children are the pages below an interior page, the last first.

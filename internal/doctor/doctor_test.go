@@ -119,6 +119,19 @@ func checkpointed(t *testing.T, path string) {
 	ok(t, e.Close())
 }
 
+// Pages that lie behind the end are counted, also those that no tree leads to.
+func TestMissingPages(t *testing.T) {
+	t.Parallel()
+	path, _ := made(t, 60)
+	checkpointed(t, path)
+	info, err := os.Stat(path)
+	ok(t, err)
+	ok(t, os.Truncate(path, info.Size()-5*4096-1))
+	if _, found := rowsOf(t, path); found.Missing != 5 || found.Pages != info.Size()/4096 {
+		t.Errorf("found %+v of %d pages", found, info.Size()/4096)
+	}
+}
+
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(file []byte) []byte{

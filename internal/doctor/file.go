@@ -112,6 +112,22 @@ func (f *File) count() uint32 {
 	return n
 }
 
+// has reports whether a page lies in the file, or a part of it does, or in the log.
+func (f *File) has(n uint32) bool {
+	_, logged := f.logged.at[n]
+	return logged || int64(n-1)*int64(f.pageSize) < f.size
+}
+
+// missing is how many pages there were that there are not any more.
+func (f *File) missing() (n int64) {
+	for page := range f.count() {
+		if !f.has(page + 1) {
+			n++
+		}
+	}
+	return n
+}
+
 // errMissing says that a page lies behind the end of the file.
 var errMissing = errors.New("page is not in the file")
 
@@ -125,10 +141,10 @@ func (f *File) read(n uint32) ([]byte, error) {
 		_, err := f.log.ReadAt(b, at)
 		return b, err
 	}
-	at := int64(n-1) * int64(f.pageSize)
-	if at >= f.size {
+	if !f.has(n) {
 		return nil, errMissing
 	}
+	at := int64(n-1) * int64(f.pageSize)
 	got, err := f.file.ReadAt(b, at)
 	if errors.Is(err, io.EOF) && got > 0 {
 		err = nil

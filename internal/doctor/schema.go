@@ -13,7 +13,7 @@ var catalogue = Table{Columns: []Column{
 // damaged its pages are looked for among all, so that some of what is found may be of before.
 func (a *Atlas) schema() (roots map[string]uint32, err error) {
 	roots = map[string]uint32{}
-	lost := a.Found.Missing + a.Found.Unreadable
+	gaps := a.gaps
 	if err := a.follow(1, nil); err != nil {
 		return nil, err
 	}
@@ -24,7 +24,7 @@ func (a *Atlas) schema() (roots map[string]uint32, err error) {
 			}
 		}
 	}
-	if a.Found.Missing+a.Found.Unreadable == lost {
+	if a.gaps == gaps {
 		a.Found.Schema = true
 		return roots, nil
 	}

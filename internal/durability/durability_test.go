@@ -2,6 +2,7 @@ package durability
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -76,6 +77,20 @@ func (f *faulty) AppendStepsOnce(ctx context.Context, id episodic.ID, key string
 	return f.Store.AppendStepsOnce(ctx, id, key, steps...)
 }
 
+// Verify damages the file after it has verified.
+func (f *faulty) Verify(ctx context.Context, receipts ...episodic.Receipt) ([]episodic.Verdict, error) {
+	verdicts, err := f.Store.Verify(ctx, receipts...)
+	if err != nil || f.fault != "damages" {
+		return verdicts, err
+	}
+	db, err := sql.Open("sqlite", os.Getenv(targetEnv))
+	if err != nil {
+		return nil, err
+	}
+	_, err = db.Exec("DELETE FROM feed WHERE rowid IN (SELECT rowid FROM feed LIMIT 3)")
+	return verdicts, errors.Join(err, db.Close())
+}
+
 // plan is for a trial of a target whose processes have a fault, until enough was done, or for
 // long at long effort.
 func plan(target, fault string, enough func(*Report) bool) Plan {
@@ -104,7 +119,8 @@ func run(t *testing.T, p Plan) *Report {
 		t.Errorf("%d acknowledged, %d receipts, %d verified", r.Acknowledged, r.Receipts, r.Verified)
 	}
 	var table strings.Builder
-	if err := r.Print(&table); err != nil || !strings.Contains(table.String(), fmt.Sprintf("\nlost              %d\n", r.Lost)) {
+	if err := r.Print(&table); err != nil || !strings.Contains(table.String(), fmt.Sprintf("\nlost              %d\n", r.Lost)) ||
+		!strings.Contains(table.String(), "\ndoctor            "+r.Diagnosis()+"; ") {
 		t.Errorf("%v: %s", err, table.String())
 	}
 	return r
@@ -152,13 +168,14 @@ func TestFaultsAreFound(t *testing.T) {
 		"old":     func(r *Report) bool { return r.Lost > 0 },
 		"doubles": func(r *Report) bool { return r.Lost == 0 && r.Doubled > 0 },
 		"repeats": func(r *Report) bool { return r.Doubled > 0 },
+		"damages": func(r *Report) bool { return r.Lost == 0 && r.Doubled == 0 && r.Diagnosis() == "feed (3)" },
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			p := plan(filepath.Join(t.TempDir(), "m.db"), fault, func(r *Report) bool { return r.Acknowledged > 100 })
 			p.KillEvery = 0
 			r := run(t, p)
-			if !want(r) || !r.Failed() || len(r.Examples) == 0 {
+			if !want(r) || !r.Failed() || len(r.Examples) == 0 && r.Doctor.Clean() {
 				t.Errorf("%+v", r)
 			}
 		})

@@ -23,6 +23,8 @@ type Plan struct {
 	Target string
 	// Start returns a command that runs Process on a target.
 	Start func(target string) *exec.Cmd
+	// Options are those by which the memory is examined at the end; nil: the defaults.
+	Options *episodic.Options
 
 	Processes int           // at least 1; a quarter of more than one are readers
 	Duration  time.Duration // of writing
@@ -108,7 +110,14 @@ func Run(ctx context.Context, p Plan) (_ *Report, err error) {
 		return nil, err
 	}
 	p.Progress(fmt.Sprintf("verifying %d receipts in a fresh process", t.report.Receipts))
-	return &t.report, t.verify(ctx)
+	if err := t.verify(ctx); err != nil {
+		return nil, err
+	}
+	p.Progress("examining the memory as episodic doctor does")
+	if t.report.Doctor, err = episodic.Examine(ctx, t.direct, p.Options); err != nil {
+		return nil, err
+	}
+	return &t.report, nil
 }
 
 // trial is a plan that is carried out.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/episodic-memory/episodic"
@@ -27,6 +28,8 @@ type Report struct {
 	Doubled      int      `json:"doubled"`      // steps and items that are stored once too often
 	Reads        int      `json:"reads"`        // episodes
 	Examples     []string `json:"examples,omitempty"`
+	// Doctor is what Examine finds in the whole memory afterwards; nil only where Run has failed.
+	Doctor *episodic.Examination `json:"doctor"`
 
 	Kills     map[string]int `json:"kills"`      // by what was killed: writer, reader, server
 	Cuts      int            `json:"cuts"`       // connections
@@ -56,8 +59,26 @@ func (m *Millis) UnmarshalJSON(b []byte) error {
 
 func (m Millis) String() string { return time.Duration(m).Round(time.Millisecond).String() }
 
-// Failed reports whether the memory has lost or doubled something.
-func (r *Report) Failed() bool { return r.Lost > 0 || r.Doubled > 0 }
+// Failed reports whether the memory has lost or doubled something, or Examine has found a fault in
+// it.
+func (r *Report) Failed() bool { return r.Lost > 0 || r.Doubled > 0 || !r.Doctor.Clean() }
+
+// Diagnosis is what Examine found, in a few words.
+func (r *Report) Diagnosis() string {
+	if r.Doctor.Clean() {
+		return "clean"
+	}
+	var found []string
+	for _, f := range r.Doctor.Findings {
+		if f.Severity == episodic.Fault {
+			found = append(found, fmt.Sprintf("%s (%d)", f.Check, f.Count))
+		}
+	}
+	if n := len(r.Doctor.Skipped); n > 0 {
+		found = append(found, fmt.Sprintf("%d checks not made", n))
+	}
+	return strings.Join(found, ", ")
+}
 
 // Print writes the report as a table for people.
 func (r *Report) Print(w io.Writer) error {
@@ -71,6 +92,7 @@ func (r *Report) Print(w io.Writer) error {
 		{"verified", fmt.Sprintf("%d receipts", r.Verified)},
 		{"lost", fmt.Sprint(r.Lost)},
 		{"doubled", fmt.Sprint(r.Doubled)},
+		{"doctor", fmt.Sprintf("%s; %d items", r.Diagnosis(), r.Doctor.Items)},
 		{"read", fmt.Sprintf("%d episodes", r.Reads)},
 		{"failed attempts", counts(r.Errors)},
 		{"longest wait", r.LongestWait.String()},
@@ -81,7 +103,16 @@ func (r *Report) Print(w io.Writer) error {
 			return err
 		}
 	}
-	for _, e := range r.Examples {
+	lines := slices.Clip(r.Examples)
+	for _, f := range r.Doctor.Findings {
+		if f.Severity == episodic.Fault {
+			lines = append(lines, fmt.Sprintf("doctor: %s (%d): %s: %s", f.Check, f.Count, f.Problem, strings.Join(f.Items, ", ")))
+		}
+	}
+	for _, what := range r.Doctor.Skipped {
+		lines = append(lines, "doctor: not looked at: "+what)
+	}
+	for _, e := range lines {
 		if _, err := fmt.Fprintf(w, "  %s\n", e); err != nil {
 			return err
 		}

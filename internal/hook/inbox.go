@@ -2,9 +2,13 @@ package hook
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,17 +29,24 @@ type arrival struct {
 
 const arrivalPrefix = "in-"
 
-// putIn puts an event into a session's folder. From then on it is not lost.
-func putIn(folder string, a *arrival) error {
+// putIn puts an event into a session's folder, and returns the name of its file. From then on it
+// is not lost.
+func putIn(folder string, a *arrival) (name string, err error) {
 	b, err := json.Marshal(a)
-	if err == nil {
-		err = os.MkdirAll(folder, 0o700)
+	if err != nil {
+		return "", err
 	}
-	if err == nil {
-		// Names are in the order of time.
-		err = replace(filepath.Join(folder, fmt.Sprintf("%s%020d-%d", arrivalPrefix, a.At.UnixNano(), os.Getpid())), b)
+	// Names are in the order of time.
+	name = fmt.Sprintf("%s%020d-%s", arrivalPrefix, a.At.UnixNano(), rand.Text()[:8])
+	for range 3 { // the folder may just be forgotten
+		if err = os.MkdirAll(folder, 0o700); err != nil {
+			return "", err
+		}
+		if err = replace(filepath.Join(folder, name), b); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
-	return err
+	return name, err
 }
 
 // waiting reports whether events wait in a folder.
@@ -70,22 +81,27 @@ func arrived(folder string) (list []*arrival, err error) {
 // sessionLock is held by whoever is at a session.
 type sessionLock struct{ file *flock.Flock }
 
-const (
-	lockFile = ".lock"
-	lockPoll = 2 * time.Millisecond
-)
+// lockPoll is how often it is tried to get a lock.
+const lockPoll = 2 * time.Millisecond
 
-func lockSession(ctx context.Context, folder string) (sessionLock, error) {
-	f := flock.New(filepath.Join(folder, lockFile), flock.SetPermissions(0o600))
+// lockOf is the lock of a session, which some others share. Its file stays when the session is
+// forgotten: whoever waits for it would have another one than those who come later.
+func (r *Recorder) lockOf(folder string) *flock.Flock {
+	sum := sha256.Sum256([]byte(filepath.Base(folder)))
+	return flock.New(filepath.Join(r.Dir, ".lock-"+hex.EncodeToString(sum[:1])), flock.SetPermissions(0o600))
+}
+
+func (r *Recorder) lock(ctx context.Context, folder string) (*sessionLock, error) {
+	f := r.lockOf(folder)
 	if _, err := f.TryLockContext(ctx, lockPoll); err != nil {
-		return sessionLock{}, fmt.Errorf("lock session %s: %w", folder, err)
+		return nil, fmt.Errorf("lock session %s: %w", folder, err)
 	}
-	return sessionLock{f}, nil
+	return &sessionLock{f}, nil
 }
 
 // tryLock returns nil if somebody else is at the session.
-func tryLock(folder string) (*sessionLock, error) {
-	f := flock.New(filepath.Join(folder, lockFile), flock.SetPermissions(0o600))
+func (r *Recorder) tryLock(folder string) (*sessionLock, error) {
+	f := r.lockOf(folder)
 	if got, err := f.TryLock(); !got {
 		return nil, err
 	}

@@ -33,10 +33,12 @@ type session struct {
 
 	Task   string    `json:"task,omitempty"`   // what people said first
 	Prompt string    `json:"prompt,omitempty"` // what they said that no step has yet
-	Said   string    `json:"said,omitempty"`   // what the model said last
+	Said   string    `json:"said,omitempty"`   // what the model said that no step has yet
 	SaidAt time.Time `json:"said_at,omitzero"`
+	Spoke  string    `json:"spoke,omitempty"` // what it said last that one has
 
 	Pending []pending `json:"pending,omitempty"` // steps that the memory does not have
+	Sent    int       `json:"sent,omitempty"`    // as many of them are being stored together
 	Lost    int       `json:"lost,omitempty"`    // steps for which there was no room
 	Ending  bool      `json:"ending,omitempty"`  // it has ended, which the memory does not know
 	Turned  bool      `json:"turned,omitempty"`  // a turn has ended, as well
@@ -50,8 +52,12 @@ type session struct {
 	Closed   bool           `json:"closed,omitempty"`   // its end is stored
 	Deleted  bool           `json:"deleted,omitempty"`  // the episode was deleted, and stays so
 
-	Seen  []string `json:"seen,omitempty"`  // the last keys of events
-	Shown []string `json:"shown,omitempty"` // what the model was told of
+	Seen   []string `json:"seen,omitempty"`   // the last keys of events
+	Taken  []string `json:"taken,omitempty"`  // files of events that may still be there
+	Untold []string `json:"untold,omitempty"` // as well, about which their own process may tell something
+	Shown  []string `json:"shown,omitempty"`  // what the model was told of
+
+	folder string // it is kept in
 }
 
 // pending is a step that is to be stored.
@@ -63,10 +69,12 @@ type pending struct {
 // Bounds of a session's file.
 const (
 	seenEvents   = 256
+	untoldEvents = 16
 	shownItems   = 500
 	waitingSteps = 2000
-	waitingBytes = 16 << 20
+	waitingBytes = 8 << 20
 	promptBytes  = 256 << 10
+	textBytes    = 768 << 10 // a Store takes steps of 4.5 MB
 )
 
 // name is that of a session's folder.
@@ -77,19 +85,45 @@ func name(client clients.Client, key string) string {
 
 const sessionFile = "session.json"
 
+// errDamaged is of a session's file that is none.
+var errDamaged = errors.New("is damaged")
+
+// loadSession reads what is known of a session, which is nothing at first.
 func loadSession(folder string) (*session, error) {
 	s := new(session)
 	b, err := os.ReadFile(filepath.Join(folder, sessionFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(b, s)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("session %s: %w", folder, err)
 	}
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("session %s %w: %w", folder, errDamaged, err)
+	}
 	return s, nil
+}
+
+// beginAnew is loadSession of whoever has its lock: a damaged file is put aside, which the error
+// tells, and nothing is known of the session.
+func beginAnew(folder string) (*session, error) {
+	s, err := loadSession(folder)
+	if errors.Is(err, errDamaged) {
+		path := filepath.Join(folder, sessionFile)
+		return new(session), errors.Join(fmt.Errorf("%w; it is put aside as %s.bad", err, path), os.Rename(path, path+".bad"))
+	}
+	return s, err
+}
+
+// Placed returns whom a session belongs to that hooks have recorded in a Recorder's Dir: what is
+// found out of its folder later may be something else, as after git got a remote. It is false if
+// none of them has stored anything.
+func Placed(dir string, client clients.Client, key string) (episodic.Scope, bool) {
+	s, err := loadSession(filepath.Join(dir, name(client, key)))
+	if err != nil || !s.Placed {
+		return episodic.Scope{}, false
+	}
+	return s.Scope, true
 }
 
 func (s *session) save(folder string) error {
@@ -134,7 +168,10 @@ func (s *session) take(a *arrival) bool {
 			s.Parent = a.Session
 		}
 	}
-	s.Last = a.At
+	late := a.Kind == clients.Tool && (s.Ending || s.Closed) && a.At.Sub(s.Last) < lateCall
+	if a.At.After(s.Last) {
+		s.Last = a.At
+	}
 	set(&s.Folder, a.Folder)
 	set(&s.Model, a.Model)
 	switch {
@@ -143,6 +180,7 @@ func (s *session) take(a *arrival) bool {
 	case s.Transcript == "" && a.Transcript != "": // the payload has that of the session
 		s.Transcript = filepath.Join(strings.TrimSuffix(a.Transcript, ".jsonl"), "subagents", "agent-"+a.Agent+".jsonl")
 	}
+	s.Closed = false
 	switch a.Kind {
 	case clients.Start:
 		s.Ending = false
@@ -150,12 +188,12 @@ func (s *session) take(a *arrival) bool {
 	case clients.Prompt:
 		s.Ending = false
 		if s.Said != "" {
-			s.add(pending{"said " + s.SaidAt.Format(time.RFC3339Nano), s.step(episodic.Step{Time: s.SaidAt, Action: s.Said})})
-			s.Said = ""
+			s.add(pending{"said " + s.SaidAt.Format(time.RFC3339Nano), s.step(episodic.Step{Time: s.SaidAt})})
 		}
 		s.asked(a.Text)
+		s.turn(a.Key)
 	case clients.Tool:
-		s.Ending = false
+		s.Ending = late
 		step := episodic.Step{
 			Time: a.At.Add(-a.Took), Tool: a.Tool, Parameters: episodic.JSON(a.Input), Latency: a.Took,
 			Result: &episodic.Result{Kind: episodic.ResultOutput, Text: a.Result},
@@ -169,16 +207,22 @@ func (s *session) take(a *arrival) bool {
 			s.Said, s.SaidAt = a.Text, a.At
 		}
 		s.Turned = true
-		s.Ending = s.Ending || a.Kind != clients.Reply
-		// The same words said again in the next turn are another prompt.
-		s.Seen = slices.DeleteFunc(s.Seen, func(key string) bool {
-			return key != a.Key && !strings.HasPrefix(key, "call ") && !strings.HasPrefix(key, "prompt ")
-		})
-	}
-	if s.Ending {
-		s.Closed = false
+		s.Ending = a.Kind != clients.Reply
+		s.turn(a.Key)
 	}
 	return true
+}
+
+// lateCall is how long after the end of a session a call may come that belongs before it: some
+// clients do not wait for hooks.
+const lateCall = 10 * time.Second
+
+// turn forgets events that have no name of their own, but for the last: what is said again in
+// another turn is another event.
+func (s *session) turn(last string) {
+	s.Seen = slices.DeleteFunc(s.Seen, func(key string) bool {
+		return key != last && !strings.HasPrefix(key, "call ") && !strings.HasPrefix(key, "prompt ")
+	})
 }
 
 // asked notes what people said. The first is the task.
@@ -195,11 +239,14 @@ func (s *session) asked(text string) {
 	}
 }
 
-// step is a step with what led to it.
+// step is a step with what was said before it.
 func (s *session) step(st episodic.Step) episodic.Step {
 	if s.Prompt != "" {
 		st.Metadata = map[string]string{transcript.MetaPrompt: s.Prompt}
 		s.Prompt = ""
+	}
+	if s.Said != "" {
+		st.Action, s.Spoke, s.Said = s.Said, s.Said, ""
 	}
 	return st
 }
@@ -209,9 +256,9 @@ func (s *session) add(p pending) {
 	if s.Followed {
 		return
 	}
-	size := 0
+	size := p.bytes()
 	for i := range s.Pending {
-		size += p.bytes() + s.Pending[i].bytes()
+		size += s.Pending[i].bytes()
 	}
 	if len(s.Pending) >= waitingSteps || size > waitingBytes {
 		s.Lost++

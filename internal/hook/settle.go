@@ -1,13 +1,16 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/transcript"
@@ -22,10 +25,10 @@ func (w *work) settle(ctx context.Context, s *session) (err error) {
 	if err := w.open(ctx); err != nil {
 		return err
 	}
-	if err := w.place(ctx, s); err != nil {
-		return err
-	}
 	defer func() {
+		if episodic.Retryable(err) || w.Remote && errors.Is(err, context.DeadlineExceeded) {
+			w.reached(err)
+		}
 		if errors.Is(err, episodic.ErrNotFound) {
 			s.Deleted, s.Pending, err = true, nil, nil // somebody deleted it
 		}
@@ -34,6 +37,9 @@ func (w *work) settle(ctx context.Context, s *session) (err error) {
 			s.Lost = 0
 		}
 	}()
+	if err := w.place(ctx, s); err != nil {
+		return err
+	}
 	if !s.Stored && (s.Task != "" || len(s.Pending) > 0) && !s.Deleted {
 		if err := w.begin(ctx, s); err != nil {
 			return err
@@ -50,7 +56,7 @@ func (w *work) settle(ctx context.Context, s *session) (err error) {
 		}
 	}
 	if s.Followed {
-		s.Pending = nil
+		s.Pending, s.Sent = nil, 0
 	}
 	switch {
 	case !s.Stored || s.Deleted:
@@ -85,23 +91,22 @@ func (w *work) place(ctx context.Context, s *session) (err error) {
 	return nil
 }
 
-// begin stores the episode as running. One that is there already is followed by others, if there
-// is a transcript that they can follow.
+// begin stores the episode as running, as an import, so that one that was deleted stays so. One
+// that is there already is followed by others, if there is a transcript that they can follow.
 func (w *work) begin(ctx context.Context, s *session) error {
 	e := s.episode()
-	begun := e.Start
-	err := w.store.StartEpisode(ctx, e)
-	if errors.Is(err, episodic.ErrConflict) {
-		var there *episodic.Episode
-		if there, err = w.store.Episode(ctx, s.ID); err != nil {
-			return err
-		}
-		ours := there.StepCount == 0 && there.Start.Equal(begun.Truncate(time.Microsecond))
+	there, err := w.store.Episode(ctx, s.ID)
+	switch {
+	case err == nil:
+		ours := there.StepCount == 0 && there.Start.Equal(e.Start.Truncate(time.Microsecond))
 		s.Steps, s.Followed = there.StepCount, !ours && s.readable()
+	case errors.Is(err, episodic.ErrNotFound):
+		err = w.importOne(ctx, e)
 	}
 	if err != nil {
 		return err
 	}
+	w.at("begun")
 	s.Stored = true
 	if s.Parent != "" {
 		parent := transcript.DeriveID(s.Scope, string(s.Client), s.Parent)
@@ -129,35 +134,61 @@ func (s *session) episode() *episodic.Episode {
 	if e.Description == "" {
 		e.Description = "a run without a recorded task" // as internal/transcript has it
 	}
-	if s.Folder != "" {
-		e.Context.Domain = filepath.Base(strings.ReplaceAll(s.Folder, `\`, "/"))
+	if domain := filepath.Base(strings.ReplaceAll(s.Folder, `\`, "/")); s.Folder != "" && len(domain) <= domainBytes && !strings.ContainsFunc(domain, unicode.IsControl) {
+		e.Context.Domain = domain
 	}
 	return e
 }
 
+// domainBytes is how long a domain may be.
+const domainBytes = 1000
+
 // agentNames are those of MetaAgent that differ from the format's.
 var agentNames = map[string]string{"gemini": "gemini-cli"}
 
-// append stores the first step that waits. It has the place behind those that were stored from
-// here, so that it is refused where others have stored it, or another one, before.
+// Bounds of what is stored together, so that it takes little time.
+const (
+	sentSteps = 64
+	sentBytes = 1 << 20
+)
+
+// append stores the first steps that wait. They have the place behind those that were stored from
+// here, so that they are refused where others have stored them, or other ones, before. What is
+// stored together is noted before, so that it is the same when a killed hook is made up for.
 func (w *work) append(ctx context.Context, s *session) error {
-	p := &s.Pending[0]
-	step := p.Step
-	step.Number = s.Steps + 1
-	n, err := w.store.AppendStepsOnce(ctx, s.ID, p.Key, step)
+	if s.Sent == 0 {
+		for size := 0; s.Sent < min(len(s.Pending), sentSteps) && size < sentBytes; s.Sent++ {
+			size += s.Pending[s.Sent].bytes()
+		}
+		if err := s.save(s.folder); err != nil {
+			return err
+		}
+	}
+	sent := s.Pending[:s.Sent]
+	steps := make([]episodic.Step, len(sent))
+	for i := range sent {
+		steps[i] = sent[i].Step
+	}
+	steps[0].Number = s.Steps + 1
+	w.at("sending")
+	first, err := w.store.AppendStepsOnce(ctx, s.ID, sent[0].Key, steps...)
 	switch {
+	case errors.Is(err, episodic.ErrInvalid) && len(sent) > 1: // the others can be stored
+		s.Sent = 1
+		return s.save(s.folder)
 	case errors.Is(err, episodic.ErrInvalid):
-		s.Pending = s.Pending[1:]
+		s.Pending, s.Sent = s.Pending[1:], 0
 		return fmt.Errorf("a step is lost: %w", err)
 	case err != nil:
 		return err
 	}
-	s.Steps, s.Pending, s.Closed = max(s.Steps, n), s.Pending[1:], false
+	w.at("sent")
+	s.Steps, s.Pending, s.Sent = max(s.Steps, first+len(sent)-1), s.Pending[len(sent):], 0
 	return nil
 }
 
 // contend finds out why steps cannot be added to the episode: others add to it too, or it has
-// ended. Then it is opened again, or, if it was judged, stored with the step.
+// ended. Then it is opened again, or, if it was judged, stored with the steps.
 func (w *work) contend(ctx context.Context, s *session) error {
 	e, err := w.store.Episode(ctx, s.ID)
 	if err != nil {
@@ -167,7 +198,7 @@ func (w *work) contend(ctx context.Context, s *session) error {
 		s.Followed = true
 		return nil
 	}
-	s.Steps = e.StepCount
+	s.Steps, s.Sent = e.StepCount, 0
 	switch {
 	case e.Running():
 		return nil
@@ -176,13 +207,23 @@ func (w *work) contend(ctx context.Context, s *session) error {
 		return w.importOne(ctx, e)
 	}
 	for i := range s.Pending {
-		s.Pending[i].Step.Number = 0
-		e.Steps = append(e.Steps, s.Pending[i].Step)
+		step := s.Pending[i].Step
+		there := func(other episodic.Step) bool { // stored by a hook that was killed then
+			return other.Tool == step.Tool && other.Time.Equal(step.Time.Truncate(time.Microsecond)) && len(other.Parameters) == len(step.Parameters)
+		}
+		if !slices.ContainsFunc(e.Steps, there) {
+			e.Steps = append(e.Steps, step)
+		}
 	}
-	e.End = s.Last
-	if err := w.store.PutEpisode(ctx, e); err != nil {
+	e.StepCount, e.End = len(e.Steps), s.Last
+	if err := w.importOne(ctx, e); errors.Is(err, episodic.ErrInvalid) {
+		lost := len(s.Pending)
+		s.Pending = nil
+		return fmt.Errorf("%d steps are lost: %w", lost, err)
+	} else if err != nil {
 		return err
 	}
+	w.at("sent")
 	s.Steps, s.Pending = e.StepCount, nil
 	return nil
 }
@@ -214,8 +255,8 @@ func (w *work) end(ctx context.Context, s *session) error {
 	if e.End = s.Last; e.End.Before(e.Start) {
 		e.End = e.Start
 	}
-	if e.Outcome.Kind == "" && s.Said != "" {
-		e.Outcome.Verdict = s.Said
+	if e.Outcome.Kind == "" {
+		e.Outcome.Verdict = cmp.Or(s.Said, s.Spoke, e.Outcome.Verdict)
 	}
 	if s.Prompt != "" {
 		if e.Metadata == nil {
@@ -223,5 +264,5 @@ func (w *work) end(ctx context.Context, s *session) error {
 		}
 		e.Metadata[transcript.MetaLastPrompt] = s.Prompt
 	}
-	return w.store.PutEpisode(ctx, e)
+	return w.importOne(ctx, e)
 }

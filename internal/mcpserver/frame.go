@@ -87,6 +87,28 @@ func ago(d time.Duration) string {
 	return "just now"
 }
 
+// leftOut says how many items an answer lacks because they are damaged; nothing if there are
+// none. The same one may stand in several lists.
+func leftOut(lists ...[]*episodic.DamagedError) string {
+	type item struct {
+		kind string
+		id   episodic.ID
+	}
+	items := make(map[item]bool)
+	for _, list := range lists {
+		for _, d := range list {
+			items[item{d.Kind, d.ID}] = true
+		}
+	}
+	switch len(items) {
+	case 0:
+		return ""
+	case 1:
+		return " 1 item is damaged and left out; tell the user to run episodic doctor."
+	}
+	return fmt.Sprintf(" %d items are damaged and left out; tell the user to run episodic doctor.", len(items))
+}
+
 // place names a scope in an answer, so that a wrong one is noticed.
 func place(scope episodic.Scope) string {
 	if scope.Project == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/episodic-memory/episodic"
@@ -31,6 +32,9 @@ func (c *call) learnTool(ctx context.Context) (string, error) {
 	}
 	if n > 0 {
 		h.Evidence.Episodes = []episodic.ID{id}
+	}
+	if c.Name != "" {
+		h.Metadata = map[string]string{recordedBy: c.Name}
 	}
 	if old := c.text("replaces"); old != "" {
 		return c.correct(ctx, old, h)
@@ -66,6 +70,7 @@ func (c *call) correct(ctx context.Context, old string, to *episodic.Heuristic) 
 			return nil
 		}
 		h.Metadata = map[string]string{beforeKey: h.Condition + ": " + h.Action}
+		maps.Copy(h.Metadata, to.Metadata)
 		h.Condition, h.Action, h.Confidence, h.Evidence, h.Updated = to.Condition, to.Action, to.Confidence, to.Evidence, time.Now()
 		return c.store.PutHeuristic(ctx, h)
 	})

@@ -25,14 +25,14 @@ func (c *call) recallTool(ctx context.Context) (string, error) {
 	filter := episodic.EpisodeFilter{Outcome: outcomeKinds[c.text("outcome")]}
 	query, cursor, budget := c.text("query"), c.text("cursor"), c.number("max_tokens")-frameTokens
 	var lines strings.Builder
-	waiting := 0
+	waiting, damaged := 0, []*episodic.DamagedError(nil)
 	if cursor == "" {
 		brief, err := store.Brief(ctx, query, &episodic.BriefOptions{Budget: min(max(budget/2, 100), briefTokens), Filter: filter})
 		if err != nil {
 			return "", err
 		}
 		lines.WriteString(clean(brief.Text()))
-		waiting = brief.Waiting
+		waiting, damaged = brief.Waiting, brief.Damaged
 		budget -= tokens.Count(lines.String())
 	}
 	found, err := store.Search(ctx, query, &episodic.SearchOptions{
@@ -47,6 +47,7 @@ func (c *call) recallTool(ctx context.Context) (string, error) {
 		return "", err
 	}
 	found.Hits = slices.DeleteFunc(found.Hits, func(h episodic.Hit) bool { return h.Episode.ID == own && h.Episode.Running() })
+	missing := notSearched(max(waiting, found.Waiting)) + leftOut(damaged, found.Damaged)
 	budget -= tokens.Count(found.Next)
 	now := time.Now()
 	for i := range found.Hits {
@@ -60,13 +61,13 @@ func (c *call) recallTool(ctx context.Context) (string, error) {
 		if text += "."; cursor != "" {
 			text = "There is no more."
 		}
-		return text + notSearched(max(waiting, found.Waiting)), nil
+		return text + missing, nil
 	}
 	text := framed(store.Scope(), lines.String()) + "\nshow has the steps."
 	if found.Next != "" {
 		text += fmt.Sprintf(" More: the same recall with cursor %q.", found.Next)
 	}
-	return text + notSearched(max(waiting, found.Waiting)), nil
+	return text + missing, nil
 }
 
 func notSearched(waiting int) string {
@@ -78,19 +79,19 @@ func notSearched(waiting int) string {
 
 // of returns the Store of a project within the bounds: that of the call if it is not named.
 func (c *call) of(ctx context.Context, project string) (*episodic.Store, error) {
-	if project == "" || project == c.o.Scope.Project {
+	if project == "" || project == c.Scope.Project {
 		return c.store, nil
 	}
-	scope := c.o.Scope
+	scope := c.Scope
 	scope.Project, scope.Agent = project, ""
 	if project == "*" {
-		scope.Project = c.o.Within.Project
-		return c.memory(ctx, scope)
+		scope.Project = c.Within.Project
+		return c.memory(ctx, c.Caller, scope)
 	}
-	if within := c.o.Within.Project; within != "" {
+	if within := c.Within.Project; within != "" {
 		return nil, bad("this server only has project %s", line(within))
 	}
-	all, err := c.memory(ctx, episodic.Scope{User: scope.User})
+	all, err := c.memory(ctx, c.Caller, episodic.Scope{User: scope.User})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (c *call) of(ctx context.Context, project string) (*episodic.Store, error) 
 		}
 		return nil, bad("project %.60q is not known; %s", project, line(known))
 	}
-	return c.memory(ctx, scope)
+	return c.memory(ctx, c.Caller, scope)
 }
 
 // hitText is a hit in at most so many tokens: a line for the episode, and one for each step.

@@ -12,6 +12,9 @@ import (
 	"github.com/episodic-memory/episodic/internal/transcript"
 )
 
+// recordedBy is the metadata that names the Caller who recorded an item.
+const recordedBy = "recorded_by"
+
 func (c *call) startTool(ctx context.Context) (string, error) {
 	known, err := c.store.Brief(ctx, c.text("task"), &episodic.BriefOptions{Budget: briefTokens})
 	if err != nil {
@@ -24,7 +27,7 @@ func (c *call) startTool(ctx context.Context) (string, error) {
 	if before := known.Text(); before != "" {
 		text += "\n" + framed(c.store.Scope(), clean(before))
 	}
-	return text, nil
+	return text + leftOut(known.Damaged), nil
 }
 
 func (c *call) start(ctx context.Context) (string, error) {
@@ -48,14 +51,18 @@ func (c *call) start(ctx context.Context) (string, error) {
 			e.Metadata[key] = value
 		}
 	}
-	note(transcript.MetaFolder, c.o.Folder)
-	if c.o.Session.ID != "" {
+	note(transcript.MetaFolder, c.Folder)
+	if c.Session.ID != "" {
 		e.ID = c.sessionEpisode(n + 1)
-		note(transcript.MetaSession, c.o.Session.ID)
+		note(transcript.MetaSession, c.Session.ID)
 	}
 	note(transcript.MetaAgent, c.client)
+	note(recordedBy, c.Name)
 	if err := c.store.StartEpisode(ctx, e); err != nil && !errors.Is(err, episodic.ErrConflict) { // another call has started it
 		return "", err
+	}
+	if c.Session.ID == "" { // the ID is a handle: its first digits are only the time
+		return fmt.Sprintf("Recording episode %s %s. Name it as episode in log and complete.", e.ID, place(c.store.Scope())), nil
 	}
 	return fmt.Sprintf("Recording episode %s %s.", shortID(e.ID), place(c.store.Scope())), nil
 }

@@ -47,7 +47,7 @@ func (s *Server) addResources() {
 			for _, e := range page.Items {
 				lines.WriteString(provenance(e, time.Now()) + " " + line(e.Description) + "\n")
 			}
-			return framed(store.Scope(), lines.String()), nil
+			return framed(store.Scope(), lines.String()) + leftOut(page.Damaged), nil
 		}))
 	s.mcp.AddResource(&mcp.Resource{URI: "episodic://stats", Name: "stats", Title: "What is stored", MIMEType: "application/json"},
 		s.resource("application/json", func(ctx context.Context, store *episodic.Store, _ string) (string, error) {
@@ -69,7 +69,8 @@ func (s *Server) resource(mime string, read func(ctx context.Context, store *epi
 		ctx, cancel := context.WithTimeout(ctx, callPatience)
 		defer cancel()
 		uri := req.Params.URI
-		store, err := s.memory(ctx, s.o.Scope)
+		by := s.caller(ctx)
+		store, err := s.memory(ctx, by, by.Scope)
 		var text string
 		if err == nil {
 			text, err = read(ctx, store, uri)

@@ -15,17 +15,17 @@ import (
 // numbers.
 
 func (c *call) sessionEpisode(n int) episodic.ID {
-	key := c.o.Session.ID
+	key := c.Session.ID
 	if n > 1 {
 		key = fmt.Sprintf("%s#%d", key, n)
 	}
-	return transcript.DeriveID(c.store.Scope(), c.o.Session.Format, key)
+	return transcript.DeriveID(c.store.Scope(), c.Session.Format, key)
 }
 
 // latest returns the number and the ID of the newest episode of the session; 0 if there is
 // none, or no session.
 func (c *call) latest(ctx context.Context) (n int, id episodic.ID, err error) {
-	if c.o.Session.ID == "" {
+	if c.Session.ID == "" {
 		return 0, id, nil
 	}
 	for {
@@ -66,7 +66,14 @@ func (c *call) target(ctx context.Context) (episodic.ID, error) {
 	if others != "" {
 		others = ", or name one of those that are open " + place(c.store.Scope()) + others
 	}
-	return id, bad("this session has no episode; call start first%s", others)
+	if damaged := leftOut(running.Damaged); damaged != "" {
+		others += "." + strings.TrimSuffix(damaged, ".")
+	}
+	missing := "this session has no episode"
+	if c.Session.ID == "" {
+		missing = "episode is missing"
+	}
+	return id, bad("%s; call start first%s", missing, others)
 }
 
 func noun(kind episodic.ItemKind) string {

@@ -7,13 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/episodic-memory/episodic"
 )
@@ -170,28 +166,4 @@ func TestAMemoryThatCannotBeOpenedIsAnAnswer(t *testing.T) {
 			t.Errorf("the answer is %s, want %q in it", text, want)
 		}
 	}
-}
-
-func TestTheServerServesHTTP(t *testing.T) {
-	s := New(Options{Open: opener(filepath.Join(t.TempDir(), "m.db"))})
-	web := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.MCP() }, &mcp.StreamableHTTPOptions{Stateless: true}))
-	client := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil)
-	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: web.URL, HTTPClient: web.Client()}, nil)
-	ok(t, err)
-	call := func(name string, arguments map[string]any) string {
-		res, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: name, Arguments: arguments})
-		ok(t, err)
-		return res.Content[0].(*mcp.TextContent).Text
-	}
-	started := call("start", map[string]any{"task": "Paint the fence"})
-	id := strings.Fields(started)[2]
-	if got := call("complete", map[string]any{"outcome": "success", "summary": "green"}); !strings.Contains(got, "no episode; call start first, or name one of those") || !strings.Contains(got, id) {
-		t.Errorf("without a session the episode must be named: %s", got)
-	}
-	if got := call("complete", map[string]any{"outcome": "success", "summary": "green", "episode": id}); !strings.Contains(got, "complete: success") {
-		t.Errorf("named it is %s", got)
-	}
-	ok(t, session.Close())
-	web.Close()
-	ok(t, s.Close())
 }

@@ -27,7 +27,8 @@ type tool struct {
 // call is a call of a tool.
 type call struct {
 	*Server
-	store *episodic.Store // narrowed to Options.Scope
+	Caller
+	store *episodic.Store // narrowed to Caller.Scope
 	arguments
 	client string // the program that calls; empty: it has not said
 	use    string // the client's id of this call, the same if it repeats it; empty: none
@@ -159,11 +160,12 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (s
 	if err != nil {
 		return "", err
 	}
-	store, err := s.memory(ctx, s.o.Scope)
+	by := s.caller(ctx)
+	store, err := s.memory(ctx, by, by.Scope)
 	if err != nil {
 		return "", err
 	}
-	c := &call{Server: s, store: store, arguments: args}
+	c := &call{Server: s, Caller: by, store: store, arguments: args}
 	if info := req.ClientInfo(); info != nil {
 		c.client = info.Name
 	}
@@ -195,6 +197,8 @@ func explain(tool string, err error) string {
 		advice = "tell the user that the memory's server must be restarted; reading still works"
 	case errors.Is(err, episodic.ErrReadOnly):
 		advice = "tell the user that the memory cannot be written; reading still works"
+	case errors.Is(err, episodic.ErrCorrupt):
+		advice = "tell the user to run episodic doctor, and go on without it"
 	case episodic.Retryable(err), errors.Is(err, context.DeadlineExceeded):
 		advice = "go on without the memory, and try once more later"
 	default:
@@ -205,4 +209,14 @@ func explain(tool string, err error) string {
 		text += ". What to do: " + advice
 	}
 	return tool + ": " + text + "."
+}
+
+// Names are those of the tools that are offered, in order.
+func (o Tools) Names() (names []string) {
+	for i := range tools {
+		if o.include(&tools[i]) {
+			names = append(names, tools[i].name)
+		}
+	}
+	return names
 }

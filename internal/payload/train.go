@@ -62,6 +62,10 @@ func (c *Codec) Train(ctx context.Context) ([]Training, error) {
 	return c.dictionaries.train(ctx, atTheEnd)
 }
 
+// trainer holds one while somebody in this process trains, which takes a core for a second or
+// more: Stores of one database come to a milestone together, and one dictionary is enough.
+var trainer = make(chan struct{}, 1)
+
 func (d *dictionaries) train(ctx context.Context, o occasion) (done []Training, err error) {
 	select {
 	case d.busy <- struct{}{}:
@@ -73,15 +77,23 @@ func (d *dictionaries) train(ctx context.Context, o occasion) (done []Training, 
 	d.mu.Lock()
 	d.releaseWaiters()
 	d.mu.Unlock()
-	if err != nil {
+	if err != nil || !d.anyDue(states, o) {
+		return nil, err
+	}
+	select {
+	case trainer <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-trainer }()
+	if states, err = d.refresh(ctx); err != nil { // somebody else may have trained meanwhile
 		return nil, err
 	}
 	for k := range Kind(kinds) {
-		items := states[k].due(o)
-		if items == 0 || !d.codec.options.trains(k) || d.codec.options.DisableTraining {
+		if !d.isDue(k, states, o) {
 			continue
 		}
-		t, err := d.trainKind(ctx, k, items, states[k].tainted || o == erasing)
+		t, err := d.trainKind(ctx, k, states[k].due(o), states[k].tainted || o == erasing)
 		if err != nil {
 			return done, fmt.Errorf("train a dictionary for %ss: %w", k, err)
 		}
@@ -91,6 +103,20 @@ func (d *dictionaries) train(ctx context.Context, o occasion) (done []Training, 
 		done = append(done, t)
 	}
 	return done, nil
+}
+
+// isDue reports whether this Codec is to train a dictionary for a kind now.
+func (d *dictionaries) isDue(k Kind, states [kinds]dictionaryState, o occasion) bool {
+	return states[k].due(o) > 0 && d.codec.options.trains(k) && !d.codec.options.DisableTraining
+}
+
+func (d *dictionaries) anyDue(states [kinds]dictionaryState, o occasion) bool {
+	for k := range Kind(kinds) {
+		if d.isDue(k, states, o) {
+			return true
+		}
+	}
+	return false
 }
 
 // trainKind trains a dictionary, and stores and activates it if it is good enough.

@@ -2,8 +2,12 @@ package payload
 
 import (
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/episodic-memory/episodic/internal/codec"
 )
 
 func TestUselessDictionariesAreNotUsed(t *testing.T) {
@@ -58,5 +62,35 @@ func TestTrainingLooksAtABoundedPart(t *testing.T) {
 		if len(x.Data) > maxSample || cap(x.Data) > 2*maxSample {
 			t.Errorf("a sample of %d bytes, which keeps %d", len(x.Data), cap(x.Data))
 		}
+	}
+}
+
+// Stores of one database come to a milestone together, and one of them trains.
+func TestOneOfManyTrains(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
+	first := open(t, path, Options{DisableTraining: true})
+	first.putTasks(t, 0, 70)
+	var wait sync.WaitGroup
+	var all [6]*memory
+	for i := range all {
+		all[i] = open(t, path, Options{})
+		wait.Go(func() {
+			if _, err := all[i].Train(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	var trained uint64
+	for _, m := range all {
+		m.dictionaries.mu.Lock()
+		trained += m.dictionaries.trainings
+		m.dictionaries.mu.Unlock()
+		if id := m.kinds[Episodes].active.Load().dictionary; id < codec.MinTrainedID {
+			t.Errorf("a Store encodes with dictionary %d", id)
+		}
+	}
+	if trained != 1 {
+		t.Errorf("%d trainings, want 1", trained)
 	}
 }

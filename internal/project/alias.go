@@ -9,7 +9,7 @@ import (
 )
 
 // aliases are what a user calls projects. Each line of their file is NAME = PLACE, where a place
-// is one of these; "#" begins a comment:
+// is one of these; "#" begins a comment, at the start of a line or behind a space:
 //
 //	website = github.com/me/site            a project by the name that it has otherwise, or by a remote's URL
 //	website = ~/work/old-site               a folder with all that is below it
@@ -40,6 +40,7 @@ func readAliases(path, home string) (as aliases, err error) {
 	number := 0
 	for line := range strings.Lines(text) {
 		number++
+		line, _, _ = strings.Cut(line, " #")
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue

@@ -78,8 +78,15 @@ func (f Finder) Of(dir string) (string, error) {
 		return "", fmt.Errorf("folder %s %w; EPISODIC_PROJECT or --project names one", where, ErrNone)
 	}
 	sum := sha256.Sum256([]byte(where))
-	return "folder:" + filepath.Base(where) + "-" + hex.EncodeToString(sum[:4]), nil
+	return byPath + filepath.Base(where) + "-" + hex.EncodeToString(sum[:4]), nil
 }
+
+// byPath begins the names that are made of a folder's path.
+const byPath = "folder:"
+
+// ByPath reports whether a name was made of a folder's path, for want of anything else: then it
+// is that of a folder of this machine only.
+func ByPath(name string) bool { return strings.HasPrefix(name, byPath) }
 
 // real is a path without links, as far as it is there.
 func real(path string) string {

@@ -213,3 +213,16 @@ func TestRootCommit(t *testing.T) {
 		t.Errorf("what is kept: %q", got)
 	}
 }
+
+func TestAliasComments(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "projects")
+	text := "# ours\npumps = " + dir + " # all of it\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := (Finder{Aliases: file}).Of(dir); err != nil || name != "pumps" {
+		t.Errorf("it is %q, %v", name, err)
+	}
+}

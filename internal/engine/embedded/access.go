@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,10 @@ const (
 	// frozen is for a file of which nobody has a log: to read it needs none either, which
 	// could not be made. Who may write it must not, as long as it is open here.
 	frozen access = "&mode=ro&immutable=1"
+	// cut is frozen, for a file whose end is missing. SQLite reads none that has fewer pages than its
+	// header says, unless the schema may be changed; which it may not, since nothing is written. The
+	// driver sorts pragmas by name, and others before this one would fail: hence the comment.
+	cut access = frozen + "&_pragma=/**/writable_schema(1)"
 )
 
 // accessTo decides how to open a file, which it creates if there is none. real is its path.
@@ -51,6 +56,21 @@ func accessTo(real string, mayWrite func(string) bool) (access, error) {
 		return "", &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: fmt.Errorf("its log holds %d bytes that are not in it yet, and can be read only where an index of them may be written: copy the file and that with %s to another folder", log.Size(), logSuffix)}
 	}
 	return frozen, nil
+}
+
+// openFull opens a file that has no log for reading, if that is what is wanted, where the disk has no
+// room for a log. That is the error full, which is returned for another file.
+func openFull(ctx context.Context, cfg Config, real string, full error) (*Engine, error) {
+	log, err := ifThere(real + logSuffix)
+	if err != nil || !cfg.Reads || log != nil && log.Size() > 0 {
+		return nil, errors.Join(full, err)
+	}
+	e, err := openEngine(ctx, cfg, frozen)
+	if err != nil {
+		return nil, err
+	}
+	e.refusal = full
+	return e, nil
 }
 
 // create makes an empty file that only its owner may read; SQLite's own would be

@@ -7,6 +7,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,12 +51,16 @@ type Config struct {
 	Path      string // of the database file; its folder must exist
 	MustExist bool   // refuse to create the file, with fs.ErrNotExist
 
-	// ReadOnly writes nothing, as if the file and its folder may not be written. It fails, as
-	// KindReadOnly, where a log has been left that only a writer can put into the file. Of a
-	// file that nobody has open the content must not change as long as it is open here.
-	ReadOnly bool
-	// NoWrites, unless it is empty, says why nothing is to be written: each write is KindReadOnly.
-	NoWrites string
+	// ReadOnly, unless it is empty, says why nothing is to be written: each write is KindReadOnly, as if
+	// the file and its folder may not be written. So is Open where a log has been left that only a
+	// writer can put into the file. Of a file that nobody has open the content must not change as
+	// long as it is open here.
+	ReadOnly string
+	// Reads is for a caller who only reads. It opens a file whose end is missing, see Engine.Cut: what
+	// comes to what is missing, and each write, fails with a *CutError, as KindCorrupt. And it
+	// opens a file without a log on a full disk, which has no room for one, as if it may not be written: a
+	// write is KindFull. Without Reads, Open fails so.
+	Reads bool
 
 	// NetworkFile lets the file lie on a network file system. SQLite's log needs memory that
 	// all who use the file share, so that only one machine may use it.
@@ -81,6 +86,7 @@ type Engine struct {
 	cfg      Config
 	place    *place
 	access   access
+	refusal  error         // of each write; nil: the file is written
 	patience time.Duration // writeTimeout but for tests
 	lane     *engine.Lane
 	turns    *turns
@@ -112,14 +118,21 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, &NetworkError{FileSystem: name}
 	}
 	writes := mayWrite
-	if cfg.ReadOnly {
+	if cfg.ReadOnly != "" {
 		writes = func(string) bool { return false }
 	}
 	a, err := accessTo(real, writes)
 	if err != nil {
 		return nil, err
 	}
-	return openEngine(ctx, cfg, a)
+	e, err := openEngine(ctx, cfg, a)
+	switch engine.KindOf(err) {
+	case engine.KindCorrupt:
+		return openCut(ctx, cfg, real, err)
+	case engine.KindFull:
+		return openFull(ctx, cfg, real, err)
+	}
+	return e, err
 }
 
 func openEngine(ctx context.Context, cfg Config, a access) (_ *Engine, err error) {
@@ -131,6 +144,10 @@ func openEngine(ctx context.Context, cfg Config, a access) (_ *Engine, err error
 		readers:  make(chan struct{}, readers),
 		version:  make(chan *version, 1),
 		shrink:   make(chan struct{}, 1),
+	}
+	if a != writable {
+		reason := cmp.Or(cfg.ReadOnly, "the file or its folder may not be written by this user, or lies on a read-only file system")
+		e.refusal = &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(reason)}
 	}
 	e.version <- new(version)
 	e.shrink <- struct{}{}
@@ -287,7 +304,11 @@ func (e *Engine) glance(ctx context.Context) (looked bool, err error) {
 func (e *Engine) readError(ctx context.Context, err error) error {
 	switch {
 	case !interrupted(err):
-		return classify(err, -1)
+		err = classify(err, -1)
+		if e.Cut() != nil && engine.KindOf(err) == engine.KindCorrupt {
+			err = e.refusal
+		}
+		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case e.life.Err() != nil:
@@ -381,11 +402,8 @@ const incremental = "PRAGMA auto_vacuum = INCREMENTAL"
 // does not, because opening another program's file must not change it. Nor does it set what
 // makes SQLite read the schema, 2 ms that a process which only reads need not spend.
 func (e *Engine) begin(ctx context.Context) error {
-	if e.access != writable {
-		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New("the file or its folder may not be written by this user, or lies on a read-only file system")}
-	}
-	if e.cfg.NoWrites != "" {
-		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(e.cfg.NoWrites)}
+	if e.refusal != nil {
+		return e.refusal
 	}
 	if err := e.inPlace(ctx); err != nil {
 		return err

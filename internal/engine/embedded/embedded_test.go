@@ -235,7 +235,7 @@ func TestCloseEndsReadsUnderWay(t *testing.T) {
 
 func TestLongGroupsAreSplit(t *testing.T) {
 	e := open(t, filepath.Join(t.TempDir(), "m.db"))
-	const slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 200000) SELECT count(*) FROM c" // longer than maxHold
+	const slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 800000) SELECT count(*) FROM c" // longer than maxHold
 	group := make([]*engine.Unit, 3)
 	for i := range group {
 		group[i] = &engine.Unit{Stmts: []engine.Stmt{{SQL: slow}}}

@@ -1,56 +1,19 @@
 package embedded
 
 import (
-	"errors"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/testkit"
 )
-
-// smallDisk mounts a file system of so many bytes, which only root may.
-func smallDisk(t *testing.T, bytes string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size="+bytes); err != nil {
-		t.Skipf("no file system can be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// fillUp leaves so many bytes of a file system free.
-func fillUp(t *testing.T, path string, free int64) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := make([]byte, 4096)
-	for err == nil {
-		_, err = f.Write(page)
-	}
-	info, statErr := f.Stat()
-	if !errors.Is(err, syscall.ENOSPC) || statErr != nil {
-		t.Fatal(err, statErr)
-	}
-	if err := errors.Join(f.Truncate(info.Size()-free), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // Who deletes, or writes where something was deleted, needs no more room than the log has,
 // however often.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t, "3m")
+	dir := testkit.SmallDisk(t, "3m")
 	path := filepath.Join(dir, "m.db")
 	e := open(t, path)
 	batch(t, e, "CREATE TABLE a(k INTEGER PRIMARY KEY, v)",
@@ -59,7 +22,7 @@ func TestFullDisk(t *testing.T) {
 	if err := e.emptyLog(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fillUp(t, filepath.Join(dir, "others"), 300<<10)
+	testkit.FillUp(t, filepath.Join(dir, "others"), 300<<10)
 
 	for i := range 300 {
 		if _, err := e.Batch(t.Context(), engine.Stmt{SQL: "UPDATE a SET v = randomblob(3000) WHERE k = ?", Args: []any{int64(4*(i%50) + 1)}}); err != nil {
@@ -78,5 +41,32 @@ func TestFullDisk(t *testing.T) {
 	r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT count(*) FROM a"}, engine.Stmt{SQL: "PRAGMA integrity_check"})
 	if err != nil || r[0].Rows[0][0] != int64(0) || r[1].Rows[0][0] != "ok" {
 		t.Errorf("%v, %v", r, err)
+	}
+}
+
+// A file that is closed on a disk without a free byte is read by who only reads.
+func TestClosedFileOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := testkit.SmallDisk(t, "1m")
+	path := filepath.Join(dir, "m.db")
+	if err := started(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.FillUp(t, filepath.Join(dir, "others"), 0)
+	cfg := Config{Path: path, MustExist: true}
+	if _, err := Open(t.Context(), cfg); engine.KindOf(err) != engine.KindFull {
+		t.Error(err)
+	}
+	cfg.Reads = true
+	e, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT k FROM t"}); err != nil || r[0].Rows[0][0] != "first" {
+		t.Errorf("%v, %v", r, err)
+	}
+	if _, err := e.Batch(t.Context(), row("second")); engine.KindOf(err) != engine.KindFull {
+		t.Error(err)
 	}
 }
