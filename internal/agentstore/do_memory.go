@@ -62,8 +62,8 @@ func (b belonging) of() string {
 	return b.key + " IN (SELECT " + b.key + " FROM " + b.by + " WHERE episode_id = ?)"
 }
 
-// loose is the condition for the rows of no episode.
-func (b belonging) loose() string {
+// orphan is the condition for the rows of no episode.
+func (b belonging) orphan() string {
 	if b.by == "" {
 		return "coalesce(" + b.key + " NOT IN (SELECT episode_id FROM episodes), 1)"
 	}
@@ -110,8 +110,8 @@ func (m *memory) has(table, column string) bool { return slices.Contains(m.table
 // hasEpisodes reports whether there is the table that others refer to.
 func (m *memory) hasEpisodes() bool { return m.has("episodes", "episode_id") }
 
-// tells reports whether it can be told to which episodes the rows of a table belong.
-func (m *memory) tells(b belonging) bool {
+// joins reports whether the columns are there that join the rows of a table to episodes.
+func (m *memory) joins(b belonging) bool {
 	return m.hasEpisodes() && m.has(b.table, b.key) && (b.by == "" || m.has(b.by, b.key) && m.has(b.by, "episode_id"))
 }
 
@@ -139,12 +139,12 @@ func (m *memory) rows(ctx context.Context) iter.Seq2[[]byte, error] {
 				return
 			}
 		}
-		err := m.loose(ctx, give)
+		err := m.orphans(ctx, give)
 		for _, b := range belongings {
 			read = append(read, b.table)
 		}
 		if err == nil {
-			err = m.others(ctx, read, give)
+			err = m.countOthers(ctx, read, give)
 		}
 		if err != nil && err != errStopped {
 			yield(nil, err)
@@ -164,10 +164,10 @@ func (m *memory) table(ctx context.Context, t memoryTable, give func(*memoryRow)
 		args = append(args, m.since.Unix())
 	}
 	ids, err := m.ids(ctx, t.name, where, t.order, args...)
-	if err := unread(t.name, err, give); err != nil {
+	if err := reportDamage(t.name, err, give); err != nil {
 		return err
 	}
-	seen, err := m.seenIn(ctx, t)
+	seen, err := m.evidence(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -187,8 +187,8 @@ func (m *memory) table(ctx context.Context, t memoryTable, give func(*memoryRow)
 	return nil
 }
 
-// seenIn are the episodes that name a pattern or a heuristic, by its id.
-func (m *memory) seenIn(ctx context.Context, t memoryTable) (map[string]columnsList, error) {
+// evidence returns the episodes that name a pattern or a heuristic, by its id.
+func (m *memory) evidence(ctx context.Context, t memoryTable) (map[string]columnsList, error) {
 	if t.name != "patterns" && t.name != "heuristics" || !m.hasEpisodes() || !m.has("episodes", t.name) {
 		return nil, nil
 	}
@@ -206,18 +206,18 @@ WHERE j.type = 'text' AND typeof(e.episode_id) = 'text' ORDER BY e.rowid`, t.nam
 	return seen, err
 }
 
-// loose gives the rows that belong to no episode.
-func (m *memory) loose(ctx context.Context, give func(*memoryRow) bool) error {
+// orphans gives the rows that belong to no episode.
+func (m *memory) orphans(ctx context.Context, give func(*memoryRow) bool) error {
 	for _, b := range belongings {
 		if m.tables[b.table] == nil {
 			continue
 		}
 		where := "true"
-		if m.tells(b) {
-			where = b.loose()
+		if m.joins(b) {
+			where = b.orphan()
 		}
 		ids, err := m.ids(ctx, b.table, where, "rowid")
-		if err := unread(b.table, err, give); err != nil {
+		if err := reportDamage(b.table, err, give); err != nil {
 			return err
 		}
 		for _, id := range ids {
@@ -229,15 +229,15 @@ func (m *memory) loose(ctx context.Context, give func(*memoryRow) bool) error {
 	return nil
 }
 
-// others gives how many rows there are in tables that were not read.
-func (m *memory) others(ctx context.Context, read []string, give func(*memoryRow) bool) error {
+// countOthers gives the number of rows of each table that was not read.
+func (m *memory) countOthers(ctx context.Context, read []string, give func(*memoryRow) bool) error {
 	for _, name := range slices.Sorted(maps.Keys(m.tables)) {
 		if slices.Contains(read, name) {
 			continue
 		}
 		r := &memoryRow{Table: name}
 		err := m.db.QueryRowContext(ctx, "SELECT count(*) FROM "+quote(name)+" NOT INDEXED").Scan(&r.Rows)
-		if err := unread(name, err, give); err != nil {
+		if err := reportDamage(name, err, give); err != nil {
 			return err
 		}
 		if r.Rows > 0 && !give(r) {
@@ -247,8 +247,9 @@ func (m *memory) others(ctx context.Context, read []string, give func(*memoryRow
 	return nil
 }
 
-// unread gives that the rest of a table is on damaged pages. It returns any other error.
-func unread(table string, err error, give func(*memoryRow) bool) error {
+// reportDamage gives a row that says that the rest of a table cannot be read, if err is that of a
+// damaged page. It returns any other error.
+func reportDamage(table string, err error, give func(*memoryRow) bool) error {
 	switch {
 	case err == nil || !damaged(err):
 		return err

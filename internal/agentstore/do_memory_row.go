@@ -58,7 +58,7 @@ func (m *memory) row(ctx context.Context, r *memoryRow, t memoryTable, seen map[
 		return nil
 	}
 	for _, b := range belongings {
-		if !m.tells(b) {
+		if !m.joins(b) {
 			continue
 		}
 		if list, err = m.list(ctx, b.table, b.of(), id); err != nil {
