@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -41,20 +42,32 @@ func embeddings(table string) bool {
 // belonging is a table whose rows belong to episodes.
 type belonging struct {
 	table string
-	by    string // another table that the conditions ask; empty: none but episodes
-	of    string // the condition for those of the episode ?
-	loose string // the condition for those of no episode
+	key   string // a column of it, and of the table by
+	by    string // another table, whose rows have the episode; empty: the key is that of an episode
 }
 
-const ofNoEpisode = "coalesce(episode_id NOT IN (SELECT episode_id FROM episodes), 1)"
-
 var belongings = []belonging{
-	{"episode_tags", "", "episode_id = ?", ofNoEpisode},
-	{"episode_summaries", "", "episode_id = ?", ofNoEpisode},
-	{"episode_pattern_relationships", "", "episode_id = ?", ofNoEpisode},
-	{"recommendation_sessions", "", "episode_id = ?", ofNoEpisode},
-	{"recommendation_feedback", "recommendation_sessions", "session_id IN (SELECT session_id FROM recommendation_sessions WHERE episode_id = ?)",
-		"coalesce(session_id NOT IN (SELECT session_id FROM recommendation_sessions WHERE episode_id IN (SELECT episode_id FROM episodes)), 1)"},
+	{"episode_tags", "episode_id", ""},
+	{"episode_summaries", "episode_id", ""},
+	{"episode_pattern_relationships", "episode_id", ""},
+	{"recommendation_sessions", "episode_id", ""},
+	{"recommendation_feedback", "session_id", "recommendation_sessions"},
+}
+
+// of is the condition for the rows of the episode ?.
+func (b belonging) of() string {
+	if b.by == "" {
+		return b.key + " = ?"
+	}
+	return b.key + " IN (SELECT " + b.key + " FROM " + b.by + " WHERE episode_id = ?)"
+}
+
+// orphan is the condition for the rows of no episode.
+func (b belonging) orphan() string {
+	if b.by == "" {
+		return "coalesce(" + b.key + " NOT IN (SELECT episode_id FROM episodes), 1)"
+	}
+	return "coalesce(" + b.key + " NOT IN (SELECT " + b.key + " FROM " + b.by + " WHERE episode_id IN (SELECT episode_id FROM episodes)), 1)"
 }
 
 // ownTables serve the crate itself: what they hold follows from other tables, or says how far
@@ -80,12 +93,26 @@ AND t.name NOT LIKE '%\_shadow' ESCAPE '\' AND t.name NOT LIKE '%\_fts\_%' ESCAP
 		m.tables[table] = append(m.tables[table], column)
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
 	for _, t := range memoryTables[:3] {
-		if slices.Contains(m.tables[t.name], t.id) {
-			return m, err
+		if m.has(t.name, t.id) {
+			return m, nil
 		}
 	}
-	return nil, err
+	return nil, nil
+}
+
+// has reports whether there is a table with a column.
+func (m *memory) has(table, column string) bool { return slices.Contains(m.tables[table], column) }
+
+// hasEpisodes reports whether there is the table that others refer to.
+func (m *memory) hasEpisodes() bool { return m.has("episodes", "episode_id") }
+
+// joins reports whether the columns are there that join the rows of a table to episodes.
+func (m *memory) joins(b belonging) bool {
+	return m.hasEpisodes() && m.has(b.table, b.key) && (b.by == "" || m.has(b.by, b.key) && m.has(b.by, "episode_id"))
 }
 
 // rows yields the rows: episodes first, because others name them.
@@ -101,7 +128,7 @@ func (m *memory) rows(ctx context.Context) iter.Seq2[[]byte, error] {
 		slices.SortStableFunc(tables[len(memoryTables):], func(a, b memoryTable) int { return strings.Compare(a.name, b.name) })
 		read := append([]string{}, ownTables...)
 		for _, t := range tables {
-			if !slices.Contains(m.tables[t.name], t.id) || t.name == "episode_summaries" && m.tables["episodes"] == nil {
+			if !m.has(t.name, t.id) || t.name == "episode_summaries" && !m.hasEpisodes() {
 				continue
 			}
 			read = append(read, t.name)
@@ -112,10 +139,14 @@ func (m *memory) rows(ctx context.Context) iter.Seq2[[]byte, error] {
 				return
 			}
 		}
+		err := m.orphans(ctx, give)
 		for _, b := range belongings {
 			read = append(read, b.table)
 		}
-		if err := m.rest(ctx, read, give); err != nil && err != errStopped {
+		if err == nil {
+			err = m.countOthers(ctx, read, give)
+		}
+		if err != nil && err != errStopped {
 			yield(nil, err)
 		}
 	}
@@ -128,18 +159,15 @@ var errStopped = errors.New("stopped")
 // them.
 func (m *memory) table(ctx context.Context, t memoryTable, give func(*memoryRow) bool) error {
 	where, args := t.only, []any(nil)
-	if !m.since.IsZero() && slices.Contains(m.tables[t.name], t.changed) {
+	if !m.since.IsZero() && m.has(t.name, t.changed) {
 		where += " AND (typeof(" + t.changed + ") <> 'integer' OR " + t.changed + " >= ?)"
 		args = append(args, m.since.Unix())
 	}
 	ids, err := m.ids(ctx, t.name, where, t.order, args...)
-	if !damaged(err) && err != nil {
+	if err := reportDamage(t.name, err, give); err != nil {
 		return err
 	}
-	if err != nil && !give(&memoryRow{Table: t.name, Error: err.Error()}) {
-		return errStopped
-	}
-	seen, err := m.seenIn(ctx, t)
+	seen, err := m.evidence(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -159,14 +187,14 @@ func (m *memory) table(ctx context.Context, t memoryTable, give func(*memoryRow)
 	return nil
 }
 
-// seenIn are the episodes that name a pattern or a heuristic, by its id.
-func (m *memory) seenIn(ctx context.Context, t memoryTable) (map[string]columnsList, error) {
-	if t.name != "patterns" && t.name != "heuristics" || !slices.Contains(m.tables["episodes"], t.name) {
+// evidence returns the episodes that name a pattern or a heuristic, by its id.
+func (m *memory) evidence(ctx context.Context, t memoryTable) (map[string]columnsList, error) {
+	if t.name != "patterns" && t.name != "heuristics" || !m.hasEpisodes() || !m.has("episodes", t.name) {
 		return nil, nil
 	}
 	seen := make(map[string]columnsList)
 	err := each(ctx, m.db, fmt.Sprintf(`SELECT j.value, e.episode_id FROM episodes e, json_each(iif(json_valid(e.%[1]s), e.%[1]s, '[]')) j
-WHERE j.type = 'text' AND typeof(e.episode_id) = 'text' ORDER BY e.start_time, e.episode_id`, t.name), nil, func(rows *sql.Rows) error {
+WHERE j.type = 'text' AND typeof(e.episode_id) = 'text' ORDER BY e.rowid`, t.name), nil, func(rows *sql.Rows) error {
 		var of, episode string
 		err := rows.Scan(&of, &episode)
 		seen[of] = append(seen[of], columns{"episode_id": episode})
@@ -178,18 +206,18 @@ WHERE j.type = 'text' AND typeof(e.episode_id) = 'text' ORDER BY e.start_time, e
 	return seen, err
 }
 
-// rest gives what belongs to no episode, and how many rows there are in other tables.
-func (m *memory) rest(ctx context.Context, read []string, give func(*memoryRow) bool) error {
+// orphans gives the rows that belong to no episode.
+func (m *memory) orphans(ctx context.Context, give func(*memoryRow) bool) error {
 	for _, b := range belongings {
 		if m.tables[b.table] == nil {
 			continue
 		}
-		where := b.loose
-		if m.tables["episodes"] == nil || b.by != "" && m.tables[b.by] == nil {
-			where = "true"
+		where := "true"
+		if m.joins(b) {
+			where = b.orphan()
 		}
 		ids, err := m.ids(ctx, b.table, where, "rowid")
-		if err != nil && !damaged(err) {
+		if err := reportDamage(b.table, err, give); err != nil {
 			return err
 		}
 		for _, id := range ids {
@@ -198,21 +226,35 @@ func (m *memory) rest(ctx context.Context, read []string, give func(*memoryRow) 
 			}
 		}
 	}
-	var others []string
-	for name := range m.tables {
-		if !slices.Contains(read, name) {
-			others = append(others, name)
+	return nil
+}
+
+// countOthers gives the number of rows of each table that was not read.
+func (m *memory) countOthers(ctx context.Context, read []string, give func(*memoryRow) bool) error {
+	for _, name := range slices.Sorted(maps.Keys(m.tables)) {
+		if slices.Contains(read, name) {
+			continue
 		}
-	}
-	slices.Sort(others)
-	for _, name := range others {
-		ids, err := m.ids(ctx, name, "true", "rowid")
-		if err != nil && !damaged(err) {
+		r := &memoryRow{Table: name}
+		err := m.db.QueryRowContext(ctx, "SELECT count(*) FROM "+quote(name)+" NOT INDEXED").Scan(&r.Rows)
+		if err := reportDamage(name, err, give); err != nil {
 			return err
 		}
-		if len(ids) > 0 && !give(&memoryRow{Table: name, Rows: len(ids)}) {
+		if r.Rows > 0 && !give(r) {
 			return errStopped
 		}
+	}
+	return nil
+}
+
+// reportDamage gives a row that says that the rest of a table cannot be read, if err is that of a
+// damaged page. It returns any other error.
+func reportDamage(table string, err error, give func(*memoryRow) bool) error {
+	switch {
+	case err == nil || !damaged(err):
+		return err
+	case !give(&memoryRow{Table: table, Error: err.Error()}):
+		return errStopped
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ type memoryRow struct {
 	Columns columns                `json:"columns,omitempty"`
 	Of      map[string]columnsList `json:"of,omitempty"`     // rows of other tables that belong to it
 	Orphan  bool                   `json:"orphan,omitempty"` // it belongs to a row that is not there
-	Error   string                 `json:"error,omitempty"`  // why the row, or the rest of the table, cannot be read
+	Error   string                 `json:"error,omitempty"`  // why the row, what belongs to it, or the rest of the table cannot be read
 	Rows    int                    `json:"rows,omitempty"`   // how many there are, of a table that is not read
 }
 
@@ -43,25 +43,25 @@ func (m *memory) ids(ctx context.Context, table, where, order string, args ...an
 	return ids, err
 }
 
-// row reads a row, and what belongs to it.
+// row reads a row, and what belongs to it. If that is damaged the row is there all the same.
 func (m *memory) row(ctx context.Context, r *memoryRow, t memoryTable, seen map[string]columnsList) error {
 	list, err := m.list(ctx, t.name, "rowid = ?", r.Row)
 	if err != nil || len(list) == 0 {
 		return err
 	}
 	r.Columns, r.Of = list[0], make(map[string]columnsList)
-	id := list[0][t.id]
-	if name, ok := id.(string); ok && len(seen[name]) > 0 {
-		r.Of["episodes"] = seen[name]
+	id, ok := list[0][t.id].(string)
+	if ok && len(seen[id]) > 0 {
+		r.Of["episodes"] = seen[id]
 	}
-	if t.name != "episodes" {
+	if !ok || t.name != "episodes" {
 		return nil
 	}
 	for _, b := range belongings {
-		if m.tables[b.table] == nil || b.by != "" && m.tables[b.by] == nil {
+		if !m.joins(b) {
 			continue
 		}
-		if list, err = m.list(ctx, b.table, b.of, id); err != nil {
+		if list, err = m.list(ctx, b.table, b.of(), id); err != nil {
 			return fmt.Errorf("%s: %w", b.table, err)
 		}
 		if len(list) > 0 {

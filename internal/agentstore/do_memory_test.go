@@ -185,6 +185,8 @@ func TestDamagedDoMemory(t *testing.T) {
 		"an infinite number":          {change: "UPDATE heuristics SET confidence = 9e999 WHERE rowid = 1", told: "heuristics row 1: confidence: does not lie between 0 and 1; it is kept in the metadata"},
 		"no episodes": {change: "DROP TABLE episodes; DROP TABLE episode_tags", gone: []string{"episodes", "episode_summaries row 1"},
 			told: "episode_summaries row 1: belongs to no episode that is there, and was left out\nepisode_pattern_relationships row 1: belongs to no episode that is there, and was left out\nrecommendation_sessions row 1: belongs to no episode that is there, and was left out\nrecommendation_feedback row 1: belongs to no episode that is there, and was left out"},
+		"an id that is no text":          {change: "UPDATE episodes SET episode_id = x'00ff' WHERE rowid = 3", told: "episodes row 3: episode_id: is not UTF-8; what is none was replaced\nepisodes row 3: episode_id: is no UUID; it is kept in the metadata"},
+		"other tables":                   {change: "CREATE TABLE mine (a PRIMARY KEY) WITHOUT ROWID; INSERT INTO mine VALUES (1); CREATE TABLE embeddings_of_mine (a)"},
 		"a version without some columns": {change: "ALTER TABLE episodes DROP COLUMN checkpoints; ALTER TABLE episode_relationships DROP COLUMN weight; ALTER TABLE episodes DROP COLUMN patterns"},
 		"a version with more columns":    {change: "ALTER TABLE episodes ADD COLUMN mood TEXT DEFAULT 'good'; ALTER TABLE heuristics ADD COLUMN at DATETIME DEFAULT '2025-01-01 00:00:00'"},
 	} {
@@ -235,7 +237,7 @@ func TestDoMemoryOfAnyDamage(t *testing.T) {
 	defer store.Close()
 	rapid.Check(t, func(rt *rapid.T) {
 		table := rapid.SampledFrom(memoryTables[:5]).Draw(rt, "table")
-		column := rapid.SampledFrom(m.tables[table.name][1:]).Draw(rt, "column")
+		column := rapid.SampledFrom(m.tables[table.name]).Draw(rt, "column")
 		var value any
 		switch rapid.IntRange(0, 3).Draw(rt, "kind") {
 		case 0:
@@ -287,29 +289,42 @@ func TestDoMemoryOfAnyDamage(t *testing.T) {
 // TestDamagedPagesOfDoMemory: a page costs the rows on it, and is told.
 func TestDamagedPagesOfDoMemory(t *testing.T) {
 	t.Parallel()
-	path := sampleMemory(t, "memory.db")
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var root int
-	if err := errors.Join(db.QueryRow("SELECT rootpage FROM sqlite_master WHERE name = 'patterns'").Scan(&root), db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(text[(root-1)*4096 : root*4096])
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	runs, problems := readMemory(t, path, time.Time{})
-	if len(problems) != 1 || !strings.HasPrefix(problems[0], "patterns: cannot be read: ") {
-		t.Errorf("problems %q", problems)
-	}
-	if len(runs) != 26 {
-		t.Errorf("%d items", len(runs))
+	for table, test := range map[string]struct {
+		items int
+		told  []string // how each begins
+	}{
+		"patterns":                        {26, []string{"patterns: cannot be read: "}},
+		"heuristics":                      {28, []string{"heuristics: cannot be read: "}},
+		"execution_records":               {29, []string{"execution_records: cannot be read: "}},
+		"sqlite_autoindex_episode_tags_1": {30, slices.Repeat([]string{"episodes row "}, 9)}, // it is asked for the tags of each
+	} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			path := sampleMemory(t, "memory.db", "DROP INDEX idx_episode_tags_episode")
+			db, err := sql.Open("sqlite", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var root int
+			if err := errors.Join(db.QueryRow("SELECT rootpage FROM sqlite_master WHERE name = ?", table).Scan(&root), db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(text[(root-1)*4096 : root*4096])
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			runs, problems := readMemory(t, path, time.Time{})
+			if len(runs) != test.items {
+				t.Errorf("%d items, want %d", len(runs), test.items)
+			}
+			if !slices.EqualFunc(problems, test.told, strings.HasPrefix) {
+				t.Errorf("problems %q, want %q", problems, test.told)
+			}
+		})
 	}
 }
 

@@ -35,9 +35,14 @@ func readDoMemory(n node, b *builder) error {
 	}
 	table := n.str("table")
 	row.at(table)
-	switch row.n, row.of = n.get("columns"), n.get("of"); {
-	case n.has("error"):
-		return invalid("", "cannot be read: %s", clip(n.str("error"), 200))
+	row.n, row.of = n.get("columns"), n.get("of")
+	if n.has("error") {
+		b.wrong(invalid("", "cannot be read: %s", clip(n.str("error"), 200)))
+		if !row.n.there() {
+			return nil
+		}
+	}
+	switch {
 	case n.yes("orphan"):
 		return invalid("", "belongs to no episode that is there, and was left out")
 	case n.has("rows"):
