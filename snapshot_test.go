@@ -6,8 +6,32 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/episodic-memory/episodic/internal/engine/embedded"
 	"github.com/episodic-memory/episodic/internal/testkit"
 )
+
+// A file with nothing in it, as one that another process is making, is upgraded without a word.
+func TestNothingIsUpgradedInSilence(t *testing.T) {
+	t.Parallel()
+	for _, reads := range []bool{true, false} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "m.db")
+		unpack4(t, path)
+		old, err := embedded.Open(t.Context(), embedded.Config{Path: path})
+		ok(t, err)
+		for _, table := range []string{"relations", "episodes", "patterns", "heuristics"} {
+			_, err = old.Batch(t.Context(), stmt("DELETE FROM "+table))
+			ok(t, err)
+		}
+		ok(t, old.Close())
+		s := open(t, path, &Options{DisableUpgrade: reads})
+		if n := s.Notices(); len(n) > 0 {
+			t.Errorf("told: %q", n)
+		}
+		ok(t, s.Close())
+		alone(t, dir, "m.db")
+	}
+}
 
 // An upgrade leaves the file as it was beside it, and says so; the one before is removed.
 func TestSnapshotBeforeUpgrade(t *testing.T) {

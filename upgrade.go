@@ -27,6 +27,9 @@ func beforeUpgrade(ctx context.Context, file *embedded.Engine, path string) (not
 	if err != nil || have == 0 || have >= newest || !file.Writable() {
 		return "", err
 	}
+	if empty, err := holdsNothing(ctx, file); err != nil || empty {
+		return "", err
+	}
 	label := fmt.Sprint(upgradeSnapshot, have)
 	name, err := snapshot(ctx, file, path, label, have)
 	notice = fmt.Sprintf("%s was upgraded from schema version %d to %d; programs older than this one cannot open it any more", path, have, newest)
@@ -49,6 +52,13 @@ func beforeUpgrade(ctx context.Context, file *embedded.Engine, path string) (not
 	return fmt.Sprintf("%s; as it was it is in %s", notice, name), nil
 }
 
+// holdsNothing reports whether there is nothing that an upgrade could harm: as in a new file, which
+// another process brings to the newest version step by step.
+func holdsNothing(ctx context.Context, file *embedded.Engine) (bool, error) {
+	found, err := value(ctx, file, "SELECT EXISTS(SELECT 1 FROM episodes) OR EXISTS(SELECT 1 FROM patterns) OR EXISTS(SELECT 1 FROM heuristics)")
+	return found == int64(0), err
+}
+
 // globEscaped has filepath.Glob take a name as it stands.
 var globEscaped = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
@@ -59,6 +69,10 @@ func openCopy(ctx context.Context, file *embedded.Engine, t target, opts *Option
 	have, err := schema.Version(ctx, file)
 	newest := schema.Newest()
 	if err != nil || have == 0 || have >= newest {
+		return nil, err
+	}
+	empty, err := holdsNothing(ctx, file)
+	if err != nil {
 		return nil, err
 	}
 	folder, err := os.MkdirTemp("", "episodic-copy-*") // 0700
@@ -84,7 +98,9 @@ func openCopy(ctx context.Context, file *embedded.Engine, t target, opts *Option
 	}
 	s := newStore(e, opts, nil, false)
 	s.temporary = folder
-	s.notice(opts.Logger, fmt.Sprintf("%s has schema version %d, and was read from a copy that was upgraded to %d; the first write upgrades it, and is faster from then on", t.path, have, newest))
+	if !empty {
+		s.notice(opts.Logger, fmt.Sprintf("%s has schema version %d, and was read from a copy that was upgraded to %d; the first write upgrades it, and is faster from then on", t.path, have, newest))
+	}
 	return s, nil
 }
 

@@ -102,7 +102,7 @@ func paragraphs(text string) string {
 
 var (
 	shown   = regexp.MustCompile(`^(?:    |\$ )?(?:[A-Z_]+=\S+ )*episodic ([a-z-].*)$`)
-	comment = regexp.MustCompile(`(?:\s{2,}| #|\s+[|>]).*$`)
+	comment = regexp.MustCompile(`(?:\s{2,}| #|\s+[|>&]).*$`)
 )
 
 // Every command line that a page shows is one.
