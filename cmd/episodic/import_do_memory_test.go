@@ -129,6 +129,16 @@ func TestImportOfDamagedDoMemory(t *testing.T) {
 	}
 }
 
+// TestImportOfDoMemoryIntoTwoProjects: an item that the memory refuses does not end the import.
+func TestImportOfDoMemoryIntoTwoProjects(t *testing.T) {
+	c := newCLI(t)
+	path := c.doMemory("DELETE FROM episodes")
+	c.run("import", "--project", "a", path)
+	if got := c.run("import", "--project", "b", path); !strings.Contains(got.stderr, "heuristics row 1: put heuristic") || strings.Contains(got.stdout, "3 heuristics") || strings.Contains(got.stderr, "stopped") {
+		t.Errorf("import: %+v", got)
+	}
+}
+
 // TestImportOfDoMemoryBackup: a backup and the database are the same episodes.
 func TestImportOfDoMemoryBackup(t *testing.T) {
 	c := newCLI(t)

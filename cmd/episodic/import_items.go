@@ -24,17 +24,23 @@ func (im *importer) storeExported(ctx context.Context, run *transcript.Run, at p
 	}
 	stored, err := im.putExported(ctx, run)
 	switch {
-	case errors.Is(err, episodic.ErrInvalid), errors.Is(err, episodic.ErrNotFound), errors.Is(err, episodic.ErrConflict):
-		im.badLine(at, reason(err))
-		return nil
 	case err != nil:
-		return err
+		return im.refused(err, at)
 	case stored:
 		im.counts.others++
 	default:
 		im.counts.present++
 	}
 	return nil
+}
+
+// refused tells that the Store refuses an item, if err says so. It returns any other error.
+func (im *importer) refused(err error, at place) error {
+	if errors.Is(err, episodic.ErrInvalid) || errors.Is(err, episodic.ErrNotFound) || errors.Is(err, episodic.ErrConflict) {
+		im.badLine(at, reason(err))
+		return nil
+	}
+	return err
 }
 
 // ofDeleted reports whether a relation or a vector is of an episode that was deleted after an
@@ -112,18 +118,21 @@ func (im *importer) storeNote(ctx context.Context, run *transcript.Run) error {
 			h.Created, h.Updated = old.Created, old.Updated
 		}
 	}
+	count := &im.counts.updated
 	switch {
 	case err == nil && reflect.DeepEqual(old, h):
 		im.counts.present++
 		return nil
-	case err == nil:
-		im.counts.updated++
 	case errors.Is(err, episodic.ErrNotFound):
-		im.counts.notes++
-	default:
+		count = &im.counts.notes
+	case err != nil:
 		return err
 	}
-	return im.store.PutHeuristic(ctx, h)
+	err = im.store.PutHeuristic(ctx, h)
+	if err == nil {
+		*count++
+	}
+	return err
 }
 
 // settle gives an item that a record tells of the scope that it is stored in, and an ID that is

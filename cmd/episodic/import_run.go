@@ -264,7 +264,7 @@ func (im *importer) takeRun(ctx context.Context, file string, run *transcript.Ru
 	}
 	switch {
 	case run.Heuristic != nil:
-		if err := im.storeNote(ctx, run); err != nil {
+		if err := im.refused(im.storeNote(ctx, run), at); err != nil {
 			return im.stopped(at.String(), err)
 		}
 	case run.Episode != nil:
