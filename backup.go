@@ -41,10 +41,11 @@ type BackupReport struct {
 
 // Backup writes the whole memory, whatever the Store's scope, as it is at one moment, to a new
 // file, which only its owner may read. The memory can be used meanwhile; what was acknowledged
-// before the call is in the backup. Of a server's memory it has everything but what the server keeps of conflicts.
-// Before it gets its name the copy is opened and checked: the counts and SHA-256 of all its
-// tables are those of the memory, or the server is compared with it. They are kept in it, so that
-// RestoreBackup can check it again. A killed Backup leaves a hidden folder beside path, which the next one there removes.
+// before the call is in the backup. Of a server's memory it has everything but what the server
+// keeps of conflicts. Before it gets its name the copy is opened and checked: the counts and
+// SHA-256 of all its tables are those of the memory, or the server is compared with it. They are
+// kept in it, so that RestoreBackup can check it again. A killed Backup leaves a hidden folder
+// beside path, which the next one there removes.
 //
 // A backup can be opened like any other memory. One that was written to is no backup any more.
 //

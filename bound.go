@@ -3,8 +3,9 @@ package episodic
 import "github.com/episodic-memory/episodic/internal/payload"
 
 // What payloads are bound to: the columns that are written together with them, as they are
-// written and read. Those that are written without them are left out: revision, number of
-// steps, tags, and scope, which an item keeps when it is replaced. Where a run begins is not
+// written and read. Those that are written without them are left out: revision, tags, number of
+// steps, which is compared with the steps, and scope, which an item keeps when it is replaced; see
+// Scope.has. Where a run begins is not
 // known when it is appended; that runs follow one another without a gap shows it.
 
 // boundHead is for an episode's id, task_type, domain, language, outcome, start_us and end_us.

@@ -20,8 +20,8 @@ import (
 // earlier than PollInterval before the call, whoever writes to it, and always
 // includes what this Store has written before. Reads of a local file are always
 // current. Those of a server's replica lag behind as it does. What is said here of the
-// server holds for Options.Replica too, with which these entries are of the local file. The zero value of every field
-// means its default. See also WithFresh and WithReadInfo.
+// server holds for Options.Replica too, with which these entries are of the local file. The zero
+// value of every field means its default. See also WithFresh and WithReadInfo.
 type Cache struct {
 	// Disabled makes every read query the database; with Options.Replica, wait until that has
 	// all that the server had at the call.

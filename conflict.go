@@ -92,8 +92,9 @@ func (s *Store) noteConflict(st *settlement, item [16]byte, outbox []byte) ([]en
 
 // Conflicts returns the conflicts of queued writes (Replica.Offline) of all machines that lie
 // in the Store's scope, oldest first. The server lists them for 30 days, or until the item
-// is deleted, or Restore is called. A damaged one comes as a *DamagedError, behind which it goes on; it ends with any other error: Retryable errors if the
-// server cannot be reached. A local file has none.
+// is deleted, or Restore is called. A damaged one comes as a *DamagedError, behind which it goes
+// on; it ends with any other error: Retryable errors if the server cannot be reached. A local file
+// has none.
 func (s *Store) Conflicts(ctx context.Context) iter.Seq2[Conflict, error] {
 	return iterate(ctx, func(ctx context.Context, p *Paging) (_ *Page[Conflict], err error) {
 		ctx, end := s.trace(ctx, "Conflicts")

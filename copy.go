@@ -44,16 +44,18 @@ type ContentSum struct {
 }
 
 // Copy adds all that the memory at one target holds to the memory at another one, which is created if there
-// is none: files and servers, in both directions. Items keep their ids, revisions, scopes and times; what To has
-// under the same ids stays as it is. Then both are compared. Copy keeps no position but asks To what it
-// has, so that it can be interrupted at any moment, and goes on when it is called again, which doubles nothing. What is kept of
-// conflicts is not copied, nor are vectors that an Embedder has made.
+// is none: files and servers, in both directions. Items keep their ids, revisions, scopes and
+// times; what To has under the same ids stays as it is. Then both are compared. Copy keeps no
+// position but asks To what it has, so that it can be interrupted at any moment, and goes on when
+// it is called again, which doubles nothing. What is kept of conflicts is not copied, nor are
+// vectors that an Embedder has made.
 //
-// The memories can be used meanwhile; what changes there may be Different. A server's memory is read by way of its replica
-// on this machine, unless From.Replica is disabled, has bounds, or queues.
+// The memories can be used meanwhile; what changes there may be Different. A server's memory is
+// read by way of its replica on this machine, unless From.Replica is disabled, has bounds, or
+// queues.
 //
-// Errors: ErrInvalid; those of Open, with MustExist for From; ErrCorrupt for items that cannot be read; Retryable errors
-// if a server cannot be reached.
+// Errors: ErrInvalid; those of Open, with MustExist for From; ErrCorrupt for items that cannot be
+// read; Retryable errors if a server cannot be reached.
 func Copy(ctx context.Context, from, to string, opts *CopyOptions) (*CopyReport, error) {
 	report, err := copyAll(ctx, from, to, orZero(opts))
 	return report, failed(err, "copy")

@@ -154,6 +154,54 @@ func TestADamagedRowCostsItself(t *testing.T) {
 }
 
 // Nearest leaves out a vector that cannot be read, and says so beside what it has found.
+// A scope of which a text is damaged shows its items to nobody.
+func TestADamagedScopeIsServedNowhere(t *testing.T) {
+	t.Parallel()
+	onFileAndServer(t, func(t *testing.T, target string) {
+		s := open(t, target, direct(nil))
+		e := &Episode{Description: "mend the valve", Scope: Scope{Project: "web"}}
+		p := &Pattern{Description: "mend the valve", ToolSequence: &ToolSequence{Tools: []string{"wrench"}}, Scope: Scope{Project: "web"}}
+		h := &Heuristic{Condition: "mend the valve", Action: "drain it", Scope: Scope{Project: "web"}}
+		ok(t, s.PutEpisode(t.Context(), e))
+		ok(t, s.PutPattern(t.Context(), p))
+		ok(t, s.PutHeuristic(t.Context(), h))
+		_, err := s.engine.Batch(t.Context(), stmt("UPDATE scopes SET project = 'wec' WHERE project = 'web'"))
+		ok(t, err)
+		for _, scope := range []Scope{{}, {Project: "wec"}} {
+			n, err := open(t, target, direct(nil)).Scoped(scope)
+			ok(t, err)
+			_, err = n.Episode(t.Context(), e.ID)
+			wants(t, err, ErrCorrupt, `is not that of its scope: project "wec"`)
+			_, err = n.Pattern(t.Context(), p.ID)
+			wants(t, err, ErrCorrupt, `is not that of its scope: project "wec"`)
+			_, err = n.Heuristic(t.Context(), h.ID)
+			wants(t, err, ErrCorrupt, `is not that of its scope: project "wec"`)
+			page, err := n.ListEpisodes(t.Context(), nil, nil)
+			if ok(t, err); len(page.Items) != 0 || !slices.Equal(damagedIDs(page.Damaged, "episode"), []ID{e.ID}) {
+				t.Errorf("listed %d, damaged %v", len(page.Items), page.Damaged)
+			}
+			found, err := n.Search(t.Context(), "valve", nil)
+			if ok(t, err); len(found.Hits) != 0 || !slices.Equal(damagedIDs(found.Damaged, "episode"), []ID{e.ID}) {
+				t.Errorf("found %d, damaged %v", len(found.Hits), found.Damaged)
+			}
+		}
+	})
+}
+
+// An episode whose number of steps is not that of the steps is damaged, either way.
+func TestADamagedNumberOfSteps(t *testing.T) {
+	t.Parallel()
+	s := open(t, filepath.Join(t.TempDir(), "m.db"), &Options{Cache: Cache{Disabled: true}})
+	e := &Episode{Description: "mend the valve", Steps: []Step{{Action: "a"}, {Action: "b"}}}
+	ok(t, s.PutEpisode(t.Context(), e))
+	for _, steps := range []int64{0, 1, 3} {
+		_, err := s.engine.Batch(t.Context(), stmt("UPDATE episodes SET steps = ?", steps))
+		ok(t, err)
+		_, err = s.Episode(t.Context(), e.ID)
+		wants(t, err, ErrCorrupt, "steps")
+	}
+}
+
 func TestNearestLeavesOutDamagedVectors(t *testing.T) {
 	t.Parallel()
 	s := onFile(t)

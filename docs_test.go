@@ -199,7 +199,7 @@ func TestConfigurationPageHasEveryVariable(t *testing.T) {
 			switch {
 			case err != nil:
 				return err
-			case d.IsDir() && dir == "." && path != ".", d.IsDir() && (d.Name() == "testkit" || d.Name() == "hranatest" || d.Name() == "testdata"):
+			case d.IsDir() && dir == "." && path != ".", d.IsDir() && (d.Name() == "testkit" || d.Name() == "hranatest" || d.Name() == "agenttest" || d.Name() == "testdata"):
 				return filepath.SkipDir
 			case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 				return nil

@@ -178,8 +178,9 @@ func logged(t *testing.T, writes int) (file, log []byte, receipts []Receipt, upt
 }
 
 // After power loss the disk has the log up to where it was forced to it, or to any place behind. With
-// synchronous=FULL, as of a memory, that is the end of the last acknowledged write; with NORMAL, as of a replica, some
-// place before. The file opens, and holds the writes up to there: all of them, and none without those before it.
+// synchronous=FULL, as of a memory, that is the end of the last acknowledged write; with NORMAL, as
+// of a replica, some place before. The file opens, and holds the writes up to there: all of them,
+// and none without those before it.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	const header, frame = 32, 24 + 4096
@@ -228,8 +229,8 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// Every 20th write finds the disk full: it is refused, what was acknowledged stays, deleting works, and when there is
-// room the Store goes on.
+// Every 20th write finds the disk full: it is refused, what was acknowledged stays, deleting works,
+// and when there is room the Store goes on.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "m.db")

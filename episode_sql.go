@@ -17,7 +17,7 @@ import (
 const (
 	episodeColumns = `episodes.seq, id, task_type, domain, language, episodes.outcome, start_us, end_us, episodes.steps, payload,
  (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE episode = episodes.seq ORDER BY pos)) AS tags, episodes.rev,
- iif(episodes.scope, (SELECT text FROM scopes WHERE n = episodes.scope), '')`
+ iif(episodes.scope, (SELECT n || char(10) || text FROM scopes WHERE n = episodes.scope), '')`
 
 	sqlInsertEpisode = `INSERT INTO episodes(id, task_type, domain, language, outcome, start_us, end_us, steps, rev, payload, bytes) VALUES(?,?,?,?,?,?,?,?,?,?,?)`
 	sqlAddEpisode    = sqlInsertEpisode + ` ON CONFLICT(id) DO NOTHING`
@@ -33,9 +33,9 @@ const (
 	sqlInsertTags = `INSERT INTO tags(tag, episode, pos) SELECT j.value, seq, j.key FROM json_each(?) j, episodes WHERE episodes.id = ? AND rev = ?`
 
 	sqlGetHead    = `SELECT ` + episodeColumns + ` FROM episodes WHERE id = ?`
-	sqlGetEpisode = `SELECT * FROM whole WHERE id=? ORDER BY place`
+	sqlGetEpisode = `SELECT *, (SELECT scope FROM episodes WHERE id = ?1) FROM whole WHERE id=?1 ORDER BY place`
 	// The same with one run, for episodes of earlier versions that do not tell how large they are.
-	sqlGetFirst = `SELECT * FROM whole WHERE id = ? AND ifnull(first, 1) = 1`
+	sqlGetFirst = `SELECT *, (SELECT scope FROM episodes WHERE id = ?1) FROM whole WHERE id = ?1 AND ifnull(first, 1) = 1`
 	// As many runs from a step on as fit into so many bytes, and always one.
 	sqlGetMoreRuns = `SELECT first, count, payload FROM (
  SELECT first, count, payload, length(payload) AS size, sum(length(payload)) OVER (ORDER BY place) AS upto
@@ -72,7 +72,7 @@ type episodePayload struct {
 	Metadata        map[string]string `json:"metadata,omitempty"`
 }
 
-// run is steps stored in one row, numbered from first.
+// run is steps stored in one row, numberedScope from first.
 type run struct {
 	first, count int
 	payload      []byte
@@ -352,8 +352,16 @@ func (s *Store) loadSome(ctx context.Context, q querier, id ID, most int) (*Epis
 // recordedFrom reads the rows of sqlGetEpisode, but none after so many bytes of
 // steps, not compressed.
 func (s *Store) recordedFrom(ctx context.Context, rows [][]any, most int) (*Episode, recorded, error) {
-	const firstOfRun = 13 // columns before it are the episode's
-	e, _, err := s.episodeFrom(ctx, rows[0])
+	const (
+		scope       = 12
+		firstOfRun  = 13 // columns before it are the episode's
+		scopeNumber = 17 // behind those of whole, which has the text only
+	)
+	head := slices.Clone(rows[0][:firstOfRun])
+	if n := rows[0][scopeNumber]; n != int64(0) {
+		head[scope] = fmt.Sprintf("%v\n%v", n, head[scope])
+	}
+	e, _, err := s.episodeFrom(ctx, head)
 	if err != nil {
 		return nil, recorded{}, err
 	}
@@ -367,6 +375,9 @@ func (s *Store) recordedFrom(ctx context.Context, rows [][]any, most int) (*Epis
 		if err := s.addRuns(ctx, e, runs, most); err != nil {
 			return nil, recorded{}, err
 		}
+	}
+	if len(e.Steps) > e.StepCount {
+		return nil, recorded{}, s.damaged(ctx, "episode", e.ID, fmt.Errorf("%w: it has %d steps, and %d are stored", ErrCorrupt, e.StepCount, len(e.Steps)))
 	}
 	return e, recorded{rev: e.Revision, rows: len(runs), whole: len(e.Steps) == e.StepCount}, nil
 }
@@ -434,7 +445,7 @@ func (s *Store) episodeFrom(ctx context.Context, row []any) (e *Episode, size in
 	if row[7] != nil {
 		e.End = time.UnixMicro(r.Int(7)).UTC()
 	}
-	e.StepCount, e.Revision, e.Scope = int(r.Int(8)), r.Int(11), scopeIn(&r, 12)
+	e.StepCount, e.Revision, e.Scope = int(r.Int(8)), r.Int(11), scopeIn(&r, 12, numberedScope)
 	if tags := r.Text(10); tags != "[]" && r.Err == nil {
 		r.Err = json.Unmarshal([]byte(tags), &e.Context.Tags)
 	}

@@ -74,8 +74,8 @@ type Trace struct {
 // done. It can be interrupted at any moment, without a loss; what it promises it has done only
 // if it returns no error. It says nothing of backups, of copies that others have, of blocks
 // that the disk has not overwritten yet, nor of what is deleted later. What was deleted leaves its
-// random id, the time, and its scope's name, for 30 days, so that replicas and watchers hear of it; an import, and AppendStepsOnce while
-// the episode runs, leave hashes.
+// random id, the time, and its scope's name, for 30 days, so that replicas and watchers hear of it;
+// an import, and AppendStepsOnce while the episode runs, leave hashes.
 //
 // It concerns the whole database, whatever the Store's scope. Errors: ErrInvalid; Retryable
 // ones while others read the file, or if the server cannot be reached; ErrFull; ErrCorrupt.

@@ -105,10 +105,10 @@ const maxNamed = 20
 // Examine looks at everything that a memory holds, and at its file, and says what is wrong.
 // target and opts are as for Open; a nil opts gives the defaults. It writes and migrates
 // nothing, and reads a file that may not be written too. A memory of an older schema, and a file
-// whose log is left over from a program that was killed where that cannot be read in place, is copied to a temporary folder for
-// it. On a server it makes the checks that SQL can make; one of an older schema is not looked into. Others may use the memory
-// meanwhile; what they write while it is examined may be found as if it were half written:
-// examine it again then.
+// whose log is left over from a program that was killed where that cannot be read in place, is
+// copied to a temporary folder for it. On a server it makes the checks that SQL can make; one of an
+// older schema is not looked into. Others may use the memory meanwhile; what they write while it is
+// examined may be found as if it were half written: examine it again then.
 //
 // Errors: ErrInvalid; ErrNotFound if there is no memory; ErrSchema for a database of another
 // program or of a newer episodic; Retryable ones. A damaged file is no error.
@@ -209,7 +209,7 @@ func (x *Examination) examineOnce(ctx context.Context, path string, o *Options) 
 		x.find(Finding{Check: checkedFileSystem, Severity: Note,
 			Problem: fmt.Sprintf("the file lies on a network file system (%s): two machines that use it would damage it; keep it on a local disk", name)}, 1)
 	}
-	cfg := embedded.Config{Path: path, MustExist: true, ReadOnly: "it is examined", ReadCut: true, NetworkFile: true, LockDir: o.LockDir}
+	cfg := embedded.Config{Path: path, MustExist: true, ReadOnly: "it is examined", Reads: true, NetworkFile: true, LockDir: o.LockDir}
 	_, openErr := os.Stat(path + "-shm")
 	frozen = errors.Is(openErr, fs.ErrNotExist)
 	e, err := embedded.Open(ctx, cfg)

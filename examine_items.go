@@ -15,6 +15,9 @@ type examiner struct {
 	*Examination
 	store  *Store
 	engine engine.Engine
+	// misnumbered are the numbers of damaged scopes, with commas between. Their items are not looked
+	// at before they are mended.
+	misnumbered string
 }
 
 // examineContent examines what is stored. A damaged file may end one check early, and the
@@ -161,7 +164,7 @@ func (x *examiner) payloads(ctx context.Context) error {
 	s := x.store
 	noun := func(table, columns string, read func(context.Context, []any) error) *examined {
 		return &examined{
-			what: table, sql: "SELECT " + columns + " FROM " + table + " WHERE seq > ? AND scope IN (SELECT n FROM scopes) ORDER BY seq LIMIT ?",
+			what: table, sql: "SELECT " + columns + " FROM " + table + " WHERE seq > ? AND scope IN (SELECT n FROM scopes WHERE n NOT IN (" + x.misnumbered + ")) ORDER BY seq LIMIT ?",
 			start: []any{int64(-1 << 62)}, at: []int{0}, sqlDelete: "DELETE FROM " + table + " WHERE seq = ?", checkName: checkedPayloads, counted: true,
 			check: func(ctx context.Context, row []any) (string, error) { return nameOf(row[1], row[0]), read(ctx, row) },
 		}

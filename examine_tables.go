@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/index"
@@ -18,13 +19,39 @@ type contradiction struct {
 	mend            []string // statements
 }
 
-// scopes finds items of scopes that are not there.
+// scopes finds scopes that are not what their numbers say, and items of scopes that are not there.
 func (x *examiner) scopes(ctx context.Context) error {
+	r, err := x.engine.Query(ctx, engine.Stmt{SQL: `SELECT n, project, user, agent FROM scopes`})
+	if err != nil {
+		return err
+	}
+	var names, numbers []string
+	var mend []engine.Stmt
+	for _, row := range r[0].Rows {
+		in := engine.Row{Values: row}
+		n, sc := in.Int(0), Scope{Project: in.Text(1), User: in.Text(2), Agent: in.Text(3)}
+		if in.Err == nil && sc.has(n) {
+			continue
+		}
+		names = append(names, fmt.Sprintf("scope %v: project %.60q, user %.60q, agent %.60q", row[0], sc.Project, sc.User, sc.Agent))
+		numbers = append(numbers, fmt.Sprint(row[0]))
+		mend = append(mend, engine.Stmt{SQL: `UPDATE scopes SET project = ? || n, user = '', agent = '' WHERE n = ?`, Args: []any{lostPrefix, row[0]}})
+	}
+	x.misnumbered = strings.Join(numbers, ",")
+	if len(names) > 0 {
+		x.find(Finding{Check: checkedScopes, Severity: Fault,
+			Problem: "these are not the project, user and agent by which the scopes were numbered: what belongs to them is found in no scope, or in a wrong one, and cannot be read",
+			Repair:  "gives them projects named " + lostPrefix + "N",
+			mend: func(ctx context.Context, s *Store) error {
+				_, err := s.engine.Batch(ctx, mend...)
+				return err
+			}}, int64(len(names)), names...)
+	}
 	return x.contradictions(ctx, contradiction{
 		check: checkedScopes, sql: `SELECT DISTINCT 'scope ' || scope FROM items WHERE scope NOT IN (SELECT n FROM scopes)`,
 		problem: "what belongs to these scopes cannot be read, because their projects, users and agents are lost",
-		repair:  "gives them projects named lost-scope-N",
-		mend:    []string{`INSERT INTO scopes(n, project, user, agent) SELECT DISTINCT scope, 'lost-scope-' || scope, '', '' FROM items WHERE scope NOT IN (SELECT n FROM scopes)`},
+		repair:  "gives them projects named " + lostPrefix + "N",
+		mend:    []string{`INSERT INTO scopes(n, project, user, agent) SELECT DISTINCT scope, '` + lostPrefix + `' || scope, '', '' FROM items WHERE scope NOT IN (SELECT n FROM scopes)`},
 	})
 }
 

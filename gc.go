@@ -97,9 +97,9 @@ const (
 // belongs to them, then takes their words out of the search index and gives the space back, as Compact
 // does. It reads and deletes some hundred at a time, between which others write; an episode that
 // is changed meanwhile is kept. It can be interrupted at any moment: what is deleted then are
-// the oldest. It works on a full disk too, where only the space may come back later. What was deleted leaves the file for
-// certain with CompactSecurely only. Errors: ErrInvalid; those of DeleteEpisode. What was
-// done before an error is returned with it.
+// the oldest. It works on a full disk too, where only the space may come back later. What was
+// deleted leaves the file for certain with CompactSecurely only. Errors: ErrInvalid; those of
+// DeleteEpisode. What was done before an error is returned with it.
 func (s *Store) GC(ctx context.Context, o *GCOptions) (done Collection, err error) {
 	ctx, end := s.trace(ctx, "GC")
 	defer func() { end(err) }()

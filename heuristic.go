@@ -179,7 +179,7 @@ func (s *Store) DeleteHeuristic(ctx context.Context, id ID) (err error) {
 }
 
 const (
-	heuristicColumns   = `seq, id, created_us, payload, rev, iif(scope, (SELECT text FROM scopes WHERE n = scope), '')`
+	heuristicColumns   = `seq, id, created_us, payload, rev, iif(scope, (SELECT n || char(10) || text FROM scopes WHERE n = scope), '')`
 	sqlUpsertHeuristic = `INSERT INTO heuristics(id, confidence, created_us, payload, rev) VALUES(?,?,?,?,?)
  ON CONFLICT(id) DO UPDATE SET confidence = excluded.confidence, created_us = excluded.created_us, payload = excluded.payload, rev = excluded.rev`
 	sqlReplaceHeuristic  = `UPDATE heuristics SET confidence = ?2, created_us = ?3, payload = ?4, rev = ?5 WHERE id = ?1 AND rev = ?6`

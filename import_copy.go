@@ -12,8 +12,9 @@ const (
 	sqlCopyImports  = `INSERT INTO imports SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each(?) WHERE true ON CONFLICT DO NOTHING`
 )
 
-// importsOf is what a memory knows of imports, as parameters of sqlCopyImports. They are to be read before the episodes
-// are copied, and stored after them: a record that is known, and whose episode is not there, is taken for deleted.
+// importsOf is what a memory knows of imports, as parameters of sqlCopyImports. They are to be read
+// before the episodes are copied, and stored after them: a record that is known, and whose episode
+// is not there, is taken for deleted.
 func importsOf(ctx context.Context, e engine.Engine) (lists []string, err error) {
 	for last := any(""); ; {
 		res, err := e.Query(ctx, engine.Stmt{SQL: sqlImportsAfter, Args: []any{last}})

@@ -37,9 +37,9 @@ type Neighbor struct {
 // Nearest returns the items whose vectors by a model are most similar to a vector, the
 // most similar first. It sees every embedding that was stored before the call, whoever
 // stored it; of a replica (Options.Replica) what that has, unless it has no vector by the model
-// or fewer than 200 episodes yet: then it asks the server. The vectors of a kind and model are loaded at the first call, and kept in
-// memory in step with the database from then on, as long as they fit (see
-// [Vectors.MaxBytes]); otherwise the database is read through by each call.
+// or fewer than 200 episodes yet: then it asks the server. The vectors of a kind and model are
+// loaded at the first call, and kept in memory in step with the database from then on, as long as
+// they fit (see [Vectors.MaxBytes]); otherwise the database is read through by each call.
 //
 // All similarities are computed from the stored vectors. In memory those whose
 // similarity is computed are chosen by a sketch of each vector, where there are 2,048 or

@@ -78,12 +78,16 @@ type Options struct {
 	// Default: it is created.
 	MustExist bool
 
-	// DisableUpgrade is for programs that only read. It leaves a local file of an older version as it is, so that the programs that made it can use
-	// it. The Store then reads an upgraded copy, which it makes in os.TempDir and deletes when it is closed: it takes the
-	// time and the room of a copy, shows what was there when it was opened, and fails writes with ErrReadOnly. Default: Open
-	// upgrades the file, after it has made a copy beside it; see Notices. A file of this version whose end is missing is
-	// read as far as it goes, and told by Notices; a read that comes to what is missing fails with ErrCorrupt, and so does
-	// each write. Default: Open fails with ErrCorrupt. Without effect on any other file, and on a server.
+	// DisableUpgrade is for programs that only read. It leaves a local file of an older version as
+	// it is, so that the programs that made it can use it. The Store then reads an upgraded copy,
+	// which it makes in os.TempDir and deletes when it is closed: it takes the time and the room of
+	// a copy, shows what was there when it was opened, and fails writes with ErrReadOnly. Default:
+	// Open upgrades the file, after it has made a copy beside it; see Notices. A file of this
+	// version whose end is missing is read as far as it goes, and told by Notices; a read that
+	// comes to what is missing fails with ErrCorrupt, and so does each write. Default: Open fails
+	// with ErrCorrupt. A file that nobody has open on a full disk, which has no room for a log, is
+	// read without one; nobody may write it meanwhile. Default: Open fails with ErrFull. Without
+	// effect on any other file, and on a server.
 	DisableUpgrade bool
 
 	// CacheDir is the folder in which replicas of servers' memories are kept (see Replica).
@@ -147,10 +151,10 @@ type Options struct {
 	// Logger is told what no call reports. Warn: a server is considered down, so that
 	// calls fail at once; a dictionary cannot be trained or used; the search index could not
 	// be put in order; the Embedder failed. Info: the server is
-	// back, or has moved to another address; a dictionary is adopted. Debug: secrets were redacted, by kind; a request is
-	// sent again; a stream on the server was lost; the server refuses to write, and
-	// connections are opened anew. No record holds a token, SQL, or anything stored, but the
-	// server's host and port are in it. Default nil: nothing is logged.
+	// back, or has moved to another address; a dictionary is adopted. Debug: secrets were redacted,
+	// by kind; a request is sent again; a stream on the server was lost; the server refuses to
+	// write, and connections are opened anew. No record holds a token, SQL, or anything stored, but
+	// the server's host and port are in it. Default nil: nothing is logged.
 	Logger *slog.Logger
 
 	// Tracer is told when each call of the Store begins and ends. Package otel has one

@@ -318,7 +318,7 @@ func (s *Store) DeletePattern(ctx context.Context, id ID) (err error) {
 }
 
 const (
-	patternColumns   = `seq, id, created_us, payload, rev, iif(scope, (SELECT text FROM scopes WHERE n = scope), '')`
+	patternColumns   = `seq, id, created_us, payload, rev, iif(scope, (SELECT n || char(10) || text FROM scopes WHERE n = scope), '')`
 	sqlUpsertPattern = `INSERT INTO patterns(id, kind, domain, success_rate, created_us, payload, rev) VALUES(?,?,?,?,?,?,?)
  ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, domain = excluded.domain, success_rate = excluded.success_rate, created_us = excluded.created_us, payload = excluded.payload, rev = excluded.rev`
 	sqlReplacePattern  = `UPDATE patterns SET kind = ?2, domain = ?3, success_rate = ?4, created_us = ?5, payload = ?6, rev = ?7 WHERE id = ?1 AND rev = ?8`

@@ -97,11 +97,11 @@ func trainingsFrom(list []payload.Training) []Training {
 }
 
 // TrainDictionaries trains dictionaries if it is time to: for episodes, and for
-// patterns with heuristics and relations, when there are 20, 60 or 600 of them. A new one is stored, and used from then on, if it makes what it was not
-// made from at least 3 % smaller. It returns the attempts, which are none if it
-// is not time. Stores that stay open do the same in the background, at 60 and 600; a program
-// that ends soon calls this at its end. It concerns the whole database, whatever the
-// Store's scope. Errors: Retryable ones; the context's.
+// patterns with heuristics and relations, when there are 20, 60 or 600 of them. A new one is
+// stored, and used from then on, if it makes what it was not made from at least 3 % smaller. It
+// returns the attempts, which are none if it is not time. Stores that stay open do the same in the
+// background, at 60 and 600; a program that ends soon calls this at its end. It concerns the whole
+// database, whatever the Store's scope. Errors: Retryable ones; the context's.
 func (s *Store) TrainDictionaries(ctx context.Context) (_ []Training, err error) {
 	ctx, end := s.trace(ctx, "TrainDictionaries")
 	defer func() { end(err) }()

@@ -115,7 +115,7 @@ func stateFrom(row []any) (st itemState, err error) {
 	if row[2] != nil {
 		st.goneUs = in.Int(2)
 	}
-	st.scope = scopeIn(&in, 3)
+	st.scope = scopeIn(&in, 3, scopeFrom)
 	if row[4] != nil {
 		st.revision = in.Int(4)
 	}

@@ -15,9 +15,9 @@ import (
 	"github.com/episodic-memory/episodic/internal/engine"
 )
 
-// scopeIn reads the scope in column i of a row.
-func scopeIn(in *engine.Row, i int) Scope {
-	scope, err := scopeFrom(in.Text(i))
+// scopeIn reads the scope in column i of a row by read, which is scopeFrom or numberedScope.
+func scopeIn(in *engine.Row, i int, read func(string) (Scope, error)) Scope {
+	scope, err := read(in.Text(i))
 	if in.Err == nil {
 		in.Err = err
 	}
@@ -340,7 +340,7 @@ func (s *Store) itemFrom(ctx context.Context, kind ItemKind, row []any, v any) (
 		return at, s.damaged(ctx, string(kind), ID{}, fmt.Errorf("%w: row %v: %w", ErrCorrupt, row[0], err))
 	}
 	in := engine.Row{Values: row}
-	at.created, at.rev, at.scope = in.Int(2), in.Int(4), scopeIn(&in, 5)
+	at.created, at.rev, at.scope = in.Int(2), in.Int(4), scopeIn(&in, 5, numberedScope)
 	if in.Err != nil {
 		return at, s.damaged(ctx, string(kind), at.id, fmt.Errorf("%w: %w", ErrCorrupt, in.Err))
 	}

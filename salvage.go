@@ -57,10 +57,10 @@ const maxLost = 1000
 
 // Salvage reads a damaged file page by page, also one that SQLite does not open, because its
 // header, its schema or its end is lost, and stores what it holds in a new file, to, which must not be
-// there. Its log is read too, if it has one. from is not written. An item is saved as a whole or not at all; what
-// was deleted is not brought back, as far as the file still says that it was. The new file is a memory of its own: it
-// is linked to no server, and who has read the change feed of the old one reads it from
-// the beginning. opts is as for Open; nil gives the defaults.
+// there. Its log is read too, if it has one. from is not written. An item is saved as a whole or
+// not at all; what was deleted is not brought back, as far as the file still says that it was. The
+// new file is a memory of its own: it is linked to no server, and who has read the change feed of
+// the old one reads it from the beginning. opts is as for Open; nil gives the defaults.
 //
 // Errors: ErrInvalid; ErrNotFound if from is not there; ErrSchema if it holds no page of a
 // memory; Retryable ones, if it is open.

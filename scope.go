@@ -1,11 +1,13 @@
 package episodic
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -33,8 +35,8 @@ type Scope struct {
 // counts, watches and deletes, by id too. What lies outside is not found, and empty
 // fields do not narrow. A Store that is narrowed already can only be narrowed
 // further. TrainDictionaries, Compact, CompactSecurely, StorageStats, Stats and what concerns the embedding
-// models of searches concern the whole database. Close of the returned Store does nothing; it ends with s. Errors:
-// ErrInvalid, also if a field contradicts the scope of s; ErrClosed.
+// models of searches concern the whole database. Close of the returned Store does nothing; it ends
+// with s. Errors: ErrInvalid, also if a field contradicts the scope of s; ErrClosed.
 func (s *Store) Scoped(scope Scope) (*Store, error) {
 	if s == nil || s.engine == nil {
 		return nil, fmt.Errorf("narrow: %w: the Store was not returned by Open", ErrClosed)
@@ -121,6 +123,26 @@ func scopeFrom(text string) (Scope, error) {
 		return Scope{}, fmt.Errorf("scope %.60q has %d parts, want 3", text, len(parts))
 	}
 	return Scope{parts[0], parts[1], parts[2]}, nil
+}
+
+// lostPrefix begins the project of a scope of which only the number was left.
+const lostPrefix = "lost-scope-"
+
+// has reports whether a number is that of the scope. So a scope whose texts were damaged is told:
+// it would show its items to others.
+func (sc Scope) has(number int64) bool {
+	return sc.number() == number || sc == Scope{Project: fmt.Sprint(lostPrefix, number)}
+}
+
+// numberedScope reads the number of a scope, a line feed, and the scope's text; an empty one is that of
+// the empty scope.
+func numberedScope(text string) (Scope, error) {
+	number, text, _ := strings.Cut(text, "\n")
+	sc, err := scopeFrom(text)
+	if n, numErr := strconv.ParseInt(cmp.Or(number, "0"), 10, 64); err == nil && (numErr != nil || !sc.has(n)) {
+		err = fmt.Errorf("the number %.30q is not that of its scope: project %.60q, user %.60q, agent %.60q", number, sc.Project, sc.User, sc.Agent)
+	}
+	return sc, err
 }
 
 // and adds the condition that a column holds a scope within sc.

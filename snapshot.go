@@ -16,8 +16,9 @@ const snapshotInfix = ".snapshot-"
 
 // Snapshot makes a backup of a local file beside it before something is done that cannot be
 // undone, such as a deletion of many items. It is named FILE.snapshot-LABEL, and takes the
-// place of the last one of that label; see Backup for how it is made. The label is of letters, digits and hyphens.
-// Errors: ErrInvalid, also for a server, which has no folder to put it into; those of Backup.
+// place of the last one of that label; see Backup for how it is made. The label is of letters,
+// digits and hyphens. Errors: ErrInvalid, also for a server, which has no folder to put it into;
+// those of Backup.
 func (s *Store) Snapshot(ctx context.Context, label string) (path string, err error) {
 	ctx, end := s.trace(ctx, "Snapshot")
 	defer func() { end(err) }()

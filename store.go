@@ -71,11 +71,11 @@ type Store struct {
 //	cert, key   see Options.TLS.CertFile and KeyFile
 //	tls         0 makes libsql:// mean http://
 //
-// A file that Link has linked to a server opens the server. A nil opts gives the defaults. The database must be episodic's alone. Errors:
-// ErrInvalid for a target or option that cannot be; ErrNotFound if it must exist
-// and does not; ErrSchema for a file that is no database and a database of
-// another program or of a newer episodic; ErrUnauthorized; Retryable errors if
-// the server cannot be reached.
+// A file that Link has linked to a server opens the server. A nil opts gives the defaults. The
+// database must be episodic's alone. Errors: ErrInvalid for a target or option that cannot be;
+// ErrNotFound if it must exist and does not; ErrSchema for a file that is no database and a
+// database of another program or of a newer episodic; ErrUnauthorized; Retryable errors if the
+// server cannot be reached.
 func Open(ctx context.Context, target string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -214,7 +214,7 @@ func openEngine(ctx context.Context, t target, opts *Options, check func(context
 		return nil, err
 	}
 	if t.path != "" {
-		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, ReadCut: opts.DisableUpgrade, Check: check})
+		e, err := embedded.Open(ctx, embedded.Config{Path: t.path, MustExist: opts.MustExist, NetworkFile: opts.AllowNetworkFile, LockDir: opts.LockDir, Reads: opts.DisableUpgrade, Check: check})
 		if _, ok := errors.AsType[*embedded.NetworkError](err); ok {
 			return nil, invalid("target", "%v; AllowNetworkFile opens it all the same", err)
 		}

@@ -52,8 +52,9 @@ func beforeUpgrade(ctx context.Context, file *embedded.Engine, path string) (not
 // globEscaped has filepath.Glob take a name as it stands.
 var globEscaped = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
-// openCopy opens a copy of a file that an older program has made, upgraded, in a temporary folder that goes with
-// the Store; nil: the file needs no upgrade. What is found in it is what would be found in the file.
+// openCopy opens a copy of a file that an older program has made, upgraded, in a temporary folder
+// that goes with the Store; nil: the file needs no upgrade. What is found in it is what would be
+// found in the file.
 func openCopy(ctx context.Context, file *embedded.Engine, t target, opts *Options) (_ *Store, err error) {
 	have, err := schema.Version(ctx, file)
 	newest := schema.Newest()

@@ -4,10 +4,11 @@
 //	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 //
 // All names begin with episodic_: episodic_pool_ for the connection pool,
-// episodic_compression_ for compression, episodic_cache_ for the cache, episodic_vectors_ for Nearest. Each is
-// a field of [episodic.Stats], [episodic.ServerStats], [episodic.PoolStats], [episodic.CompressionStats],
-// [episodic.CacheStats] or [episodic.VectorStats], where it is described; times are in seconds. A Store on a
-// local file has reads, writes, commits, retries, failures, compression, the cache and vectors.
+// episodic_compression_ for compression, episodic_cache_ for the cache, episodic_vectors_ for
+// Nearest. Each is a field of [episodic.Stats], [episodic.ServerStats], [episodic.PoolStats],
+// [episodic.CompressionStats], [episodic.CacheStats] or [episodic.VectorStats], where it is
+// described; times are in seconds. A Store on a local file has reads, writes, commits, retries,
+// failures, compression, the cache and vectors.
 //
 // Events and LastFailure are not exported, nor are fields of PoolStats that Prometheus
 // can compute:
@@ -36,8 +37,8 @@ import (
 // [episodic.Store.Stats] once. The labels, which may be nil, are added to every metric.
 // Several Stores in one registry need the same label names with different values.
 // Register returns an error for invalid labels; the names state, reason, kind, protocol,
-// direction, mode and (of several servers) address are reserved. The collector of a closed Store exports its last
-// values until it is unregistered.
+// direction, mode and (of several servers) address are reserved. The collector of a closed Store
+// exports its last values until it is unregistered.
 func NewCollector(store *episodic.Store, labels prometheus.Labels) prometheus.Collector {
 	return newCollector(store.Stats, labels)
 }

@@ -101,7 +101,8 @@ func TestFileOfOthersIsTold(t *testing.T) {
 	c.ok("list")
 }
 
-// Commands that only read do not upgrade a file of an older version; the first that may write does, and says so.
+// Commands that only read do not upgrade a file of an older version; the first that may write does,
+// and says so.
 func TestReadingDoesNotUpgrade(t *testing.T) {
 	c := newCLI(t)
 	packed, err := os.Open("../../testdata/schema4.db.gz")

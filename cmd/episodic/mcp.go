@@ -35,14 +35,15 @@ func (c *mcpCmd) Run(ctx context.Context, a *app) error {
 	session := a.agentSession()
 	signal.Ignore(syscall.SIGPIPE) // a client that is gone is no reason to die in the middle of a write
 	server := mcpserver.New(mcpserver.Options{
-		Open:    func(ctx context.Context) (*episodic.Store, error) { return a.openStore(ctx, false) },
-		Within:  within,
-		Scope:   a.agentScope(within, session),
-		Session: session,
-		Folder:  a.agentFolder(),
-		Tools:   mcpserver.Tools(c.Tools),
-		Version: buildVersion().Version,
-		Logger:  slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Open:      func(ctx context.Context) (*episodic.Store, error) { return a.openStore(ctx, false) },
+		Within:    within,
+		Scope:     a.agentScope(within, session),
+		Session:   session,
+		SessionOf: a.agentSessionOf,
+		Folder:    a.agentFolder(),
+		Tools:     mcpserver.Tools(c.Tools),
+		Version:   buildVersion().Version,
+		Logger:    slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	return errors.Join(server.Serve(ctx, a.stdin, a.stdout), server.Close())
 }
@@ -72,6 +73,20 @@ func (a *app) agentSession() mcpserver.Session {
 		return mcpserver.Session{Format: "claude-code", ID: id}
 	}
 	return mcpserver.Session{Format: "mcp", ID: episodic.NewID().String()}
+}
+
+// agentSessionOf is the session of the agent program that calls, where its environment does not
+// tell: what the request says, or else what its hooks have said of this folder.
+func (a *app) agentSessionOf(name string, meta map[string]any) (mcpserver.Session, bool) {
+	client := clients.OfMCP(name)
+	if client == "" || a.getenv("CLAUDE_CODE_SESSION_ID") != "" {
+		return mcpserver.Session{}, false
+	}
+	id := client.SessionOfMCP(meta)
+	if id == "" {
+		id, _ = hook.Current(a.hookDir(), client, a.agentFolder())
+	}
+	return mcpserver.Session{Format: string(client), ID: id}, id != ""
 }
 
 // agentFolder is where the agent works; empty if it is not known.

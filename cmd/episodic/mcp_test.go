@@ -3,15 +3,18 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/testkit"
 	"github.com/episodic-memory/episodic/internal/transcript"
 )
 
@@ -147,6 +150,56 @@ func TestMCPSessions(t *testing.T) {
 	}
 }
 
+// A client that tells an MCP server nothing of its session tells hooks; one that tells both is
+// believed.
+func TestMCPFindsTheSessionOfHooks(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, format, payload, meta string }{
+		{"gemini-cli-mcp-client", "gemini", `{"session_id":"s1","cwd":"HERE","hook_event_name":"BeforeAgent","timestamp":"2026-11-28T10:18:32.524Z","prompt":"Mend the leaking pump"}`, `{}`},
+		{"opencode", "opencode", `{"client":"opencode","event":"chat.message","sessionID":"s1","directory":"HERE","messageID":"m1","text":"Mend the leaking pump"}`, `{}`},
+		{"codex-mcp-client", "codex", `{"session_id":"s1","turn_id":"t1","cwd":"/elsewhere","hook_event_name":"UserPromptSubmit","prompt":"Mend the leaking pump"}`, `{"x-codex-turn-metadata":{"session_id":"s1"}}`},
+	} {
+		t.Run(tt.format, func(t *testing.T) {
+			t.Parallel()
+			here, err := os.Getwd()
+			if err != nil {
+				t.Fatal(err)
+			}
+			home := t.TempDir()
+			db := filepath.Join(home, "m.db")
+			env := []string{"HOME=" + home, "XDG_STATE_HOME=" + home, "EPISODIC_DB=" + db, "EPISODIC_PROJECT=pumps", "CLAUDE_CODE_SESSION_ID="}
+			p := startMCP(t, env...)
+			p.send(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"` + tt.name + `","version":"1"}}}`)
+			p.line()
+			p.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+			hook := exec.CommandContext(t.Context(), os.Args[0], "hook")
+			hook.Env = append(append(os.Environ(), "EPISODIC_TEST_AS_PROGRAM=1"), env...)
+			hook.Stdin = strings.NewReader(strings.ReplaceAll(tt.payload, "HERE", here))
+			if out, err := hook.CombinedOutput(); err != nil {
+				t.Fatal(err, string(out))
+			}
+			p.send(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"complete","arguments":{"outcome":"success","summary":"a new gasket"},"_meta":` + tt.meta + `}}`)
+			if got := p.line(); !strings.Contains(got, "is complete: success") {
+				t.Errorf("complete is answered with %s", got)
+			}
+			p.in.Close()
+			p.ends()
+			store, err := episodic.Open(t.Context(), db, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			e, err := store.Episode(t.Context(), transcript.DeriveID(episodic.Scope{Project: "pumps"}, tt.format, "s1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Description != "Mend the leaking pump" || e.Outcome.Kind != episodic.Success {
+				t.Errorf("the episode is %+v", e)
+			}
+		})
+	}
+}
+
 func TestMCPEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 	const ping = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
@@ -183,4 +236,36 @@ func TestMCPEndsWithItsClient(t *testing.T) {
 			t.Errorf("the process ends with %v", err)
 		}
 	})
+}
+
+// TestManyServersOfOneFile lets processes that share nothing but the file record at once.
+func TestManyServersOfOneFile(t *testing.T) {
+	t.Parallel()
+	db := filepath.Join(t.TempDir(), "m.db")
+	servers, logs := testkit.Effort(3, 6, 20), 5
+	var recording sync.WaitGroup
+	for i := range servers {
+		p := startMCP(t, "EPISODIC_DB="+db, fmt.Sprint("CLAUDE_CODE_SESSION_ID=s", i))
+		recording.Go(func() {
+			p.tool("start", map[string]any{"task": fmt.Sprint("Paint fence ", i)})
+			for range logs {
+				p.tool("log", map[string]any{"steps": []string{"look", "paint"}})
+			}
+			p.tool("complete", map[string]any{"outcome": "success", "summary": "painted"})
+			p.in.Close()
+			p.ends()
+		})
+	}
+	recording.Wait()
+	store, err := episodic.Open(t.Context(), db, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for i := range servers {
+		e, err := store.Episode(t.Context(), transcript.DeriveID(episodic.Scope{}, "claude-code", fmt.Sprint("s", i)))
+		if err != nil || len(e.Steps) != 2*logs || e.Outcome.Kind != episodic.Success {
+			t.Errorf("server %d recorded %+v, %v", i, e, err)
+		}
+	}
 }

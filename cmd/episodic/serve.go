@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/serve"
@@ -67,6 +68,9 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	}
 	if err != nil {
 		return errors.Join(err, store.Close())
+	}
+	if a.getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // what clients send is garbage soon, and there may be many
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	server, err := serve.New(serve.Options{

@@ -68,12 +68,14 @@ func TestSyncConflicts(t *testing.T) {
 	if out := c.ok("sync", "conflicts"); !strings.HasPrefix(out, n+" ") || !strings.Contains(out, `two have changed description; kept of the earlier "Fix the livelock"`) {
 		t.Errorf("printed %q", out)
 	}
+	c.ok("sync", "now") // or it may read what the replica had up to 5 s ago
 	if out := c.ok("show", e.ID.String()); !strings.Contains(out, "Fix the deadlock") {
 		t.Errorf("printed %q", out)
 	}
 	if out := c.ok("sync", "conflicts", "--restore", n); out != "conflict "+n+" is restored\n" {
 		t.Errorf("printed %q", out)
 	}
+	c.ok("sync", "now")
 	if out := c.ok("show", e.ID.String()); !strings.Contains(out, "Fix the livelock") {
 		t.Errorf("printed %q", out)
 	}

@@ -41,6 +41,10 @@ var payloads = []struct {
 		Event{Client: Gemini, Kind: Tool, Session: "g1", Folder: "/w", Tool: "run_shell_command", Input: `{"command":"ls"}`, Result: "a\nb"}, ""},
 	{"AfterTool", `{"session_id":"g1","cwd":"/w","hook_event_name":"AfterTool","timestamp":"2026-11-28T07:00:00Z","tool_name":"x","tool_input":{},"tool_response":{"llmContent":"no","error":{"message":"no"}}}`,
 		Event{Client: Gemini, Kind: Tool, Session: "g1", Folder: "/w", Tool: "x", Input: `{}`, Result: "no", Failed: true}, ""},
+	{"AfterTool", `{"session_id":"g1","cwd":"/w","hook_event_name":"AfterTool","timestamp":"2026-11-28T07:00:00Z","tool_name":"run_shell_command","tool_input":{"command":"x"},"tool_response":{"llmContent":"<untrusted_context>\nOutput: no x\nExit Code: 3\nProcess Group PGID: 22861\n</untrusted_context>","returnDisplay":"no x"}}`,
+		Event{Client: Gemini, Kind: Tool, Session: "g1", Folder: "/w", Tool: "run_shell_command", Input: `{"command":"x"}`, Result: "<untrusted_context>\nOutput: no x\nExit Code: 3\nProcess Group PGID: 22861\n</untrusted_context>", Failed: true}, ""},
+	{"AfterTool", `{"session_id":"g1","cwd":"/w","hook_event_name":"AfterTool","timestamp":"2026-11-28T07:00:00Z","tool_name":"run_shell_command","tool_input":{"command":"x"},"tool_response":{"llmContent":"Output: a\nExit Code: 3\nb\nProcess Group PGID: 2"}}`,
+		Event{Client: Gemini, Kind: Tool, Session: "g1", Folder: "/w", Tool: "run_shell_command", Input: `{"command":"x"}`, Result: "Output: a\nExit Code: 3\nb\nProcess Group PGID: 2"}, ""},
 	{"AfterAgent", `{"session_id":"g1","cwd":"/w","hook_event_name":"AfterAgent","timestamp":"2026-11-28T07:00:00Z","prompt":"do it","prompt_response":"did"}`,
 		Event{Client: Gemini, Kind: Reply, Session: "g1", Folder: "/w", Text: "did"}, ""},
 
@@ -73,6 +77,12 @@ var payloads = []struct {
 
 	{"", `{"client":"opencode","event":"tool.execute.after","sessionID":"o1","directory":"/w","callID":"q1","tool":"bash","args":{"command":"ls"},"output":"a"}`,
 		Event{Client: OpenCode, Kind: Tool, Session: "o1", Folder: "/w", Tool: "bash", Input: `{"command":"ls"}`, Result: "a"}, "call q1"},
+	{"", `{"client":"opencode","event":"tool.execute.after","sessionID":"o1","directory":"/w","callID":"q2","tool":"bash","args":{"command":"x"},"output":{"output":"no x\n","metadata":{"output":"no x\n","exit":3,"truncated":false}}}`,
+		Event{Client: OpenCode, Kind: Tool, Session: "o1", Folder: "/w", Tool: "bash", Input: `{"command":"x"}`, Result: "no x\n", Failed: true}, "call q2"},
+	{"", `{"client":"opencode","event":"tool.execute.after","sessionID":"o1","directory":"/w","callID":"q3","tool":"bash","args":{"command":"x"},"output":{"output":"x","metadata":{"exit":0}}}`,
+		Event{Client: OpenCode, Kind: Tool, Session: "o1", Folder: "/w", Tool: "bash", Input: `{"command":"x"}`, Result: "x"}, "call q3"},
+	{"", `{"client":"opencode","event":"tool.execute.after","sessionID":"o1","directory":"/w","callID":"q4","tool":"read","args":{"filePath":"/x"},"error":"File not found: /x"}`,
+		Event{Client: OpenCode, Kind: Tool, Session: "o1", Folder: "/w", Tool: "read", Input: `{"filePath":"/x"}`, Result: "File not found: /x", Failed: true}, "call q4"},
 	{"", `{"client":"opencode","event":"chat.message","sessionID":"o1","directory":"/w","messageID":"m1","text":"do it"}`,
 		Event{Client: OpenCode, Kind: Prompt, Session: "o1", Folder: "/w", Text: "do it"}, "prompt m1"},
 }

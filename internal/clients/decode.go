@@ -84,6 +84,9 @@ func (e *Event) usual(p object) {
 		e.Took = p.milliseconds("duration_ms", "duration")
 		response := p.raw("tool_response", "tool_output", "toolResult", "output", "result_json")
 		e.Result, e.Failed = result(response)
+		if e.Client == Gemini && e.Tool == "run_shell_command" {
+			e.Failed = e.Failed || geminiExit.MatchString(e.Result)
+		}
 		if text := p.str("error", "error_message"); text != "" {
 			e.Result, e.Failed = text, true
 		}

@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"strings"
 )
 
@@ -17,7 +18,7 @@ func result(raw json.RawMessage) (text string, failed bool) {
 	}
 	var o object
 	if json.Unmarshal(raw, &o) == nil && o != nil {
-		failed = wentWrong(o)
+		failed = wentWrong(o) || wentWrong(o.object("metadata"))
 		for _, key := range []string{"llmContent", "content", "textResultForLlm", "output", "aggregated_output", "text"} {
 			if v := o.raw(key); v != nil {
 				text, _ := result(v)
@@ -63,7 +64,7 @@ func wentWrong(o object) bool {
 	if o.has("success") && string(o["success"]) == "false" {
 		return true
 	}
-	for _, key := range []string{"exit_code", "exitCode"} {
+	for _, key := range []string{"exit_code", "exitCode", "exit"} {
 		if v := string(o.raw(key)); v != "" && v != "0" {
 			return true
 		}
@@ -77,6 +78,9 @@ func wentWrong(o object) bool {
 	}
 	return true
 }
+
+// geminiExit is how Gemini CLI tells the model of a command that failed, below its output.
+var geminiExit = regexp.MustCompile(`\nExit Code: -?[1-9][0-9]*(?:\n(?:Signal|Background PIDs|Process Group PGID): .*)*(?:\n</untrusted_context>)?\s*$`)
 
 func joinLines(texts ...string) string {
 	var kept []string

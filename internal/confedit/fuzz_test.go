@@ -19,7 +19,9 @@ func FuzzTables(f *testing.F) {
 			{func(s string) ([]Splice, error) { return SetYAML(s, values, order, "extensions", "episodic") },
 				func(s string) ([]Splice, error) { return RemoveYAML(s, "extensions", "episodic") },
 				func(s string) (bool, error) { v, err := FindYAML(s, "extensions", "episodic"); return v != nil, err }},
-			{func(s string) ([]Splice, error) { return SetBlock(s, "<!-- episodic:start v1 -->\n<!-- episodic:end -->") },
+			{func(s string) ([]Splice, error) {
+				return SetBlock(s, "<!-- episodic:start v1 -->\n<!-- episodic:end -->")
+			},
 				RemoveBlock,
 				func(s string) (bool, error) { v, err := FindBlock(s); return v != "", err }},
 		} {

@@ -27,6 +27,9 @@ type Options struct {
 	// Session is the agent's; the episode that is open in it is recorded to where a call names
 	// none. Default: calls must name the episode.
 	Session Session
+	// SessionOf, if not nil, is asked at each call for the session of the agent that makes it, by
+	// the name that its program gives itself and the request's _meta; false means Session.
+	SessionOf func(client string, meta map[string]any) (Session, bool)
 	// Folder is where the agent works, to be noted in episodes. Default: not noted.
 	Folder string
 	// Tools are the offered ones. Default: AllTools.

@@ -53,6 +53,9 @@ func showEpisode(e *episodic.Episode, steps string, budget int) (string, error) 
 	if err != nil {
 		return "", err
 	}
+	if steps != "" && len(chosen) == 0 {
+		return fmt.Sprintf("No step of episode %s failed; it has %s.", shortID(e.ID), counted(len(e.Steps), "step")), nil
+	}
 	text, each := "", stepText
 	if steps == "" {
 		text, each = outline(e, budget/2), stepLine

@@ -214,7 +214,7 @@ func (c *lineConn) writeLine(text []byte) error {
 
 // Write implements mcp.Connection.
 func (c *lineConn) Write(_ context.Context, msg jsonrpc.Message) error {
-	text, err := jsonrpc.EncodeMessage(msg)
+	text, err := jsonrpc.EncodeMessage(coded(msg))
 	if err != nil {
 		return err
 	}
@@ -229,6 +229,21 @@ func (c *lineConn) Write(_ context.Context, msg jsonrpc.Message) error {
 		}
 	}
 	return err
+}
+
+// coded is a message whose error has a code. The SDK gives none to that of a request which came
+// before initialize.
+func coded(msg jsonrpc.Message) jsonrpc.Message {
+	res, ok := msg.(*jsonrpc.Response)
+	if !ok || res.Error == nil {
+		return msg
+	}
+	if _, ok := errors.AsType[*jsonrpc.Error](res.Error); ok {
+		return msg
+	}
+	with := *res
+	with.Error = &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: res.Error.Error()}
+	return &with
 }
 
 func (c *lineConn) failed() error {

@@ -169,6 +169,11 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (s
 	if info := req.ClientInfo(); info != nil {
 		c.client = info.Name
 	}
+	if s.o.SessionOf != nil {
+		if told, ok := s.o.SessionOf(c.client, req.Params.Meta); ok {
+			c.Session = told
+		}
+	}
 	c.use, _ = req.Params.Meta["claudecode/toolUseId"].(string)
 	return t.run(c, ctx)
 }

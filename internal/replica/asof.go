@@ -13,8 +13,8 @@ import (
 // one byte while pages are missing.
 type asOfFile string
 
-// read returns the time, zero if there was none yet, and whether pages are missing. A time in the future, which a
-// clock that was set back leaves, is none.
+// read returns the time, zero if there was none yet, and whether pages are missing. A time in the
+// future, which a clock that was set back leaves, is none.
 func (f asOfFile) read() (at time.Time, behind bool, err error) {
 	info, err := os.Stat(string(f))
 	switch {

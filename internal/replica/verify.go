@@ -29,8 +29,9 @@ const verifyTries = 1000
 // Verify pulls what is missing, compares all that is here with the server, and returns what
 // differs, in order. Revisions, numbers of steps, and which items, relations and embeddings
 // there are, are compared by hashes of ranges; if deep, also the checksum of each payload,
-// which costs about 40 bytes a payload, and 100 an item, whose tags and fields are compared too. Nothing else is pulled meanwhile. What changes on
-// the server meanwhile is not compared. To mend what differs, Fetch the items.
+// which costs about 40 bytes a payload, and 100 an item, whose tags and fields are compared too.
+// Nothing else is pulled meanwhile. What changes on the server meanwhile is not compared. To mend
+// what differs, Fetch the items.
 //
 // Errors: those of the server and of the file; that of ctx.
 func (r *Replica) Verify(ctx context.Context, deep bool) ([]Difference, error) {

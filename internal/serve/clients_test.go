@@ -35,7 +35,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestManyClientsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)
-	clients := testkit.Effort(20, 100, 100)
+	clients := testkit.Effort(10, 40, 100)
 	var tokens []string
 	for _, project := range []string{"shop", "bank"} {
 		tokens = append(tokens, s.token(project, access.Write, episodic.Scope{Project: project}))

@@ -46,7 +46,9 @@ func (s *Server) serveMCP(a *answer, r *http.Request, token *access.Token) *prob
 		return p
 	}
 	defer release()
-	body, p := readBody(a, r)
+	buffer := s.work.buffer()
+	defer s.work.giveBack(buffer)
+	body, p := readBody(a, r, buffer)
 	if p != nil {
 		return p
 	}
@@ -55,13 +57,17 @@ func (s *Server) serveMCP(a *answer, r *http.Request, token *access.Token) *prob
 	if p != nil {
 		return p
 	}
-	ctx, cancel := context.WithCancel(context.WithValue(mcpserver.For(r.Context(), caller), tokenKey{}, token))
-	defer cancel()
+	ctx := context.WithValue(mcpserver.For(r.Context(), caller), tokenKey{}, token)
+	var cancel context.CancelFunc
 	if method == listen {
 		_ = a.control.SetWriteDeadline(time.Time{})
+		ctx, cancel = context.WithCancel(ctx)
 		defer context.AfterFunc(s.ending, cancel)()
+	} else {
+		ctx, cancel = context.WithTimeout(ctx, answerPatience)
 	}
-	done, p := s.work.begin(r.Context(), method == listen)
+	defer cancel()
+	done, p := s.work.begin(r.Context(), len(body), method == listen)
 	if p != nil {
 		return p
 	}
@@ -107,8 +113,10 @@ func acceptsJSON(accept []string) bool {
 	return len(accept) == 0
 }
 
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// readBody reads the body of a request into a buffer.
+func readBody(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) ([]byte, *problem) {
+	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead) // so that it is not copied
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {
 		return nil, tooLarge
 	}
@@ -118,11 +126,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 	if err != nil {
 		return nil, &problem{status: http.StatusBadRequest, reason: "message", text: "the message could not be read: " + err.Error()}
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // readMessage finds the method of a message, empty if it is an answer, and what is wrong with
-// it, in the words of JSON-RPC.
+// it. Of its parameters, which may be long, it makes no copy.
 func readMessage(body []byte) (method string, _ *problem) {
 	refused := func(code int64, text string) (string, *problem) {
 		return "", &problem{status: http.StatusBadRequest, reason: "message", code: code, text: text}
@@ -134,12 +142,19 @@ func readMessage(body []byte) (method string, _ *problem) {
 	case body[0] == '[':
 		return refused(jsonrpc.CodeInvalidRequest, "batches are not supported: send each message by itself")
 	}
-	msg, err := jsonrpc.DecodeMessage(body)
-	if err != nil {
+	var msg struct {
+		Version string `json:"jsonrpc"`
+		Method  string `json:"method"`
+		ID      any    `json:"id"`
+	}
+	err := json.Unmarshal(body, &msg)
+	switch msg.ID.(type) {
+	case nil, string, float64:
+	default:
+		err = errors.New("the id is neither a text nor a number")
+	}
+	if err != nil || msg.Version != "2.0" {
 		return refused(jsonrpc.CodeInvalidRequest, `this is no message of JSON-RPC 2.0: it needs "jsonrpc" and "method", and an "id" that is a text or a whole number`)
 	}
-	if req, ok := msg.(*jsonrpc.Request); ok {
-		return req.Method, nil
-	}
-	return "", nil
+	return msg.Method, nil
 }

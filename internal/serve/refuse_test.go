@@ -259,29 +259,37 @@ func TestConnectionsAndRequestsAreBounded(t *testing.T) {
 	}
 
 	w := newWork(Limits{Requests: 1, Connections: 2, Wait: 10 * time.Millisecond})
-	done, p := w.begin(t.Context(), false)
+	done, p := w.begin(t.Context(), 1, false)
 	if p != nil {
 		t.Fatal(p.text)
 	}
-	if _, p := w.begin(t.Context(), false); p == nil || p.status != http.StatusServiceUnavailable {
-		t.Errorf("a second request: %+v", p)
+	for _, length := range []int{1, maxBody} {
+		if _, p := w.begin(t.Context(), length, false); p == nil || p.status != http.StatusServiceUnavailable {
+			t.Errorf("a second request: %+v", p)
+		}
 	}
-	if leave, p := w.begin(t.Context(), true); p != nil {
+	if leave, p := w.begin(t.Context(), 1, true); p != nil {
 		t.Error("one that only listens has to wait for it")
 	} else {
 		leave()
 	}
 	done()
-	if _, p := w.begin(t.Context(), false); p != nil {
-		t.Error("there is no room when it is done:", p.text)
+	if done, p = w.begin(t.Context(), maxBody, false); p != nil {
+		t.Fatal("there is no room when it is done:", p.text)
 	}
-	r := &http.Request{ContentLength: smallBody + 1}
-	for i := range largeBodies + 1 {
-		if _, p := w.body(r); (p != nil) != (i == largeBodies) {
-			t.Errorf("large body %d: %v", i, p)
+	done()
+	release, p := w.body(&http.Request{ContentLength: maxBody})
+	if p != nil {
+		t.Fatal(p.text)
+	}
+	for length, free := range map[int64]bool{0: true, smallBody: true, smallBody + 1: false, maxBody: false, -1: false} {
+		if _, p := w.body(&http.Request{ContentLength: length}); (p == nil) != free {
+			t.Errorf("beside a large body one of %d: %+v", length, p)
 		}
 	}
-	if _, p := w.body(&http.Request{ContentLength: smallBody}); p != nil {
-		t.Error("a small one has to wait for large ones")
+	release()
+	if release, p = w.body(&http.Request{ContentLength: -1}); p != nil {
+		t.Fatal("there is no room when it is gone:", p.text)
 	}
+	release()
 }

@@ -44,7 +44,7 @@ type Options struct {
 
 // Limits bound what clients take of this machine. Zero fields have the defaults named.
 type Limits struct {
-	Connections int           // open at once; others wait for them. Default 512.
+	Connections int           // open at once; others wait for them. Default 256.
 	Requests    int           // carried out at once; others wait for them. Default 64.
 	Header      time.Duration // for the header of a request to come. Default 10 s.
 	Body        time.Duration // for the rest of it. Default 30 s.
@@ -55,7 +55,7 @@ type Limits struct {
 
 func (l Limits) orDefaults() Limits {
 	return Limits{
-		Connections: cmp.Or(l.Connections, 512), Requests: cmp.Or(l.Requests, 64),
+		Connections: cmp.Or(l.Connections, 256), Requests: cmp.Or(l.Requests, 64),
 		Header: cmp.Or(l.Header, 10*time.Second), Body: cmp.Or(l.Body, 30*time.Second),
 		Idle: cmp.Or(l.Idle, 2*time.Minute), Wait: cmp.Or(l.Wait, 10*time.Second),
 		Drain: cmp.Or(l.Drain, 50*time.Second),

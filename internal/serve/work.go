@@ -1,52 +1,109 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // work bounds what is carried out at once, and what it takes of the memory of this machine.
 type work struct {
 	wait     time.Duration
 	requests chan struct{} // has one for each that is being carried out
-	large    chan struct{} // has one for each whose body may be large
+	large    chan struct{} // has one while a large body is
 	listens  chan struct{} // has one for each that only waits for its end
+	bodies   *semaphore.Weighted
+	spare    chan *bytes.Buffer // has the largest buffer while nobody reads a body into it
 }
 
 const (
-	// smallBody is how many bytes of a body any request may have. Those that are, or may be,
-	// larger go through the server largeBodies at a time, from their first byte to their
-	// answer: while it is decoded, a body takes its length several times.
-	smallBody   = 32 << 10
-	largeBodies = 2
+	// smallBody is how many bytes of a body any request may have; allBodies bounds the sum of
+	// larger ones, from their first byte to their answer.
+	smallBody = 4 << 10
+	allBodies = maxBody
+	// largeBody is the length beyond which one is carried out at a time: what is decoded takes
+	// its length several times.
+	largeBody = 64 << 10
 )
 
 func newWork(l Limits) *work {
 	return &work{
-		wait: l.Wait, requests: make(chan struct{}, l.Requests), large: make(chan struct{}, largeBodies),
-		listens: make(chan struct{}, max(l.Connections/2, 1)),
+		wait: l.Wait, requests: make(chan struct{}, l.Requests), large: make(chan struct{}, 1),
+		listens: make(chan struct{}, max(l.Connections/2, 1)), bodies: semaphore.NewWeighted(allBodies),
+		spare: make(chan *bytes.Buffer, 1),
 	}
 }
 
 // body waits until the body of a request may be read; release says that it is not needed
 // any more.
 func (w *work) body(r *http.Request) (release func(), _ *problem) {
-	if r.ContentLength >= 0 && r.ContentLength <= smallBody {
+	length := r.ContentLength
+	if length < 0 { // it is not known
+		length = maxBody
+	}
+	if length <= smallBody {
 		return func() {}, nil
 	}
-	return w.take(r.Context(), w.large)
+	ctx, cancel := context.WithTimeout(r.Context(), w.wait)
+	defer cancel()
+	if w.bodies.Acquire(ctx, length) != nil {
+		return nil, busy
+	}
+	return func() { w.bodies.Release(length) }, nil
 }
 
-// begin waits until a request may be carried out; done says that it was.
-func (w *work) begin(ctx context.Context, listens bool) (done func(), _ *problem) {
+// buffer returns a buffer for a body. Large ones would be garbage faster than it is collected, so
+// that one is kept.
+func (w *work) buffer() *bytes.Buffer {
+	select {
+	case b := <-w.spare:
+		b.Reset()
+		return b
+	default:
+		return new(bytes.Buffer)
+	}
+}
+
+func (w *work) giveBack(b *bytes.Buffer) {
+	select {
+	case w.spare <- b:
+	case other := <-w.spare:
+		if other.Cap() > b.Cap() {
+			b = other
+		}
+		select {
+		case w.spare <- b:
+		default: // somebody was faster
+		}
+	}
+}
+
+// begin waits until a request may be carried out whose body is so long; done says that it was.
+func (w *work) begin(ctx context.Context, length int, listens bool) (done func(), _ *problem) {
 	if listens {
 		return w.take(ctx, w.listens)
 	}
-	return w.take(ctx, w.requests)
+	if length <= largeBody {
+		return w.take(ctx, w.requests)
+	}
+	leaveLarge, p := w.take(ctx, w.large)
+	if p != nil {
+		return nil, p
+	}
+	leave, p := w.take(ctx, w.requests)
+	if p != nil {
+		leaveLarge()
+		return nil, p
+	}
+	return func() { leave(); leaveLarge() }, nil
 }
+
+var busy = &problem{status: http.StatusServiceUnavailable, reason: "busy", text: "the server is busy; try again in a few seconds"}
 
 func (w *work) take(ctx context.Context, places chan struct{}) (leave func(), _ *problem) {
 	ctx, cancel := context.WithTimeout(ctx, w.wait)
@@ -55,7 +112,7 @@ func (w *work) take(ctx context.Context, places chan struct{}) (leave func(), _ 
 	case places <- struct{}{}:
 		return func() { <-places }, nil
 	case <-ctx.Done():
-		return nil, &problem{status: http.StatusServiceUnavailable, reason: "busy", text: "the server is busy; try again in a few seconds"}
+		return nil, busy
 	}
 }
 

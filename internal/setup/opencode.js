@@ -38,10 +38,15 @@ export const Episodic = async ({ directory }) => {
   }
   return {
     event: async ({ event }) => {
-      const sessionID = event.properties?.sessionID ?? event.properties?.info?.id
+      const { info, part } = event.properties ?? {}
+      const sessionID = event.properties?.sessionID ?? info?.id
       if (event.type === "session.created") await tell(event.type, sessionID, {})
       if (event.type === "session.idle" || event.type === "session.deleted") await record(event.type, { sessionID, directory })
       if (event.type === "session.deleted") told.delete(sessionID)
+      if (event.type === "message.part.updated" && part?.type === "tool" && part.state.status === "error") {
+        const { tool, callID, state } = part // a tool that fails is never "after"
+        await record("tool.execute.after", { sessionID: part.sessionID, directory, tool, callID, args: state.input, error: state.error })
+      }
     },
     "chat.message": async (input, output) => {
       const text = output.parts.flatMap((part) => (part.type === "text" && !part.synthetic ? [part.text] : [])).join("\n")
@@ -49,7 +54,8 @@ export const Episodic = async ({ directory }) => {
     },
     "tool.execute.after": async (input, output) => {
       const { tool, sessionID, callID, args } = input
-      await record("tool.execute.after", { sessionID, directory, tool, callID, args, output: output.output })
+      const { content, metadata } = output // a server's tool has content, and a command's exit code is among the metadata
+      await record("tool.execute.after", { sessionID, directory, tool, callID, args, output: { output: output.output ?? content, metadata } })
     },
     "experimental.chat.system.transform": async (input, output) => {
       output.system.push(...(told.get(input.sessionID) ?? []))

@@ -225,7 +225,7 @@ func (p whole) cut(text string) ([]confedit.Splice, error) {
 func (p whole) snippet() string { return string(p) }
 
 // runsHook tells a command line of episodic hook, of any version.
-var runsHook = regexp.MustCompile(`(?:^|[\\/"'\s])episodic[^\\/\s"']*["']?\s(?:.*\s)?hook\s`)
+var runsHook = regexp.MustCompile(`(?:^|[\\/"'\s])episodic(?:\.exe|\.test)?["']?\s(?:.*\s)?hook\s`)
 
 // isHook reports whether an element of a list of hooks is one of ours.
 func isHook(element any) bool {
@@ -234,7 +234,7 @@ func isHook(element any) bool {
 		return len(list) > 0 && !slices.ContainsFunc(list, func(e any) bool { return !isHook(e) })
 	}
 	line := ""
-	for _, key := range []string{"command", "bash"} {
+	for _, key := range []string{"command", "bash", "powershell"} {
 		if s, ok := object[key].(string); ok {
 			line += s + " "
 		}
@@ -266,6 +266,22 @@ func (p hooks) lists(text string) (map[string]any, error) {
 	return lists, err
 }
 
+// ours returns what tells an element of an event's list that is ours: of any version, or as it is
+// to be, whatever the program is called.
+func (p hooks) ours(event string) func(element any) bool {
+	return func(element any) bool {
+		if isHook(element) {
+			return true
+		}
+		for _, e := range p.events {
+			if e.name == event && reflect.DeepEqual(element, plain(e.element)) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
 func (p hooks) ready(lists map[string]any) bool {
 	want := map[string]any{}
 	for _, e := range p.events {
@@ -274,8 +290,9 @@ func (p hooks) ready(lists map[string]any) bool {
 	got := map[string]any{}
 	for name, v := range lists {
 		list, _ := v.([]any)
+		ours := p.ours(name)
 		for _, element := range list {
-			if isHook(element) {
+			if ours(element) {
 				if got[name] != nil {
 					return false // twice
 				}
@@ -322,7 +339,7 @@ func (p hooks) cut(text string) (splices []confedit.Splice, err error) {
 		return nil, err
 	}
 	for _, name := range sortedKeys(lists) {
-		more, err := confedit.RemoveElementsJSON(text, isHook, "hooks", name)
+		more, err := confedit.RemoveElementsJSON(text, p.ours(name), "hooks", name)
 		if err != nil {
 			return nil, err
 		}

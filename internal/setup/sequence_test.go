@@ -84,7 +84,7 @@ func TestAnySequence(t *testing.T) {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := flag.Set("rapid.checks", strconv.Itoa(testkit.Effort(3, 6, 60))); err != nil {
+		if err := flag.Set("rapid.checks", strconv.Itoa(testkit.Effort(2, 3, 40))); err != nil {
 			panic(err)
 		}
 	}

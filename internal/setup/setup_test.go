@@ -323,6 +323,20 @@ func TestOlderEntries(t *testing.T) {
 	}
 }
 
+// TestAnotherName: a program that people have renamed finds again what it has put there.
+func TestAnotherName(t *testing.T) {
+	t.Parallel()
+	for _, c := range Clients {
+		h := newHome(t, existing[c.Name])
+		before := h.tree()
+		h.Program = &Program{Path: "/opt/bin/memory"}
+		h.carry(h.Plan([]*Client{c}))
+		h.none(h.Plan([]*Client{c}))
+		h.carry(h.PlanUndo([]*Client{c}))
+		same(t, h.tree(), before)
+	}
+}
+
 // TestEditedMeanwhile: what people write between a setup and its undoing stays, and the rest is
 // as before.
 func TestEditedMeanwhile(t *testing.T) {
@@ -496,4 +510,43 @@ func TestPlugin(t *testing.T) {
 		t.Fatal("the plug-in is not seen")
 	}
 	h.none(h.Plan([]*Client{claudeCode}))
+}
+
+// TestIsHook tells our hooks from those of others.
+func TestIsHook(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		`{"command": "/opt/episodic hook Stop"}`:                                    true,
+		`{"command": "'/my files/episodic' '--db=a b' hook Stop --client codex"}`:   true,
+		`{"command": "episodic", "args": ["--db=x", "hook", "Stop"]}`:               true,
+		`{"powershell": "& \"C:\\Program Files\\episodic.exe\" hook sessionStart"}`: true,
+		`{"bash": "/opt/episodic hook sessionStart"}`:                               true,
+		`{"hooks": [{"command": "/opt/episodic hook Stop"}]}`:                       true,
+		`{"hooks": [{"command": "/opt/episodic hook Stop"}, {"command": "say"}]}`:   false,
+		`{"hooks": []}`: false,
+		`{"command": "/opt/episodic-notes hook Stop"}`: false,
+		`{"command": "/opt/episodic stats"}`:           false,
+		`{"command": "notify episodic"}`:               false,
+		`"episodic hook x"`:                            false,
+	} {
+		var element any
+		if err := json.Unmarshal([]byte(text), &element); err != nil {
+			t.Fatal(text, err)
+		}
+		if got := isHook(element); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+// TestOtherName: the program may have been renamed.
+func TestOtherName(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, existing["cursor"])
+	before := h.tree()
+	h.Program.Path = "/opt/memory-1.2"
+	h.carry(h.Plan([]*Client{cursor, codex}))
+	h.none(h.Plan([]*Client{cursor, codex}))
+	h.carry(h.PlanUndo([]*Client{cursor, codex}))
+	same(t, h.tree(), before)
 }

@@ -2,6 +2,7 @@ package transcript
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -87,6 +88,7 @@ func (b *builder) geminiCall(c node, at time.Time) {
 	if text == "" {
 		text = c.str("resultDisplay")
 	}
+	failed = failed || geminiFailed(c.str("name"), text)
 	if !result.there() && text == "" && !failed {
 		return // it was under way, or its answer comes in a message
 	}
@@ -94,12 +96,22 @@ func (b *builder) geminiCall(c node, at time.Time) {
 	b.e.Steps[i].Result = &episodic.Result{Kind: kindOf(failed), Text: text}
 }
 
+// geminiFailed reports whether an answer, which the program calls a success, tells of a command
+// that failed.
+func geminiFailed(tool, text string) bool {
+	return tool == "run_shell_command" && geminiExit.MatchString(text)
+}
+
+// geminiExit is how the model is told of an exit code, below the command's output.
+var geminiExit = regexp.MustCompile(`\nExit Code: -?[1-9][0-9]*(?:\n(?:Signal|Background PIDs|Process Group PGID): .*)*(?:\n</untrusted_context>)?\s*$`)
+
 // geminiAnswer adds an answer that stands in a message, unless it stood with its call.
 func (b *builder) geminiAnswer(part node, at time.Time) {
 	id := part.str("functionResponse", "id")
 	if slices.ContainsFunc(b.calls, func(c openCall) bool { return c.id == id }) {
 		text, failed := b.geminiResponse(part)
-		b.answers(answer{id: id, tool: part.str("functionResponse", "name"), text: text, failed: failed, at: at, untold: true})
+		tool := part.str("functionResponse", "name")
+		b.answers(answer{id: id, tool: tool, text: text, failed: failed || geminiFailed(tool, text), at: at, untold: true})
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 )
 
 // Traces of OpenTelemetry in OTLP's JSON, as the collector's file exporter writes it, and spans
-// as the SDK for Python prints them: spans of the semantic conventions for GenAI, of those before them, of OpenLLMetry and OpenInference.
+// as the SDK for Python prints them: spans of the semantic conventions for GenAI, of those before
+// them, of OpenLLMetry and OpenInference.
 // https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 
 var otel = &format{name: "otel", title: "OpenTelemetry traces", fits: fitsOTel, all: readOTel}

@@ -19,7 +19,7 @@ func TestRust(t *testing.T) {
 		`[]`: `[]`, `[1, 2,]`: `[1,2]`, `(1, "a")`: `[1,"a"]`, `{}`: `{}`, `{"a b": 1, c: [2]}`: `{"a b":1,"c":[2]}`,
 		`A { }`: `{"$name":"A"}`, `A(1, B { c: None })`: `{"$name":"A","0":1,"1":{"c":null}}`,
 		`A { id: 0190-ab, at: 2025-10-09T08:53:27.1Z, d: TimeDelta { secs: 1, nanos: 5 } }`: `{"$name":"A","id":"0190-ab","at":"2025-10-09T08:53:27.1Z","d":{"secs":1,"nanos":5}}`,
-		"A {\n    b: Some(\n        1,\n    ),\n}":                                                `{"$name":"A","b":1}`,
+		"A {\n    b: Some(\n        1,\n    ),\n}":                                          `{"$name":"A","b":1}`,
 	} {
 		if n, err := parseRust(text); err != nil || n.json() != want {
 			t.Errorf("%s is %s, %v, want %s", text, n.json(), err, want)

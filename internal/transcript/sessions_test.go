@@ -468,6 +468,19 @@ left 1 note of the agent program
 			want: "key sub of top\ntask look\n  step ls||{}\n",
 		},
 		{
+			name: "commands of Gemini CLI, which failed although their status says success",
+			lines: []string{
+				`{"sessionId":"i","projectHash":"h"}`,
+				`{"id":"1","type":"user","content":[{"text":"list"}]}`,
+				`{"id":"2","type":"gemini","content":"","toolCalls":[{"id":"a","name":"run_shell_command","args":{},"status":"success","result":[{"functionResponse":{"id":"a","name":"run_shell_command","response":{"output":"Output: no\nExit Code: 3\nProcess Group PGID: 7"}}}]},{"id":"b","name":"run_shell_command","args":{},"status":"success"},{"id":"c","name":"run_shell_command","args":{},"status":"success","result":[{"functionResponse":{"response":{"output":"Output: Exit Code: 3\nno more"}}}]}]}`,
+				`{"id":"3","type":"user","content":[{"functionResponse":{"id":"b","name":"run_shell_command","response":{"output":"<untrusted_context>\nOutput: (empty)\nExit Code: 127\n</untrusted_context>"}}}]}`,
+			},
+			want: "key i\ntask list\n" +
+				"  step run_shell_command||{} -> error Output: no\nExit Code: 3\nProcess Group PGID: 7\n" +
+				"  step run_shell_command||{} -> error <untrusted_context>\nOutput: (empty)\nExit Code: 127\n</untrusted_context>\n" +
+				"  step run_shell_command||{} -> output Output: Exit Code: 3\nno more\n",
+		},
+		{
 			name: "messages of Gemini CLI that are changed later",
 			lines: []string{
 				`{"sessionId":"i","projectHash":"h"}`,

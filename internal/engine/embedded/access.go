@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,6 +56,21 @@ func accessTo(real string, mayWrite func(string) bool) (access, error) {
 		return "", &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: fmt.Errorf("its log holds %d bytes that are not in it yet, and can be read only where an index of them may be written: copy the file and that with %s to another folder", log.Size(), logSuffix)}
 	}
 	return frozen, nil
+}
+
+// openFull opens a file that has no log for reading, if that is what is wanted, where the disk has no
+// room for a log. That is the error full, which is returned for another file.
+func openFull(ctx context.Context, cfg Config, real string, full error) (*Engine, error) {
+	log, err := ifThere(real + logSuffix)
+	if err != nil || !cfg.Reads || log != nil && log.Size() > 0 {
+		return nil, errors.Join(full, err)
+	}
+	e, err := openEngine(ctx, cfg, frozen)
+	if err != nil {
+		return nil, err
+	}
+	e.refusal = full
+	return e, nil
 }
 
 // create makes an empty file that only its owner may read; SQLite's own would be

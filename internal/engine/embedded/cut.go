@@ -39,15 +39,19 @@ func openCut(ctx context.Context, cfg Config, real string, damage error) (_ *Eng
 		return nil, err
 	}
 	size, pages := r[0].Rows[0][0].(int64), int64(binary.BigEndian.Uint32(r[1].Rows[0][0].([]byte)[28:]))
-	e.cut = &CutError{Missing: pages - e.place.noted().Size()/size, Pages: pages}
-	switch {
-	case e.cut.Missing <= 0:
+	missing := pages - e.place.noted().Size()/size
+	if missing <= 0 {
 		return nil, damage
-	case !cfg.ReadCut:
-		return nil, &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: e.cut}
+	}
+	e.refusal = &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: &CutError{Missing: missing, Pages: pages}}
+	if !cfg.Reads {
+		return nil, e.refusal
 	}
 	return e, nil
 }
 
-// Cut says which part of the file is missing, where Config.ReadCut has opened it; nil: none.
-func (e *Engine) Cut() *CutError { return e.cut }
+// Cut says which part of the file is missing, where Config.Reads has opened it; nil: none.
+func (e *Engine) Cut() *CutError {
+	cut, _ := errors.AsType[*CutError](e.refusal)
+	return cut
+}

@@ -32,11 +32,11 @@ func TestCutFile(t *testing.T) {
 		if err := os.Truncate(path, info.Size()-cutBytes); err != nil {
 			t.Fatal(err)
 		}
-		cfg.ReadCut = false
+		cfg.Reads = false
 		if _, err := Open(t.Context(), cfg); engine.KindOf(err) != engine.KindCorrupt || !strings.Contains(err.Error(), "its end is missing") {
 			t.Errorf("%d bytes are missing: %v", cutBytes, err)
 		}
-		cfg.ReadCut = true
+		cfg.Reads = true
 		e, err := Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,9 +56,11 @@ type Config struct {
 	// writer can put into the file. Of a file that nobody has open the content must not change as
 	// long as it is open here.
 	ReadOnly string
-	// ReadCut opens a file whose end is missing for reading; see Engine.Cut. What comes to what is
-	// missing, and each write, fails with a *CutError, as KindCorrupt. Without ReadCut, Open does.
-	ReadCut bool
+	// Reads is for a caller who only reads. It opens a file whose end is missing, see Engine.Cut: what
+	// comes to what is missing, and each write, fails with a *CutError, as KindCorrupt. And it
+	// opens a file without a log on a full disk, which has no room for one, as if it may not be written: a
+	// write is KindFull. Without Reads, Open fails so.
+	Reads bool
 
 	// NetworkFile lets the file lie on a network file system. SQLite's log needs memory that
 	// all who use the file share, so that only one machine may use it.
@@ -67,8 +70,9 @@ type Config struct {
 	// turns to write. Default that of the user's programs; see package userdir.
 	LockDir string
 
-	// Check, unless it is nil, is called in the first read or write after the schema has changed, and after one that
-	// failed, and refuses the file if this program does not know its schema. It must only read.
+	// Check, unless it is nil, is called in the first read or write after the schema has changed,
+	// and after one that failed, and refuses the file if this program does not know its schema. It
+	// must only read.
 	Check func(context.Context, Querier) error
 
 	// Disposable is for a file whose content can be had again from elsewhere: a write is not
@@ -83,7 +87,7 @@ type Engine struct {
 	cfg      Config
 	place    *place
 	access   access
-	cut      *CutError     // nil: the file is whole
+	refusal  error         // of each write; nil: the file is written
 	patience time.Duration // writeTimeout but for tests
 	lane     *engine.Lane
 	turns    *turns
@@ -104,8 +108,8 @@ type Engine struct {
 	close func() error
 }
 
-// Open opens or creates the file, which only its owner may read then. It succeeds when several processes open the
-// same new file at once. Its errors do not repeat the path.
+// Open opens or creates the file, which only its owner may read then. It succeeds when several
+// processes open the same new file at once. Its errors do not repeat the path.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := checkPath(cfg.Path, cfg.MustExist); err != nil {
 		return nil, err
@@ -123,8 +127,11 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e, err := openEngine(ctx, cfg, a)
-	if engine.KindOf(err) == engine.KindCorrupt {
+	switch engine.KindOf(err) {
+	case engine.KindCorrupt:
 		return openCut(ctx, cfg, real, err)
+	case engine.KindFull:
+		return openFull(ctx, cfg, real, err)
 	}
 	return e, err
 }
@@ -138,6 +145,10 @@ func openEngine(ctx context.Context, cfg Config, a access) (_ *Engine, err error
 		readers:  make(chan struct{}, readers),
 		version:  make(chan *version, 1),
 		shrink:   make(chan struct{}, 1),
+	}
+	if a != writable {
+		reason := cmp.Or(cfg.ReadOnly, "the file or its folder may not be written by this user, or lies on a read-only file system")
+		e.refusal = &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(reason)}
 	}
 	e.version <- new(version)
 	e.shrink <- struct{}{}
@@ -295,8 +306,8 @@ func (e *Engine) readError(ctx context.Context, err error) error {
 	switch {
 	case !interrupted(err):
 		err = classify(err, -1)
-		if e.cut != nil && engine.KindOf(err) == engine.KindCorrupt {
-			err = &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: e.cut}
+		if e.Cut() != nil && engine.KindOf(err) == engine.KindCorrupt {
+			err = e.refusal
 		}
 		return err
 	case ctx.Err() != nil:
@@ -388,12 +399,12 @@ func (e *Engine) commit(units []*engine.Unit) {
 // one so. Else it does nothing.
 const incremental = "PRAGMA auto_vacuum = INCREMENTAL"
 
-// begin begins a transaction, in a file that is in its place. The first one switches the file to WAL mode; Open
-// does not, because opening another program's file must not change it. Nor does it set what
-// makes SQLite read the schema, 2 ms that a process which only reads need not spend.
+// begin begins a transaction, in a file that is in its place. The first one switches the file to
+// WAL mode; Open does not, because opening another program's file must not change it. Nor does it
+// set what makes SQLite read the schema, 2 ms that a process which only reads need not spend.
 func (e *Engine) begin(ctx context.Context) error {
-	if e.access != writable {
-		return e.unwritable()
+	if e.refusal != nil {
+		return e.refusal
 	}
 	if err := e.inPlace(ctx); err != nil {
 		return err
@@ -429,17 +440,6 @@ func (e *Engine) begin(ctx context.Context) error {
 	}
 	e.wal = true
 	return nil
-}
-
-// unwritable says why nothing is written.
-func (e *Engine) unwritable() error {
-	switch {
-	case e.cut != nil:
-		return &engine.Error{Kind: engine.KindCorrupt, Stmt: -1, Err: fmt.Errorf("%w; nothing is written to it", e.cut)}
-	case e.cfg.ReadOnly != "":
-		return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New(e.cfg.ReadOnly)}
-	}
-	return &engine.Error{Kind: engine.KindReadOnly, Stmt: -1, Err: errors.New("the file or its folder may not be written by this user, or lies on a read-only file system")}
 }
 
 // prepareNew has a file that is empty give pages back later; see Shrink. It must come before

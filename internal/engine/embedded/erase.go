@@ -26,7 +26,8 @@ const eraseTries = 5
 // each byte belongs to a row, to what SQLite needs to find rows, or is zero. What others write
 // afterwards is not looked at. It takes up to twice the space of the file for the time being,
 // writers wait, and an error leaves all rows as they were. Errors: KindBusy if others read
-// the file for too long, or write without waiting for their turn; KindFull; KindReplaced; KindReadOnly; KindCorrupt.
+// the file for too long, or write without waiting for their turn; KindFull; KindReplaced;
+// KindReadOnly; KindCorrupt.
 func (e *Engine) Erase(ctx context.Context) (done Erased, err error) {
 	// Nothing is written, but the file is mended if its log was removed.
 	if _, err := e.lane.Do(ctx, nil, false); err != nil {

@@ -30,6 +30,7 @@ var kinds = map[int]struct {
 	sqlite3.SQLITE_IOERR_SHORT_READ:      {engine.KindCorrupt, "SQLITE_IOERR_SHORT_READ"}, // its end is missing
 	sqlite3.SQLITE_READONLY:              {engine.KindReadOnly, "SQLITE_READONLY"},
 	sqlite3.SQLITE_FULL:                  {engine.KindFull, "SQLITE_FULL"},
+	sqlite3.SQLITE_IOERR_SHMSIZE:         {engine.KindFull, "SQLITE_IOERR_SHMSIZE"}, // no room for the index of a log
 }
 
 // interrupted reports whether a statement was ended by its context.

@@ -43,3 +43,30 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%v, %v", r, err)
 	}
 }
+
+// A file that is closed on a disk without a free byte is read by who only reads.
+func TestClosedFileOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := testkit.SmallDisk(t, "1m")
+	path := filepath.Join(dir, "m.db")
+	if err := started(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.FillUp(t, filepath.Join(dir, "others"), 0)
+	cfg := Config{Path: path, MustExist: true}
+	if _, err := Open(t.Context(), cfg); engine.KindOf(err) != engine.KindFull {
+		t.Error(err)
+	}
+	cfg.Reads = true
+	e, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if r, err := e.Query(t.Context(), engine.Stmt{SQL: "SELECT k FROM t"}); err != nil || r[0].Rows[0][0] != "first" {
+		t.Errorf("%v, %v", r, err)
+	}
+	if _, err := e.Batch(t.Context(), row("second")); engine.KindOf(err) != engine.KindFull {
+		t.Error(err)
+	}
+}

@@ -39,8 +39,8 @@ func (e *Engine) checkSchema(ctx context.Context, c *conn) error {
 	return nil
 }
 
-// orNewer returns what checkSchema says in place of the error of a read, which a newer schema may be the reason
-// of.
+// orNewer returns what checkSchema says in place of the error of a read, which a newer schema may
+// be the reason of.
 func (e *Engine) orNewer(ctx context.Context, c *conn, err error) error {
 	if err == nil || interrupted(err) {
 		return err
