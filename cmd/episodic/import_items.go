@@ -18,6 +18,10 @@ func (im *importer) storeExported(ctx context.Context, run *transcript.Run, at p
 		im.counts.others++
 		return nil
 	}
+	if im.ofDeleted(run) {
+		im.counts.deleted++
+		return nil
+	}
 	stored, err := im.putExported(ctx, run)
 	switch {
 	case errors.Is(err, episodic.ErrInvalid), errors.Is(err, episodic.ErrNotFound), errors.Is(err, episodic.ErrConflict):
@@ -31,6 +35,18 @@ func (im *importer) storeExported(ctx context.Context, run *transcript.Run, at p
 		im.counts.present++
 	}
 	return nil
+}
+
+// ofDeleted reports whether a relation or a vector is of an episode that was deleted after an
+// earlier import, and so stays out.
+func (im *importer) ofDeleted(run *transcript.Run) bool {
+	switch {
+	case run.Relation != nil:
+		return im.deleted[run.Relation.From] || im.deleted[run.Relation.To]
+	case run.Embedding != nil:
+		return im.deleted[run.Embedding.Item]
+	}
+	return false
 }
 
 // putExported reports whether anything was changed.

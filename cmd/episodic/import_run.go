@@ -49,10 +49,11 @@ type importer struct {
 	foreign foreign
 	parents []parent
 	leading leading
+	deleted map[episodic.ID]bool // episodes that stay so
 }
 
 func newImporter(a *app, store *episodic.Store) *importer {
-	return &importer{app: a, store: store, left: make(map[string]int), seen: make(map[episodic.ID]bool), told: make(map[string]int)}
+	return &importer{app: a, store: store, left: make(map[string]int), seen: make(map[episodic.ID]bool), told: make(map[string]int), deleted: make(map[episodic.ID]bool)}
 }
 
 type importCounts struct {
@@ -347,6 +348,7 @@ func (im *importer) storeRecords(ctx context.Context, p *pending) error {
 			im.tell(places[i], "differs from the episode %v that is stored under its id; --replace takes it", records[i].Episode.ID)
 		case episodic.ImportDeleted:
 			im.counts.deleted++
+			im.deleted[records[i].Episode.ID] = true
 		default:
 			im.counts.present++
 		}

@@ -41,16 +41,19 @@ func embeddings(table string) bool {
 // belonging is a table whose rows belong to episodes.
 type belonging struct {
 	table string
+	by    string // another table that the conditions ask; empty: none but episodes
 	of    string // the condition for those of the episode ?
 	loose string // the condition for those of no episode
 }
 
+const ofNoEpisode = "coalesce(episode_id NOT IN (SELECT episode_id FROM episodes), 1)"
+
 var belongings = []belonging{
-	{"episode_tags", "episode_id = ?", "coalesce(episode_id NOT IN (SELECT episode_id FROM episodes), 1)"},
-	{"episode_summaries", "episode_id = ?", "coalesce(episode_id NOT IN (SELECT episode_id FROM episodes), 1)"},
-	{"episode_pattern_relationships", "episode_id = ?", "coalesce(episode_id NOT IN (SELECT episode_id FROM episodes), 1)"},
-	{"recommendation_sessions", "episode_id = ?", "coalesce(episode_id NOT IN (SELECT episode_id FROM episodes), 1)"},
-	{"recommendation_feedback", "session_id IN (SELECT session_id FROM recommendation_sessions WHERE episode_id = ?)",
+	{"episode_tags", "", "episode_id = ?", ofNoEpisode},
+	{"episode_summaries", "", "episode_id = ?", ofNoEpisode},
+	{"episode_pattern_relationships", "", "episode_id = ?", ofNoEpisode},
+	{"recommendation_sessions", "", "episode_id = ?", ofNoEpisode},
+	{"recommendation_feedback", "recommendation_sessions", "session_id IN (SELECT session_id FROM recommendation_sessions WHERE episode_id = ?)",
 		"coalesce(session_id NOT IN (SELECT session_id FROM recommendation_sessions WHERE episode_id IN (SELECT episode_id FROM episodes)), 1)"},
 }
 
@@ -98,7 +101,7 @@ func (m *memory) rows(ctx context.Context) iter.Seq2[[]byte, error] {
 		slices.SortStableFunc(tables[len(memoryTables):], func(a, b memoryTable) int { return strings.Compare(a.name, b.name) })
 		read := append([]string{}, ownTables...)
 		for _, t := range tables {
-			if !slices.Contains(m.tables[t.name], t.id) {
+			if !slices.Contains(m.tables[t.name], t.id) || t.name == "episode_summaries" && m.tables["episodes"] == nil {
 				continue
 			}
 			read = append(read, t.name)
@@ -182,7 +185,7 @@ func (m *memory) rest(ctx context.Context, read []string, give func(*memoryRow) 
 			continue
 		}
 		where := b.loose
-		if m.tables["episodes"] == nil {
+		if m.tables["episodes"] == nil || b.by != "" && m.tables[b.by] == nil {
 			where = "true"
 		}
 		ids, err := m.ids(ctx, b.table, where, "rowid")

@@ -58,7 +58,7 @@ func (m *memory) row(ctx context.Context, r *memoryRow, t memoryTable, seen map[
 		return nil
 	}
 	for _, b := range belongings {
-		if m.tables[b.table] == nil {
+		if m.tables[b.table] == nil || b.by != "" && m.tables[b.by] == nil {
 			continue
 		}
 		if list, err = m.list(ctx, b.table, b.of, id); err != nil {

@@ -166,6 +166,7 @@ func TestPackedDoMemory(t *testing.T) {
 // TestDamagedDoMemory: what is damaged is told by table and row, and costs nothing else.
 func TestDamagedDoMemory(t *testing.T) {
 	t.Parallel()
+	before, _ := readMemory(t, sampleMemory(t, "memory.db"), time.Time{})
 	for name, test := range map[string]struct {
 		change string
 		gone   []string // places of which nothing is read any more
@@ -180,15 +181,15 @@ func TestDamagedDoMemory(t *testing.T) {
 		"tags of an episode gone":     {change: "INSERT INTO episode_tags VALUES ('gone', 'tag', 0)", told: "episode_tags row 3: belongs to no episode that is there, and was left out"},
 		"feedback on nothing":         {change: "UPDATE recommendation_feedback SET session_id = 'gone'", told: "recommendation_feedback row 1: belongs to no episode that is there, and was left out"},
 		"no tags, relations, vectors": {change: "DROP TABLE episode_tags; DROP TABLE episode_relationships; DROP TABLE embeddings; DROP TABLE heuristics", gone: []string{"heuristics", "episode_relationships", "embeddings"}},
+		"feedback without sessions":   {change: "DROP TABLE recommendation_sessions", told: "recommendation_feedback row 1: belongs to no episode that is there, and was left out"},
 		"an infinite number":          {change: "UPDATE heuristics SET confidence = 9e999 WHERE rowid = 1", told: "heuristics row 1: confidence: does not lie between 0 and 1; it is kept in the metadata"},
-		"no episodes": {change: "DROP TABLE episodes; DROP TABLE episode_tags; DROP TABLE episode_summaries", gone: []string{"episodes", "episode_summaries"},
-			told: "episode_pattern_relationships row 1: belongs to no episode that is there, and was left out\nrecommendation_sessions row 1: belongs to no episode that is there, and was left out\nrecommendation_feedback row 1: belongs to no episode that is there, and was left out"},
+		"no episodes": {change: "DROP TABLE episodes; DROP TABLE episode_tags", gone: []string{"episodes", "episode_summaries row 1"},
+			told: "episode_summaries row 1: belongs to no episode that is there, and was left out\nepisode_pattern_relationships row 1: belongs to no episode that is there, and was left out\nrecommendation_sessions row 1: belongs to no episode that is there, and was left out\nrecommendation_feedback row 1: belongs to no episode that is there, and was left out"},
 		"a version without some columns": {change: "ALTER TABLE episodes DROP COLUMN checkpoints; ALTER TABLE episode_relationships DROP COLUMN weight; ALTER TABLE episodes DROP COLUMN patterns"},
 		"a version with more columns":    {change: "ALTER TABLE episodes ADD COLUMN mood TEXT DEFAULT 'good'; ALTER TABLE heuristics ADD COLUMN at DATETIME DEFAULT '2025-01-01 00:00:00'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			before, _ := readMemory(t, sampleMemory(t, "memory.db"), time.Time{})
 			after, problems := readMemory(t, sampleMemory(t, "memory.db", test.change), time.Time{})
 			if told := strings.Join(problems, "\n"); told != test.told {
 				t.Errorf("told\n%s\nwant\n%s", told, test.told)

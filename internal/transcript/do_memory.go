@@ -160,6 +160,26 @@ func (r *memoryRow) json(m map[string]string, name string) node {
 	return n
 }
 
+// object is what a column says that must be an object.
+func (r *memoryRow) object(m map[string]string, name string) node {
+	n := r.json(m, name)
+	if n.there() && !n.isObject() {
+		r.strange(m, name, anyText(n), "is no object")
+		return node{}
+	}
+	return n
+}
+
+// array is what a column says that must be an array.
+func (r *memoryRow) array(m map[string]string, name string) node {
+	n := r.json(m, name)
+	if n.there() && !n.isArray() {
+		r.strange(m, name, anyText(n), "is no array")
+		return node{}
+	}
+	return n
+}
+
 // id is that of a column. A text that is no UUID is the key that the item is known by.
 func (r *memoryRow) id(m map[string]string, name string) episodic.ID {
 	text := r.text(name)
@@ -174,6 +194,9 @@ func (r *memoryRow) id(m map[string]string, name string) episodic.ID {
 
 // ids are those of an array. Others are told and kept.
 func (r *memoryRow) ids(m map[string]string, name string, list node) (ids []episodic.ID) {
+	if list.there() && !list.isArray() {
+		r.strange(m, name, anyText(list), "is no array")
+	}
 	for _, v := range list.items() {
 		id, err := episodic.ParseID(v.str())
 		if err != nil || id.IsZero() {
@@ -238,17 +261,17 @@ func (r *memoryRow) name(m map[string]string, name, text string) string {
 
 // where is a context.
 func (r *memoryRow) where(m map[string]string, n node) (c episodic.Context) {
-	c.Domain = r.name(m, "domain", cmp.Or(n.str("domain"), r.text("domain"), r.text("context_domain")))
-	c.Language = r.name(m, "language", cmp.Or(n.str("language"), r.text("language"), r.text("context_language")))
-	c.Framework = r.name(m, "framework", n.str("framework"))
-	switch c.Complexity = episodic.Complexity(strings.ToLower(n.str("complexity"))); c.Complexity {
+	c.Domain = r.name(m, "domain", cmp.Or(anyText(n.get("domain")), r.text("domain"), r.text("context_domain")))
+	c.Language = r.name(m, "language", cmp.Or(anyText(n.get("language")), r.text("language"), r.text("context_language")))
+	c.Framework = r.name(m, "framework", anyText(n.get("framework")))
+	switch c.Complexity = episodic.Complexity(strings.ToLower(anyText(n.get("complexity")))); c.Complexity {
 	case "", episodic.Simple, episodic.Moderate, episodic.Complex:
 	default:
-		keep(m, "complexity", n.str("complexity"))
+		keep(m, "complexity", anyText(n.get("complexity")))
 		c.Complexity = ""
 	}
-	for _, tag := range n.items("tags") {
-		c.Tags = r.tag(m, c.Tags, anyText(tag))
+	for _, tag := range texts(n.get("tags")) {
+		c.Tags = r.tag(m, c.Tags, tag)
 	}
 	rest(m, n, "domain", "language", "framework", "complexity", "tags", rustName)
 	return c
@@ -262,8 +285,11 @@ func (r *memoryRow) tag(m map[string]string, tags []string, tag string) []string
 	return append(tags, tag)
 }
 
-// texts are the elements of an array.
+// texts are the elements of an array; of any other value, itself.
 func texts(n node) (list []string) {
+	if n.there() && !n.isArray() {
+		return []string{anyText(n)}
+	}
 	for _, v := range n.items() {
 		list = append(list, anyText(v))
 	}

@@ -14,16 +14,16 @@ import (
 // episode reads a row of episodes with what belongs to it, or an episode of a backup.
 func (r *memoryRow) episode() error {
 	e, m := r.e, r.e.Metadata
-	own := r.json(m, "metadata")
+	own := r.object(m, "metadata")
 	for _, f := range own.fields() { // first: they keep their names
 		keep(m, f.key, anyText(f.value))
 	}
 	e.ID = r.id(m, "episode_id")
 	e.TaskType = episodic.TaskType(r.name(m, "task_type", snakeCase(r.text("task_type"))))
 	e.Description = cmp.Or(r.text("task_description"), "a run without a recorded task")
-	e.Context = r.where(m, r.json(m, "context"))
-	for _, tag := range r.n.items("tags") {
-		e.Context.Tags = r.tag(m, e.Context.Tags, anyText(tag))
+	e.Context = r.where(m, r.object(m, "context"))
+	for _, tag := range texts(r.n.get("tags")) {
+		e.Context.Tags = r.tag(m, e.Context.Tags, tag)
 	}
 	for _, row := range r.of.items("episode_tags") {
 		e.Context.Tags = r.tag(m, e.Context.Tags, anyText(row.get("tag")))
@@ -31,9 +31,9 @@ func (r *memoryRow) episode() error {
 	r.steps()
 	r.outcome(r.json(m, "outcome"))
 	r.reward(r.json(m, "reward"))
-	r.reflection(r.json(m, "reflection"))
+	r.reflection(r.object(m, "reflection"))
 	r.times()
-	r.applied(r.json(m, "applied_patterns"))
+	r.applied(r.array(m, "applied_patterns"))
 	for _, name := range []string{"patterns", "heuristics", "checkpoints", "salient_features"} {
 		switch v := r.json(m, name); {
 		case len(v.items()) > 0, v.isObject():
@@ -89,11 +89,7 @@ func (r *memoryRow) times() {
 
 func (r *memoryRow) steps() {
 	m := r.e.Metadata
-	list := r.json(m, "steps")
-	if list.there() && !list.isArray() {
-		r.strange(m, "steps", list.json(), "is no array")
-	}
-	for i, n := range list.items() {
+	for i, n := range r.array(m, "steps").items() {
 		if !n.isObject() {
 			r.strange(m, "steps"+index(i), n.json(), "is no object")
 			continue
@@ -104,7 +100,7 @@ func (r *memoryRow) steps() {
 
 // step adds a step.
 func (r *memoryRow) step(n node, at string) {
-	s := episodic.Step{Tool: n.str("tool"), Action: n.str("action"), Metadata: make(map[string]string)}
+	s := episodic.Step{Tool: anyText(n.get("tool")), Action: anyText(n.get("action")), Metadata: make(map[string]string)}
 	if s.Tool == "" && s.Action == "" {
 		s.Action = "no action"
 	}
@@ -123,7 +119,7 @@ func (r *memoryRow) step(n node, at string) {
 			strange("timestamp", v, "is no time")
 		}
 	}
-	if text := cmp.Or(n.str("parameters_json"), n.json("parameters")); text != "{}" && text != "null" && !blank(text) {
+	if text := cmp.Or(anyText(n.get("parameters_json")), n.json("parameters")); text != "{}" && text != "null" && !blank(text) {
 		s.Parameters = episodic.JSON(arguments(text))
 	}
 	switch v := n.get("result"); {
@@ -159,13 +155,13 @@ func (r *memoryRow) step(n node, at string) {
 func (r *memoryRow) outcome(n node) {
 	o := &r.e.Outcome
 	if v := n.get("Success"); v.isObject() {
-		*o = episodic.Outcome{Kind: episodic.Success, Verdict: v.str("verdict"), Artifacts: texts(v.get("artifacts"))}
+		*o = episodic.Outcome{Kind: episodic.Success, Verdict: anyText(v.get("verdict")), Artifacts: texts(v.get("artifacts"))}
 	} else if v := n.get("PartialSuccess"); v.isObject() {
-		*o = episodic.Outcome{Kind: episodic.PartialSuccess, Verdict: v.str("verdict"), Completed: texts(v.get("completed")), Failed: texts(v.get("failed"))}
+		*o = episodic.Outcome{Kind: episodic.PartialSuccess, Verdict: anyText(v.get("verdict")), Completed: texts(v.get("completed")), Failed: texts(v.get("failed"))}
 	} else if v := n.get("Failure"); v.isObject() {
-		*o = episodic.Outcome{Kind: episodic.Failure, Reason: v.str("reason"), Details: v.str("error_details")}
+		*o = episodic.Outcome{Kind: episodic.Failure, Reason: anyText(v.get("reason")), Details: anyText(v.get("error_details"))}
 	} else if v := n.get("Abstained"); v.isObject() {
-		*o = episodic.Outcome{Kind: episodic.Abstained, Reason: v.str("reason"), StoppedAtStep: wholeNumber(v.get("stopped_at_step")), Signals: texts(v.get("infeasibility_signals"))}
+		*o = episodic.Outcome{Kind: episodic.Abstained, Reason: anyText(v.get("reason")), StoppedAtStep: wholeNumber(v.get("stopped_at_step")), Signals: texts(v.get("infeasibility_signals"))}
 	} else if n.there() {
 		r.strange(r.e.Metadata, "outcome", n.json(), "is no outcome that is known")
 	}
@@ -201,11 +197,8 @@ func (r *memoryRow) reward(n node) {
 
 func (r *memoryRow) reflection(n node) {
 	m := r.e.Metadata
-	if n.there() && !n.isObject() {
-		r.strange(m, "reflection", n.json(), "is no object")
-	}
 	r.e.Reflection = episodic.Reflection{Successes: texts(n.get("successes")), Improvements: texts(n.get("improvements")), Insights: texts(n.get("insights"))}
-	keep(m, "reflection_generated_at", n.str("generated_at"))
+	keep(m, "reflection_generated_at", anyText(n.get("generated_at")))
 	rest(m, n, "successes", "improvements", "insights", "generated_at")
 }
 
@@ -223,7 +216,7 @@ func (r *memoryRow) applied(list node) {
 			r.strange(r.e.Metadata, "applied_patterns"+index(i), n.json(), "has no pattern or no outcome that is known")
 			continue
 		}
-		r.e.AppliedPatterns = append(r.e.AppliedPatterns, episodic.AppliedPattern{PatternID: id, Step: wholeNumber(n.get("applied_at_step")), Effect: effect, Note: n.str("notes")})
+		r.e.AppliedPatterns = append(r.e.AppliedPatterns, episodic.AppliedPattern{PatternID: id, Step: wholeNumber(n.get("applied_at_step")), Effect: effect, Note: anyText(n.get("notes"))})
 	}
 }
 

@@ -20,7 +20,7 @@ func (r *memoryRow) heuristic() error {
 		Confidence: r.fraction(m, "confidence", r.n.get("confidence")),
 		Created:    r.stamp(m, "created_at"), Updated: r.stamp(m, "updated_at"),
 	}
-	n := r.json(m, "evidence")
+	n := r.object(m, "evidence")
 	h.Evidence = episodic.Evidence{Episodes: r.evidence(m, n.get("episode_ids")), SuccessRate: r.fraction(m, "evidence_success_rate", n.get("success_rate")), SampleSize: wholeNumber(n.get("sample_size"))}
 	rest(m, n, "episode_ids", "success_rate", "sample_size")
 	rest(m, r.n, "heuristic_id", "condition_text", "action_text", "confidence", "evidence", "created_at", "updated_at")
@@ -57,20 +57,20 @@ func (r *memoryRow) procedure() error {
 		Condition: cmp.Or(strings.Trim(r.text("name")+": "+r.text("description"), ": "), "no condition"),
 		Created:   r.stamp(m, "created_at"), Updated: r.stamp(m, "updated_at"),
 	}
-	steps := r.json(m, "steps")
+	steps := r.array(m, "steps")
 	var lines []string
 	for i, n := range steps.items() {
-		line := strconv.Itoa(i+1) + ". " + cmp.Or(n.str("action"), n.json())
-		if tool := n.str("tool_hint"); tool != "" {
+		line := strconv.Itoa(i+1) + ". " + cmp.Or(anyText(n.get("action")), n.json())
+		if tool := anyText(n.get("tool_hint")); tool != "" {
 			line += " (" + tool + ")"
 		}
-		if result := n.str("expected_result"); result != "" {
+		if result := anyText(n.get("expected_result")); result != "" {
 			line += " -> " + result
 		}
 		lines = append(lines, line)
 	}
 	h.Action = cmp.Or(strings.Join(lines, "\n"), "no action")
-	n := r.json(m, "effectiveness")
+	n := r.object(m, "effectiveness")
 	h.Evidence = episodic.Evidence{Episodes: r.ids(m, "source_episodes", r.json(m, "source_episodes")), SampleSize: wholeNumber(n.get("times_applied"))}
 	if h.Evidence.SampleSize > 0 {
 		h.Evidence.SuccessRate = min(float64(wholeNumber(n.get("success_when_applied")))/float64(h.Evidence.SampleSize), 1)
@@ -92,10 +92,10 @@ func (r *memoryRow) procedure() error {
 // it; pattern_data has a description, from which nothing but a decision can be made.
 func (r *memoryRow) pattern() error {
 	m := make(map[string]string)
-	data := r.json(m, "pattern_data")
+	data := r.object(m, "pattern_data")
 	p := &episodic.Pattern{
 		ID:          r.id(m, "pattern_id"),
-		Description: data.str("description"),
+		Description: anyText(data.get("description")),
 		SuccessRate: r.fraction(m, "success_rate", r.n.get("success_rate")),
 		Occurrences: wholeNumber(r.n.get("occurrence_count")),
 		Evidence:    r.evidence(m, node{}),
@@ -114,13 +114,13 @@ func (r *memoryRow) pattern() error {
 			keep(m, "pattern_type", printed)
 		}
 		p.DecisionPoint = &episodic.DecisionPoint{
-			Condition: cmp.Or(data.str("heuristic", "condition"), p.Description, "no condition"),
-			Action:    cmp.Or(data.str("heuristic", "action"), "no action"),
+			Condition: cmp.Or(anyText(data.get("heuristic", "condition")), p.Description, "no condition"),
+			Action:    cmp.Or(anyText(data.get("heuristic", "action")), "no action"),
 		}
 		rest(m, data, "description", "context")
 	}
 	p.Context = r.where(m, where)
-	if tags := r.json(m, "context_tags"); !where.there() {
+	if tags := r.array(m, "context_tags"); !where.there() {
 		for _, tag := range tags.items() {
 			p.Context.Tags = r.tag(m, p.Context.Tags, tag.str())
 		}
@@ -196,7 +196,7 @@ func (r *memoryRow) relation() error {
 		r.strange(m, "priority", r.text("priority"), "is more than 10")
 		rel.Priority = 0
 	}
-	for _, f := range r.json(m, "metadata").fields() {
+	for _, f := range r.object(m, "metadata").fields() {
 		keep(m, f.key, anyText(f.value))
 	}
 	rest(m, r.n, "from_episode_id", "to_episode_id", "relationship_type", "reason", "created_by", "priority", "metadata", "created_at")

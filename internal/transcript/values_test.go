@@ -190,6 +190,10 @@ func FuzzRead(f *testing.F) {
 		`{"chat_history":[{"role":"user","name":"p","content":"q"},{"role":"user","name":"c","content":"exitcode: 1 (x)\nCode output: "}]}`,
 		`[{"kind":"request","parts":[{"part_kind":"user-prompt","content":"q"}]},{"kind":"response","parts":[{"part_kind":"tool-call","tool_name":"f","args":{}}]}]`,
 		`{"type":"entity","name":"a","entityType":"x","observations":["o"]}{"type":"relation","from":"a","to":"b","relationType":"r"}`,
+		`{"table":"episodes","row":1,"columns":{"episode_id":"01900000-0000-4000-8000-000000000001","task_description":{"$bytes":"/w=="},"start_time":1,"context":"{\"tags\":[1]}","steps":"[{\"tool\":\"t\",\"result\":{\"Error\":{}}}]","outcome":"{\"Failure\":{}}","reward":"{\"total\":1,\"base\":2}"},"of":{"episode_tags":[{"tag":"t"}]}}` + "\n" +
+			`{"table":"patterns","row":1,"columns":{"pattern_id":"x","pattern_type":"ToolSequence { tools: [\"a\"], avg_latency: TimeDelta { secs: 1, nanos: 5 } }","pattern_data":"{}","success_rate":2}}` + "\n" +
+			`{"table":"embeddings","row":1,"columns":{"item_id":"emb_v1:m:episode:01900000-0000-4000-8000-000000000001","item_type":"embedding","embedding_data":"__compressed__:lz4:4\nAAAA","dimension":1}}` + "\n" +
+			`{"table":"episode_relationships","row":1,"columns":{"priority":99}}` + "\n" + `{"table":"procedural_memory","columns":{"steps":"[1]"}}` + "\n" + `{"table":"heuristics","error":"e"}`,
 		"# aider chat started at 2026-01-02 03:04:05\n#### q  \n\na\n```\n> Tokens: 1k sent, 2 received.  \n> Running x  \n",
 	} {
 		f.Add(text, "")
