@@ -96,8 +96,11 @@ func TestAnEpisodeThroughHooks(t *testing.T) {
 
 		first := a.Session(t, h, m, again, done)[0]
 		told(t, first, task)
-		if got := h.Complaints(t); got != "" {
-			t.Errorf("hooks complain: %s", got)
+		for complaint := range strings.Lines(h.Complaints(t)) {
+			// On a busy machine a hook gives up, and loses nothing.
+			if !strings.Contains(complaint, "given up after") {
+				t.Errorf("a hook complains: %s", complaint)
+			}
 		}
 	})
 }
