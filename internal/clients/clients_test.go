@@ -113,23 +113,6 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func TestOurTools(t *testing.T) {
-	t.Parallel()
-	for tool, want := range map[string]Kind{
-		"mcp__episodic__recall": Other, "mcp_episodic_log": Other, "episodic_complete": Other, "mcp__plugin_episodic_episodic__show": Other, "episodic-recall": Other,
-		"mcp__other__recall": Tool, "episodic": Tool, "recall": Tool, "mcp__episodic__else": Tool,
-	} {
-		e, err := Decode("", "", []byte(`{"session_id":"s","hook_event_name":"PostToolUse","tool_use_id":"a","tool_name":"`+tool+`"}`))
-		if err != nil || e.Kind != want {
-			t.Errorf("%s: %+v, %v", tool, e, err)
-		}
-	}
-	e, err := Decode("", "", []byte(`{"agent_action_name":"post_mcp_tool_use","trajectory_id":"w1","tool_info":{"mcp_server_name":"episodic","mcp_tool_name":"log"}}`))
-	if err != nil || e.Kind != Other {
-		t.Errorf("windsurf: %+v, %v", e, err)
-	}
-}
-
 // Clients that load Claude Code's hooks are told by what they say, whatever those name.
 func TestClaudeCodesHooksElsewhere(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -135,9 +134,6 @@ func (e *Event) cline(p object) {
 	}
 }
 
-// ours are the tools of episodic mcp, as clients name them where it is registered as episodic.
-var ours = regexp.MustCompile(`^(mcp[_-]+)?(plugin[_-]episodic[_-])?episodic[._/-]+(recall|show|start|log|complete|learn|feedback|forget)$`)
-
 // tidy makes of a field what can be stored.
 func (e *Event) tidy() {
 	for _, s := range []*string{&e.Session, &e.Agent, &e.Transcript, &e.Folder, &e.Model, &e.Source, &e.Text, &e.Tool, &e.Input, &e.Result, &e.Name, &e.Key} {
@@ -149,9 +145,6 @@ func (e *Event) tidy() {
 	}
 	if e.Kind == Tool && e.Tool == "" {
 		e.Tool = "unknown"
-	}
-	if e.Kind == Tool && ours.MatchString(e.Tool) {
-		e.Kind = Other // they record what they do themselves
 	}
 }
 

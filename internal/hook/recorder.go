@@ -73,7 +73,7 @@ func (r *Recorder) at(place string) {
 // A tool call is mostly only put down, because the agent may wait for this, and stored with what
 // comes next: a prompt, the end of a turn, or a call ten seconds later.
 func (r *Recorder) Record(ctx context.Context, e *clients.Event) (text string, err error) {
-	if e.Kind == clients.Other {
+	if e.Kind == clients.Other || e.Kind == clients.Tool && transcript.IsMemoryTool(e.Tool) {
 		return "", nil
 	}
 	folder := filepath.Join(r.Dir, name(e.Client, key(e)))

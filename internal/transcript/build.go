@@ -412,6 +412,7 @@ func (b *builder) next() {
 // finish ends the run, and gives it to emit. If nothing was done in it and nobody asked for
 // anything, there is no episode, only what was left out.
 func (b *builder) finish() {
+	b.dropMemoryTools()
 	e, run := b.e, b.run
 	b.spoke = cmp.Or(b.said, b.spoke)
 	b.said = ""

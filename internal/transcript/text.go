@@ -7,7 +7,7 @@ import (
 
 // cuts are passages that programs put around what people write. RE2 takes time in proportion
 // to the text.
-var cuts = regexp.MustCompile(`(?s)<(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp)\b[^>]*>.*?</(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp)>`)
+var cuts = regexp.MustCompile(`(?s)<(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp|hook_context|episodic-memory)\b[^>]*>.*?</(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp|hook_context|episodic-memory)>`)
 
 // wraps are marks around what people write, which stays.
 var wraps = regexp.MustCompile(`</?(user_query|user-query|user_request|task|pr_description|issue_description)>`)
