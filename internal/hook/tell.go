@@ -186,7 +186,13 @@ func overview(ctx context.Context, store *episodic.Store, s *session, most int) 
 		return "", nil
 	}
 	last := fmt.Sprintf("An excerpt of %d episodes and %d lessons. More: recall, or episodic search WORDS; episodic show ID\n", counts.Episodes, counts.Heuristics)
-	return lines.fit(most-tokens.Count(last)) + last, nil
+	text := lines.fit(most - tokens.Count(last))
+	for _, h := range lessons.Items { // of runs a prompt may tell more
+		if strings.Contains(text, place(h.ID, h.Created)) {
+			s.show(h.ID.String())
+		}
+	}
+	return text + last, nil
 }
 
 // list is lines below headings.

@@ -74,7 +74,12 @@ func TestTold(t *testing.T) {
 	has("the start", b.hook("s", "SessionStart", map[string]any{"source": "startup"}), 400,
 		id.String()[:13]+` success: "mend the leaking valve of the pump" -> "it holds"`, `"mending pumps: turn off the water"`, "An excerpt of 1 episodes and 1 lessons")
 	nothing("resuming", b.hook("s", "SessionStart", map[string]any{"source": "resume"}))
-	has("the prompt", b.prompt("s", "the valve of the pump leaks again, mend it"), 300, id.String()[:8], "mend the leaking valve")
+	prompt := b.prompt("s", "mending pumps: the valve of the pump leaks again, mend it")
+	has("the prompt", prompt, 300, id.String()[:8], "mend the leaking valve")
+	if strings.Contains(prompt, "turn off the water") {
+		t.Errorf("a lesson of the start is told again:\n%s", prompt)
+	}
+	has("the prompt of another session", b.prompt("r", "mending pumps: the valve of the pump leaks again, mend it"), 300, "turn off the water")
 	nothing("the same once more", b.prompt("s", "mend the leaking valve of the pump, will you"))
 	nothing("a short prompt", b.prompt("t", "mend the valve"))
 	nothing("a command", b.prompt("t", "/mend the leaking valve of the pump"))
