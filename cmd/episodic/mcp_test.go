@@ -245,7 +245,7 @@ func TestManyServersOfOneFile(t *testing.T) {
 	servers, logs := testkit.Effort(3, 6, 20), 5
 	var recording sync.WaitGroup
 	for i := range servers {
-		p := startMCP(t, "EPISODIC_DB="+db, fmt.Sprint("CLAUDE_CODE_SESSION_ID=s", i))
+		p := startMCP(t, "EPISODIC_DB="+db, "EPISODIC_PROJECT=fences", fmt.Sprint("CLAUDE_CODE_SESSION_ID=s", i))
 		recording.Go(func() {
 			p.tool("start", map[string]any{"task": fmt.Sprint("Paint fence ", i)})
 			for range logs {
@@ -263,7 +263,7 @@ func TestManyServersOfOneFile(t *testing.T) {
 	}
 	defer store.Close()
 	for i := range servers {
-		e, err := store.Episode(t.Context(), transcript.DeriveID(episodic.Scope{}, "claude-code", fmt.Sprint("s", i)))
+		e, err := store.Episode(t.Context(), transcript.DeriveID(episodic.Scope{Project: "fences"}, "claude-code", fmt.Sprint("s", i)))
 		if err != nil || len(e.Steps) != 2*logs || e.Outcome.Kind != episodic.Success {
 			t.Errorf("server %d recorded %+v, %v", i, e, err)
 		}
