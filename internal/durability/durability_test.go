@@ -144,7 +144,7 @@ func TestNothingIsLostByAFullDisk(t *testing.T) {
 	p := plan(filepath.Join(t.TempDir(), "m.db"), "", func(r *Report) bool { return r.FullDisks > 5 })
 	p.FullDisk, p.KillEvery = true, time.Second
 	if r := run(t, p); r.Failed() || len(r.Errors) > 0 {
-		t.Errorf("%+v", r)
+		t.Errorf("%+v, %s: %+v", r, r.Diagnosis(), r.Doctor.Findings)
 	}
 }
 

@@ -81,7 +81,7 @@ func TestAtOnce(t *testing.T) {
 	b := newBench(t)
 	b.now = nil
 	b.prompt("s", "mend it")
-	many := testkit.Effort(2, 3, 20)
+	many := testkit.Effort(2, 3, 12) // all together fewer than a session remembers
 	want := make(map[string]int)
 	var running sync.WaitGroup
 	for g := range 20 {

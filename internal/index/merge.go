@@ -206,9 +206,14 @@ func goneFrom(rows [][]any) (gone [][2]int64, err error) {
 	return gone, nil
 }
 
+// addUnits adds the first units. What is gone is read again at the same moment: a group that was
+// replaced since it was read is gone from segments, and not from the units that it has now.
 func (m *merging) addUnits(ctx context.Context, e engine.Engine) error {
-	r, err := e.Query(ctx, engine.Stmt{SQL: sqlUnitKeys, Args: []any{int64(unitsAtOnce), int64(bytesAtOnce)}})
+	r, err := e.Query(ctx, engine.Stmt{SQL: sqlUnitKeys, Args: []any{int64(unitsAtOnce), int64(bytesAtOnce)}}, engine.Stmt{SQL: sqlGone})
 	if err != nil {
+		return err
+	}
+	if m.gone, err = goneFrom(r[1].Rows); err != nil {
 		return err
 	}
 	for _, row := range r[0].Rows {

@@ -217,6 +217,57 @@ func TestMergesAtOnce(t *testing.T) {
 	m.check(t, new(Index), e)
 }
 
+// between is an engine on which something happens behind one of its queries.
+type between struct {
+	engine.Engine
+	queries int // until it happens
+	happens func()
+}
+
+func (b *between) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	results, err := b.Engine.Query(ctx, stmts...)
+	if b.queries--; b.queries == 0 {
+		b.happens()
+	}
+	return results, err
+}
+
+// What is replaced at any moment of a merge is found as it is then.
+func TestReplacedWhileMerging(t *testing.T) {
+	for queries := 1; ; queries++ {
+		e, m := openFile(t), make(model)
+		put := func(g int64, text string) {
+			run(t, e, "INSERT INTO forgotten VALUES(?)", g)
+			run(t, e, "INSERT INTO index_units(place, data) VALUES(?, ?)", g<<rank.NumberBits+1, Encode([]Document{{Texts: [rank.Fields]string{rank.Text: text}}}))
+			m[g<<rank.NumberBits+1] = text
+		}
+		put(1, "pump")
+		put(2, "valve")
+		if err := Merge(t.Context(), e, true); err != nil {
+			t.Fatal(err)
+		}
+		put(3, "gasket")
+		b := &between{Engine: e, queries: queries, happens: func() { put(2, "valve of brass"); put(3, "gasket of cork") }}
+		if err := Merge(t.Context(), b, true); err != nil {
+			t.Fatal(err)
+		}
+		m.check(t, new(Index), e)
+		if err := Merge(t.Context(), e, true); err != nil {
+			t.Fatal(err)
+		}
+		m.check(t, new(Index), e)
+		if t.Failed() {
+			t.Fatalf("replaced behind query %d", queries)
+		}
+		if b.queries > 0 {
+			if queries < 4 {
+				t.Errorf("only %d queries", queries)
+			}
+			return
+		}
+	}
+}
+
 func TestDamageIsTold(t *testing.T) {
 	e := openFile(t)
 	run(t, e, "INSERT INTO index_units(place, data) VALUES(?, ?)", int64(1)<<24, Encode([]Document{{Texts: [rank.Fields]string{"a head"}}}))
