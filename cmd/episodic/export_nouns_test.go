@@ -178,7 +178,7 @@ func putNouns(t *testing.T, s *episodic.Store, n int) {
 
 // Export, import into an empty memory and export give the same bytes, whatever is stored.
 func TestExportKeepsEveryNoun(t *testing.T) {
-	n := testkit.Effort(30, 80, 3000)
+	n := testkit.Effort(30, 40, 2000)
 	c := newCLI(t)
 	c.env["EPISODIC_REPLICA"] = "0"
 	putNouns(t, c.store(), n)

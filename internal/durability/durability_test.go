@@ -104,7 +104,7 @@ func plan(target, fault string, enough func(*Report) bool) Plan {
 		Enough: enough,
 	}
 	if fault == "" && testkit.Effort(0, 0, 1) == 1 {
-		p.Duration, p.Enough = 30*time.Second, nil
+		p.Duration, p.Enough = 10*time.Second, nil
 	}
 	return p
 }
