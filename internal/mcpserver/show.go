@@ -162,67 +162,62 @@ func stepLine(s *episodic.Step) string {
 }
 
 // stepText is a step in full.
+// sheet is the text of an item, a field on each line.
+type sheet struct{ strings.Builder }
+
+// field adds a field, unless it is empty.
+func (w *sheet) field(name, value string) {
+	if value != "" {
+		fmt.Fprintf(w, "%s: %s\n", name, strings.TrimRight(clean(value), "\n"))
+	}
+}
+
 func stepText(s *episodic.Step) string {
-	var w strings.Builder
+	var w sheet
 	fmt.Fprintf(&w, "Step %d %s\n", s.Number, line(s.Tool))
-	field := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&w, "%s: %s\n", name, strings.TrimRight(clean(value), "\n"))
-		}
-	}
-	field("action", s.Action)
-	field("input", string(s.Parameters))
+	w.field("action", s.Action)
+	w.field("input", string(s.Parameters))
 	if s.Result != nil {
-		field(string(s.Result.Kind), s.Result.Text)
+		w.field(string(s.Result.Kind), s.Result.Text)
 	}
-	metadata(s.Metadata, field)
+	metadata(s.Metadata, w.field)
 	return w.String()
 }
 
 func lessonText(h *episodic.Heuristic) string {
-	var w strings.Builder
-	field := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&w, "%s: %s\n", name, strings.TrimRight(clean(value), "\n"))
-		}
-	}
+	var w sheet
 	fmt.Fprintf(&w, "[%s, lesson, learnt %s]\n", shortID(h.ID), ago(time.Since(h.Created)))
-	field("when", h.Condition)
-	field("lesson", h.Action)
-	field("confidence", fmt.Sprintf("%.2f", h.Confidence))
+	w.field("when", h.Condition)
+	w.field("lesson", h.Action)
+	w.field("confidence", fmt.Sprintf("%.2f", h.Confidence))
 	if n := h.Evidence.SampleSize; n > 0 {
-		field("held", fmt.Sprintf("in %.0f of %s", h.Evidence.SuccessRate*float64(n), counted(n, "case")))
+		w.field("held", fmt.Sprintf("in %.0f of %s", h.Evidence.SuccessRate*float64(n), counted(n, "case")))
 	}
 	for _, id := range h.Evidence.Episodes {
-		field("from episode", shortID(id))
+		w.field("from episode", shortID(id))
 	}
-	metadata(h.Metadata, field)
+	metadata(h.Metadata, w.field)
 	return w.String()
 }
 
 func patternText(p *episodic.Pattern) string {
-	var w strings.Builder
-	field := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&w, "%s: %s\n", name, strings.TrimRight(clean(value), "\n"))
-		}
-	}
+	var w sheet
 	fmt.Fprintf(&w, "[%s, pattern, recorded %s]\n", shortID(p.ID), ago(time.Since(p.Created)))
-	field("pattern", p.Description)
+	w.field("pattern", p.Description)
 	switch {
 	case p.ToolSequence != nil:
-		field("tools", strings.Join(p.ToolSequence.Tools, ", "))
+		w.field("tools", strings.Join(p.ToolSequence.Tools, ", "))
 	case p.DecisionPoint != nil:
-		field("when", p.DecisionPoint.Condition)
-		field("do", p.DecisionPoint.Action)
+		w.field("when", p.DecisionPoint.Condition)
+		w.field("do", p.DecisionPoint.Action)
 	case p.ErrorRecovery != nil:
-		field("error", p.ErrorRecovery.Error)
-		field("recovery", strings.Join(p.ErrorRecovery.Steps, "; "))
+		w.field("error", p.ErrorRecovery.Error)
+		w.field("recovery", strings.Join(p.ErrorRecovery.Steps, "; "))
 	case p.ContextPattern != nil:
-		field("features", strings.Join(p.ContextPattern.Features, ", "))
-		field("approach", p.ContextPattern.Approach)
+		w.field("features", strings.Join(p.ContextPattern.Features, ", "))
+		w.field("approach", p.ContextPattern.Approach)
 	}
-	field("succeeded", fmt.Sprintf("in %.0f %% of %s", 100*p.SuccessRate, counted(p.Occurrences, "case")))
-	metadata(p.Metadata, field)
+	w.field("succeeded", fmt.Sprintf("in %.0f %% of %s", 100*p.SuccessRate, counted(p.Occurrences, "case")))
+	metadata(p.Metadata, w.field)
 	return w.String()
 }
