@@ -62,8 +62,11 @@ var rooms = map[string]room{
 	"internal/clients": {
 		why: "what agent programs say and want to hear are values: what is stored of it, and where, is for others to know",
 	},
+	"internal/frame": {
+		why: "whoever shows a model what is recalled needs the same marks, which know nothing of memories",
+	},
 	"internal/hook": {
-		ours:   []string{".", "internal/clients", "internal/tokens", "internal/transcript"},
+		ours:   []string{".", "internal/clients", "internal/frame", "internal/tokens", "internal/transcript"},
 		others: []string{"github.com/gofrs/flock"},
 		why:    "it keeps a memory up to date with what agent programs say: all that it does with it must be possible with the public API",
 	},
@@ -72,7 +75,7 @@ var rooms = map[string]room{
 		why:  "what it finds must hold for every program, so it uses the public API alone",
 	},
 	"internal/mcpserver": {
-		ours:   []string{".", "internal/tokens", "internal/transcript"},
+		ours:   []string{".", "internal/frame", "internal/tokens", "internal/transcript"},
 		others: []string{"github.com/modelcontextprotocol/go-sdk"},
 		why:    "only this room knows the protocol, and all that its tools do with a memory must be possible with the public API",
 	},
