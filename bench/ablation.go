@@ -116,8 +116,7 @@ func ablationTable(b *bench, place string, chosen []system, results [][]ablated)
 		for _, a := range list {
 			all = append(all, of(a))
 		}
-		slices.Sort(all)
-		return all[len(all)/2]
+		return ratioOf(all).median
 	}
 	against := func(i int, of func(ablated) float64) string {
 		var all []float64
@@ -129,8 +128,7 @@ func ablationTable(b *bench, place string, chosen []system, results [][]ablated)
 		if len(all) == 0 {
 			return ""
 		}
-		slices.Sort(all)
-		return fmt.Sprintf("%.2f (%.2f to %.2f)", all[len(all)/2], all[0], all[len(all)-1])
+		return ratioOf(all).String()
 	}
 	writes := func(a ablated) float64 { return a.writes.Seconds() }
 	reads := func(a ablated) float64 { return a.reads.Seconds() }

@@ -10,13 +10,14 @@ import (
 	"strings"
 )
 
-// bar is a ratio of a table, with the lowest and the highest of its rounds.
+// bar is a ratio of a table.
 type bar struct {
-	table, name       string
-	median, low, high float64
+	table, name string
+	ratio
 }
 
-var ratioCell = regexp.MustCompile(`^([0-9.]+)x? \(([0-9.]+) to ([0-9.]+)\)$`)
+// ratioCell is a ratio as its String has it.
+var ratioCell = regexp.MustCompile(`^([0-9.]+)x \(([0-9.]+) to ([0-9.]+)\)$`)
 
 // bars are the ratios of a part's tables, in their order.
 func (s *scenarioReport) bars() (list []bar) {
@@ -24,7 +25,7 @@ func (s *scenarioReport) bars() (list []bar) {
 		for _, row := range table[min(1, len(table)):] {
 			for i, cell := range row {
 				m := ratioCell.FindStringSubmatch(cell)
-				if m == nil || m[1] == m[2] && m[2] == m[3] && m[1] == "1.00" { // what others are compared with
+				if m == nil {
 					continue
 				}
 				var v [3]float64
@@ -38,7 +39,7 @@ func (s *scenarioReport) bars() (list []bar) {
 				if head := table[0][i]; len(table[0]) > 2 {
 					name += " · " + head
 				}
-				list = append(list, bar{strings.TrimSpace(table[0][0]), name, v[0], v[1], v[2]})
+				list = append(list, bar{strings.TrimSpace(table[0][0]), name, ratio{v[0], v[1], v[2]}})
 			}
 		}
 	}

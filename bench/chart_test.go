@@ -14,7 +14,7 @@ import (
 func TestResultsBeside(t *testing.T) {
 	r := &report{out: io.Discard}
 	r.begin("reads", "what is compared")
-	r.table([]string{"a <file>", "ours", "to theirs"}, []string{"get", "1 ms", "1.67x (1.52 to 2.00)"}, []string{"all on", "", "1.00 (1.00 to 1.00)"}, []string{"put & get", "", "0.74 (0.70 to 0.80)"})
+	r.table([]string{"a <file>", "ours", "to theirs"}, []string{"get", "1 ms", "1.67x (1.52 to 2.00)"}, []string{"all on", "", "1"}, []string{"put & get", "", "0.74x (0.70 to 0.80)"})
 	r.judge(false, "at least 2x", "%.2fx", 1.67)
 	base := filepath.Join(t.TempDir(), "results")
 	if err := r.writeBeside(base + ".md"); err != nil {

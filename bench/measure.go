@@ -177,8 +177,13 @@ func compare(a, b *cell) ratio {
 	for i := range a.rounds {
 		all = append(all, a.rounds[i].rate()/b.rounds[i].rate())
 	}
-	slices.Sort(all)
-	return ratio{all[(len(all)-1)/2], all[0], all[len(all)-1]}
+	return ratioOf(all)
+}
+
+// ratioOf is the ratio of several rounds, of which there is one at least.
+func ratioOf(rounds []float64) ratio {
+	slices.Sort(rounds)
+	return ratio{rounds[(len(rounds)-1)/2], rounds[0], rounds[len(rounds)-1]}
 }
 
 func (r ratio) String() string {
