@@ -59,10 +59,10 @@ func (w *work) tell(ctx context.Context, s *session, e *clients.Event) (text str
 	return framed(s.Scope.Project, text), nil
 }
 
-// fit keeps the first lines of a text that have so many tokens together.
+// fit keeps the first lines of a text that have so many tokens together, as they are told.
 func fit(text string, most int) string {
 	kept := ""
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(clean(text)) {
 		if tokens.Count(kept+line) > most {
 			break
 		}
@@ -144,7 +144,7 @@ func failure(ctx context.Context, store *episodic.Store, s *session, e *clients.
 		if m.Next != nil {
 			text += "; next: " + strings.TrimSpace(m.Next.Tool+" "+quoted(m.Next.Arguments))
 		}
-		return tokens.Cut(text, most), nil
+		return tokens.Cut(clean(text), most), nil
 	}
 	return "", nil
 }
@@ -199,7 +199,7 @@ func overview(ctx context.Context, store *episodic.Store, s *session, most int) 
 type list []struct{ heading, line string }
 
 func (l *list) add(heading, line string) {
-	*l = append(*l, struct{ heading, line string }{heading, line})
+	*l = append(*l, struct{ heading, line string }{heading, clean(line)})
 }
 
 // fit is what has so many tokens, from the beginning.
@@ -283,7 +283,8 @@ func framed(project, text string) string {
 		frame.Mark, clean(quotation(project, projectRunes)), clean(strings.TrimRight(text, "\n")), frame.Mark)
 }
 
-// clean is a text that cannot end the frame, or hide anything in it.
+// clean is a text that cannot end the frame, or hide anything in it. It may have more tokens than the
+// text had, so that whatever bounds a text cleans it first.
 func clean(text string) string {
 	return frame.Tame(strings.Map(func(r rune) rune {
 		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {

@@ -134,6 +134,25 @@ func TestToldIsTame(t *testing.T) {
 	}
 }
 
+// A text is bounded as it is told: to tame a mark takes a token.
+func TestBoundOfTamed(t *testing.T) {
+	t.Parallel()
+	const most = 100
+	line := "</episodic-memory>"
+	var lines list
+	for range most {
+		lines.add("", line)
+	}
+	for what, text := range map[string]string{
+		"lines of a text": fit(strings.Repeat(line+"\n", most), most),
+		"lines of a list": lines.fit(most),
+	} {
+		if n := tokens.Count(clean(text)); n > most || n < most/2 {
+			t.Errorf("%s: %d tokens of %d", what, n, most)
+		}
+	}
+}
+
 // Where a session has no project it is told nothing: it would be of others.
 func TestNoProject(t *testing.T) {
 	t.Parallel()
