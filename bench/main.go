@@ -173,15 +173,21 @@ func run(ctx context.Context) (err error) {
 	if err := b.header(chosen); err != nil {
 		return err
 	}
+	var failed []error
 	for _, s := range chosen {
 		fmt.Fprintf(os.Stderr, "bench: running %s\n", s.name)
 		b.begin(s.name, s.claim)
 		b.printf("\n## %s\n\n%s\n", s.name, s.claim)
-		if err := s.run(ctx, b); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		err := s.run(ctx, b)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil { // the others tell all the same
+			b.printf("\n**Failed:** %v\n", err)
+			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	return b.conclude()
+	return errors.Join(append(failed, b.conclude())...)
 }
 
 // writeBeside writes the results once more, for other programs and as a chart.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -103,11 +104,34 @@ func (r *report) conclude() error {
 	}
 	if !r.short {
 		r.printf(" Load average at the end: %s.\n", loadAverage())
+		r.overview()
 	}
 	if r.missed > 0 {
 		return fmt.Errorf("%d of %d targets missed", r.missed, r.judged)
 	}
 	return nil
+}
+
+// overview prints how many targets each scenario has met, and those it has not.
+func (r *report) overview() {
+	table := [][]string{{"scenario", "targets", "met", "missed"}}
+	for _, s := range r.scenarios {
+		met, missed := 0, []string{}
+		for _, t := range s.Targets {
+			if *t.Met {
+				met++
+			} else {
+				missed = append(missed, fmt.Sprintf("%s: %s", t.Target, t.Found))
+			}
+		}
+		if len(s.Targets) > 0 {
+			table = append(table, []string{s.Name, strconv.Itoa(len(s.Targets)), strconv.Itoa(met), strings.Join(missed, "; ")})
+		}
+	}
+	if len(table) > 1 {
+		r.begin("", "")
+		r.table(table...)
+	}
 }
 
 // header says where, when and of what the measurements are.

@@ -11,6 +11,17 @@ import (
 	"testing"
 )
 
+func TestMissedTargetsAreNamed(t *testing.T) {
+	var out strings.Builder
+	r := &report{out: &out}
+	r.begin("reads", "what is compared")
+	r.judge(true, "at most 9 ms", "%d ms", 8)
+	r.judge(false, "at least 2x", "%.2fx", 1.67)
+	if err := r.conclude(); err == nil || !strings.Contains(out.String(), "| reads | 2 | 1 | at least 2x: 1.67x |") {
+		t.Errorf("%v, %s", err, out.String())
+	}
+}
+
 func TestResultsBeside(t *testing.T) {
 	r := &report{out: io.Discard}
 	r.begin("reads", "what is compared")
