@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -150,6 +151,10 @@ func (b *bench) header(chosen []scenario) error {
 			}
 		}
 	}
+	texts, err := hashes(b.data)
+	if err != nil {
+		return err
+	}
 	b.printf("# Benchmark: %s\n", strings.Join(names, ", "))
 	b.table(
 		[]string{"", ""},
@@ -159,11 +164,32 @@ func (b *bench) header(chosen []scenario) error {
 		[]string{"disk", fmt.Sprintf("%s; write and fsync of 4 KB: p50 %s", filepath.Dir(b.dir), ms(sync))},
 		[]string{"Go", runtime.Version()},
 		[]string{"server", server},
+		[]string{"texts, SHA-256", texts},
 		[]string{"load average before", loadAverage()},
 		[]string{"settings", fmt.Sprintf("%d episodes, %v a cell, rounds: %d", b.n, b.duration, b.rounds)},
 	)
 	b.printf("Cells side by side were measured by turns. A ratio is the median of the rounds' ratios, with the lowest and the highest.\n")
 	return nil
+}
+
+// hashes names the files of texts in a folder, each with the beginning of its SHA-256.
+func hashes(dir string) (string, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.json*"))
+	if err != nil {
+		return "", err
+	}
+	if len(paths) == 0 {
+		return "none", nil
+	}
+	var all []string
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, fmt.Sprintf("%s %.4x", filepath.Base(path), sha256.Sum256(text)))
+	}
+	return strings.Join(all, ", "), nil
 }
 
 func commit() string {
