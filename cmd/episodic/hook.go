@@ -167,8 +167,11 @@ func (a *app) openBare(ctx context.Context, target string) (*episodic.Store, fun
 	return narrow, store.Close, nil
 }
 
-// hookName is that of the command.
-const hookName = "hook"
+// Names of the commands that agent programs start.
+const (
+	hookName = "hook"
+	mcpName  = "mcp"
+)
 
 // asHook reports whether an error is that of a command line for a hook, which must not fail even
 // if it is wrong.

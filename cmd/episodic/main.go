@@ -38,7 +38,8 @@ Secrets are taken out of what is stored (see --no-redact, or EPISODIC_REDACT=0);
 
 Exit codes: 0 done; 1 failed, or some of the input was bad, or something acknowledged is missing (verify), or some of what is stored is damaged (then the rest is printed, and stderr says what is missing); 2 the command line is wrong; 3 no such episode (show, delete).`
 
-type commands struct {
+// globals are the flags that all commands have.
+type globals struct {
 	DB             *string  `name:"db" placeholder:"TARGET" help:"The database: a file path, libsql://HOST, https://HOST, or http://127.0.0.1:PORT."`
 	Project        *string  `placeholder:"NAME" help:"Only what belongs to this project; what is imported will."`
 	User           *string  `placeholder:"NAME" help:"Only what belongs to this user; what is imported will."`
@@ -46,38 +47,47 @@ type commands struct {
 	NoRedact       bool     `help:"Store secrets as they are. Otherwise keys, tokens, passwords and private keys become [redacted:KIND] before they are stored."`
 	RedactAllow    []string `sep:"none" placeholder:"TEXT|/REGEXP/" help:"What is no secret: the whole of it, or an expression that the whole of it matches; repeatable."`
 	AllowPlaintext bool     `help:"Let http:// reach hosts other than this machine, and serve be reached from them, unencrypted."`
+}
+
+// agentCommands are those that agent programs start, some at each step.
+type agentCommands struct {
+	Hook hookCmd `cmd:"" help:"Record an event of an agent program, which runs this as a hook, and say what helps with it."`
+	MCP  mcpCmd  `cmd:"" name:"mcp" help:"Offer the memory to an agent by the Model Context Protocol, on stdin and stdout."`
+}
+
+type commands struct {
+	globals
 
 	Quickstart quickstartCmd `cmd:"" help:"Store a few sample episodes in a fresh database, search them, and say what to type next."`
 	Import     importCmd     `cmd:"" help:"Store episodes from what agents have recorded: sessions, transcripts, traces, JSONL."`
 	Capture    captureCmd    `cmd:"" help:"Follow the sessions of the agents on this machine, and keep the memory up to date with them."`
-	Hook       hookCmd       `cmd:"" help:"Record an event of an agent program, which runs this as a hook, and say what helps with it."`
-	Setup      setupCmd      `cmd:"" help:"Make the agent programs on this machine use the memory: MCP server, hooks, instructions."`
-	Export     exportCmd     `cmd:"" help:"Write what is stored, as import reads it, for people, or as chat transcripts."`
-	Search     searchCmd     `cmd:"" help:"Find the episodes that fit some words best."`
-	Brief      briefCmd      `cmd:"" help:"Say what helped with a task like this before, for a prompt; nothing if nothing fits."`
-	List       listCmd       `cmd:"" help:"List episodes, the newest first."`
-	Names      namesCmd      `cmd:"" help:"List the tags, domains, projects, users or agents, with the number of their episodes."`
-	Show       showCmd       `cmd:"" help:"Show one episode with all its steps."`
-	Delete     deleteCmd     `cmd:"" help:"Delete episodes."`
-	GC         gcCmd         `cmd:"" name:"gc" help:"Delete old episodes, by age, outcome, number and size."`
-	Verify     verifyCmd     `cmd:"" help:"Say of receipts of earlier writes whether what was acknowledged is still there."`
-	Stats      statsCmd      `cmd:"" help:"Count what the database holds."`
-	Sync       syncCmd       `cmd:"" help:"Say how new this machine's replica of a server's memory is, bring it up to date, or delete it."`
-	Link       linkCmd       `cmd:"" help:"Make a local memory a shared one, on a server, and back."`
-	Backup     backupCmd     `cmd:"" help:"Write the whole memory to a new file, checked, while it is used."`
-	Restore    restoreCmd    `cmd:"" help:"Put a backup in the place of a local memory."`
-	Copy       copyCmd       `cmd:"" help:"Add all of a memory to another one, file or server, and compare them."`
-	Redact     redactCmd     `cmd:"" help:"Take secrets out of what is stored already."`
-	Compact    compactCmd    `cmd:"" help:"Compress again, better, what is stored."`
-	Model      modelCmd      `cmd:"" help:"List, download and choose embedding models for searches."`
-	Probe      probeCmd      `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
-	Doctor     doctorCmd     `cmd:"" help:"Say what is wrong with a database, repair it, or save what a damaged file holds."`
-	Eval       evalCmd       `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
-	Bench      benchCmd      `cmd:"" help:"Try whether a database keeps what it acknowledges."`
-	MCP        mcpCmd        `cmd:"" name:"mcp" help:"Offer the memory to an agent by the Model Context Protocol, on stdin and stdout."`
-	Serve      serveCmd      `cmd:"" help:"Offer the memory to agents, on this machine and others, by the Model Context Protocol over HTTP."`
-	Token      tokenCmd      `cmd:"" help:"Make, list and revoke the tokens with which clients reach what serve offers."`
-	Version    versionCmd    `cmd:"" help:"Say which episodic this is."`
+	agentCommands
+	Setup   setupCmd   `cmd:"" help:"Make the agent programs on this machine use the memory: MCP server, hooks, instructions."`
+	Export  exportCmd  `cmd:"" help:"Write what is stored, as import reads it, for people, or as chat transcripts."`
+	Search  searchCmd  `cmd:"" help:"Find the episodes that fit some words best."`
+	Brief   briefCmd   `cmd:"" help:"Say what helped with a task like this before, for a prompt; nothing if nothing fits."`
+	List    listCmd    `cmd:"" help:"List episodes, the newest first."`
+	Names   namesCmd   `cmd:"" help:"List the tags, domains, projects, users or agents, with the number of their episodes."`
+	Show    showCmd    `cmd:"" help:"Show one episode with all its steps."`
+	Delete  deleteCmd  `cmd:"" help:"Delete episodes."`
+	GC      gcCmd      `cmd:"" name:"gc" help:"Delete old episodes, by age, outcome, number and size."`
+	Verify  verifyCmd  `cmd:"" help:"Say of receipts of earlier writes whether what was acknowledged is still there."`
+	Stats   statsCmd   `cmd:"" help:"Count what the database holds."`
+	Sync    syncCmd    `cmd:"" help:"Say how new this machine's replica of a server's memory is, bring it up to date, or delete it."`
+	Link    linkCmd    `cmd:"" help:"Make a local memory a shared one, on a server, and back."`
+	Backup  backupCmd  `cmd:"" help:"Write the whole memory to a new file, checked, while it is used."`
+	Restore restoreCmd `cmd:"" help:"Put a backup in the place of a local memory."`
+	Copy    copyCmd    `cmd:"" help:"Add all of a memory to another one, file or server, and compare them."`
+	Redact  redactCmd  `cmd:"" help:"Take secrets out of what is stored already."`
+	Compact compactCmd `cmd:"" help:"Compress again, better, what is stored."`
+	Model   modelCmd   `cmd:"" help:"List, download and choose embedding models for searches."`
+	Probe   probeCmd   `cmd:"" help:"Say whether a database can be used, how far away it is, and what it can do."`
+	Doctor  doctorCmd  `cmd:"" help:"Say what is wrong with a database, repair it, or save what a damaged file holds."`
+	Eval    evalCmd    `cmd:"" help:"Measure how well searches find what a dataset of questions and evidence says they should."`
+	Bench   benchCmd   `cmd:"" help:"Try whether a database keeps what it acknowledges."`
+	Serve   serveCmd   `cmd:"" help:"Offer the memory to agents, on this machine and others, by the Model Context Protocol over HTTP."`
+	Token   tokenCmd   `cmd:"" help:"Make, list and revoke the tokens with which clients reach what serve offers."`
+	Version versionCmd `cmd:"" help:"Say which episodic this is."`
 }
 
 func main() {
@@ -107,9 +117,17 @@ func run(ctx context.Context, args []string, sys system) int {
 }
 
 func (a *app) execute(ctx context.Context, args []string) error {
-	var cli commands
+	cli := new(commands)
+	given, grammar := &cli.globals, any(cli)
+	if len(args) > 0 && (args[0] == hookName || args[0] == mcpName) {
+		few := new(struct { // to set up the parser of all would be a third of what a hook takes
+			globals
+			agentCommands
+		})
+		given, grammar = &few.globals, few
+	}
 	helped := false
-	parser, err := newParser(&cli,
+	parser, err := newParser(grammar,
 		kong.Writers(a.out, a.stderr),
 		kong.Exit(func(int) { helped = true }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -126,18 +144,18 @@ func (a *app) execute(ctx context.Context, args []string) error {
 		return err
 	}
 	a.hook = chosen.Selected().Name == hookName
-	a.db, a.allowPlaintext = cli.DB, cli.AllowPlaintext
-	a.project, a.user = cli.Project, cli.User
-	a.redact = a.redactFrom(cli.NoRedact, cli.RedactAllow)
-	if a.offline, err = offlineFrom(cli.Offline, a.getenv(offlineEnv)); err != nil {
+	a.db, a.allowPlaintext = given.DB, given.AllowPlaintext
+	a.project, a.user = given.Project, given.User
+	a.redact = a.redactFrom(given.NoRedact, given.RedactAllow)
+	if a.offline, err = offlineFrom(given.Offline, a.getenv(offlineEnv)); err != nil {
 		return err
 	}
 	return chosen.Run()
 }
 
-// newParser returns what reads a command line into cli.
-func newParser(cli *commands, options ...kong.Option) (*kong.Kong, error) {
-	return kong.New(cli, append(options,
+// newParser returns what reads a command line into grammar, a pointer to a struct of commands.
+func newParser(grammar any, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(grammar, append(options,
 		kong.Name("episodic"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),

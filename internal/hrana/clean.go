@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -18,23 +19,31 @@ const redacted = "[redacted]"
 const minSecret = 4
 
 // secrets are the forms in which credentials stand in texts, with what takes their
-// place.
-var secrets = []struct {
+// place. They are compiled when the first text is cleaned: most programs clean none.
+var secrets = sync.OnceValue(func() []secret {
+	var all []secret
+	for _, s := range []struct{ form, mask string }{
+		// A header that is repeated: Authorization: Bearer x, "authorization":"Basic x".
+		{`(?i)(\b(?:proxy-)?authorization\\?["']?\s*[:=]\s*\\?["']?)(?:(?:bearer|basic|digest|negotiate)\s+)?[^\s"',;<>\\]+`, "${1}" + redacted},
+		// A credential by itself. The shortest word that is no secret but may follow is
+		// "authentication".
+		{`(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{16,}`, "${1}" + redacted},
+		// A JSON web token.
+		{`\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*`, redacted},
+		// The user of a URL.
+		{`(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#"'<>]*@`, "${1}"},
+		// A parameter of a URL, or a field, that is named after what it holds.
+		{`(?i)([?&;][^=&\s"'<>]*(?:token|secret|passw|pwd|key|jwt|auth|sig|credential)[^=&\s"'<>]*=)[^&\s"'<>#;]*`, "${1}" + redacted},
+		{`(?i)(\bauth_?token\\?["']?\s*[:=]\s*\\?["']?)[^\s"'&,;<>\\]+`, "${1}" + redacted},
+	} {
+		all = append(all, secret{regexp.MustCompile(s.form), s.mask})
+	}
+	return all
+})
+
+type secret struct {
 	form *regexp.Regexp
 	mask string
-}{
-	// A header that is repeated: Authorization: Bearer x, "authorization":"Basic x".
-	{regexp.MustCompile(`(?i)(\b(?:proxy-)?authorization\\?["']?\s*[:=]\s*\\?["']?)(?:(?:bearer|basic|digest|negotiate)\s+)?[^\s"',;<>\\]+`), "${1}" + redacted},
-	// A credential by itself. The shortest word that is no secret but may follow is
-	// "authentication".
-	{regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{16,}`), "${1}" + redacted},
-	// A JSON web token.
-	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*`), redacted},
-	// The user of a URL.
-	{regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#"'<>]*@`), "${1}"},
-	// A parameter of a URL, or a field, that is named after what it holds.
-	{regexp.MustCompile(`(?i)([?&;][^=&\s"'<>]*(?:token|secret|passw|pwd|key|jwt|auth|sig|credential)[^=&\s"'<>]*=)[^&\s"'<>#;]*`), "${1}" + redacted},
-	{regexp.MustCompile(`(?i)(\bauth_?token\\?["']?\s*[:=]\s*\\?["']?)[^\s"'&,;<>\\]+`), "${1}" + redacted},
 }
 
 // Clean masks the credentials in a text that a server, or what stands before it, has
@@ -48,7 +57,7 @@ func Clean(text, token string) string {
 			text = strings.ReplaceAll(text, url.QueryEscape(secret), redacted)
 		}
 	}
-	for _, s := range secrets {
+	for _, s := range secrets() {
 		text = s.form.ReplaceAllString(text, s.mask)
 	}
 	return text

@@ -1,12 +1,17 @@
 package index
 
-import "regexp"
+import (
+	"regexp"
+	"sync"
+)
 
 // asking are questions for a time.
-var asking = regexp.MustCompile(`(?i)\b(when|how long|how recently|(what|which) (date|day|week|weekend|month|season|year|time)|how many (days|weeks|months|years))\b`)
+var asking = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)\b(when|how long|how recently|(what|which) (date|day|week|weekend|month|season|year|time)|how many (days|weeks|months|years))\b`)
+})
 
 // AsksWhen reports whether a text asks when something was, in English.
-func AsksWhen(text string) bool { return asking.MatchString(text) }
+func AsksWhen(text string) bool { return asking().MatchString(text) }
 
 // TimeWords are the tokens of words that say when something was.
 var TimeWords = func() []string {

@@ -3,11 +3,14 @@ package transcript
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // cuts are passages that programs put around what people write. RE2 takes time in proportion
 // to the text.
-var cuts = regexp.MustCompile(`(?s)<(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp|hook_context|episodic-memory)\b[^>]*>.*?</(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp|hook_context|episodic-memory)>`)
+var cuts = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?s)<(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp|hook_context|episodic-memory)\b[^>]*>.*?</(system-reminder|environment_context|user_instructions|permissions instructions|INSTRUCTIONS|ide_opened_file|ide_selection|local-command-caveat|additional_data|attached_files|open_and_recently_viewed_files|git_status|project_layout|rules|timestamp|hook_context|episodic-memory)>`)
+})
 
 // wraps are marks around what people write, which stays.
 var wraps = regexp.MustCompile(`</?(user_query|user-query|user_request|task|pr_description|issue_description)>`)
@@ -15,7 +18,7 @@ var wraps = regexp.MustCompile(`</?(user_query|user-query|user_request|task|pr_d
 // words returns a prompt in its writer's words: without what programs have put around it.
 func words(prompt string) string {
 	if strings.IndexByte(prompt, '<') >= 0 {
-		prompt = wraps.ReplaceAllString(cuts.ReplaceAllString(prompt, ""), "")
+		prompt = wraps.ReplaceAllString(cuts().ReplaceAllString(prompt, ""), "")
 	}
 	return strings.TrimSpace(prompt)
 }
