@@ -31,7 +31,7 @@ var rooms = map[string]room{
 		why:    "the root wires the rooms together and adds nothing to what its users must link",
 	},
 	"cmd/episodic": {
-		ours:   []string{".", "internal/access", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/serve", "internal/setup", "internal/transcript"},
+		ours:   []string{".", "internal/access", "internal/agentstore", "internal/capture", "internal/clients", "internal/durability", "internal/eval", "internal/hook", "internal/mcpserver", "internal/project", "internal/serve", "internal/setup", "internal/transcript", "internal/wholefile"},
 		others: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/adrg/xdg"},
 		why:    "what the command line does with a memory must be possible with the public API alone, or the API lacks something",
 	},
@@ -49,7 +49,7 @@ var rooms = map[string]room{
 		why:    "texts are edited by their formats alone: whose they are, and what belongs there, is for others to know",
 	},
 	"internal/setup": {
-		ours: []string{"internal/confedit", "internal/redact"},
+		ours: []string{"internal/confedit", "internal/redact", "internal/wholefile"},
 		why:  "it knows the files of other programs: what the entries in them start is for the command line to say",
 	},
 	"internal/capture": {
@@ -65,8 +65,11 @@ var rooms = map[string]room{
 	"internal/frame": {
 		why: "whoever shows a model what is recalled needs the same marks, which know nothing of memories",
 	},
+	"internal/wholefile": {
+		why: "a file that is replaced is replaced in the same way wherever it lies, and whatever it holds",
+	},
 	"internal/hook": {
-		ours:   []string{".", "internal/clients", "internal/frame", "internal/tokens", "internal/transcript"},
+		ours:   []string{".", "internal/clients", "internal/frame", "internal/tokens", "internal/transcript", "internal/wholefile"},
 		others: []string{"github.com/gofrs/flock"},
 		why:    "it keeps a memory up to date with what agent programs say: all that it does with it must be possible with the public API",
 	},
@@ -84,7 +87,7 @@ var rooms = map[string]room{
 		why:  "it looks at the program from outside, as agent programs and their users do",
 	},
 	"internal/access": {
-		ours:   []string{"."},
+		ours:   []string{".", "internal/wholefile"},
 		others: []string{"github.com/gofrs/flock"},
 		why:    "who may do what is known without a server and without a memory: the room knows scopes, and no Store",
 	},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/transcript"
+	"github.com/episodic-memory/episodic/internal/wholefile"
 )
 
 // service is capture as a service of the user.
@@ -215,7 +216,7 @@ func (c *captureCmd) install(a *app) error {
 	if err := os.MkdirAll(filepath.Dir(s.file), 0o700); err != nil {
 		return err
 	}
-	if err := writeWhole(s.file, []byte(s.text)); err != nil {
+	if err := wholefile.Replace(s.file, []byte(s.text), 0o600); err != nil {
 		return err
 	}
 	if runtime.GOOS == "darwin" {

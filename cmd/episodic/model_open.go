@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/wholefile"
 )
 
 // noModel stands for going without a model.
@@ -57,24 +58,7 @@ func (a *app) rememberModel(p modelPlace) error {
 	if err := os.MkdirAll(a.modelDir(), 0o700); err != nil {
 		return err
 	}
-	return writeWhole(filepath.Join(a.modelDir(), "places.json"), text)
-}
-
-// writeWhole writes a file that others read either as it was or as it will be.
-func writeWhole(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return wholefile.Replace(filepath.Join(a.modelDir(), "places.json"), text, 0o600)
 }
 
 // resolveModel is the spec that is meant: the name of a pulled model stands for its folder,

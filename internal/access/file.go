@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/episodic-memory/episodic/internal/wholefile"
 )
 
 // File is a file of tokens, a JSON object on each line. Empty lines, and those that begin with
@@ -222,29 +224,5 @@ func (f *File) change(ctx context.Context, edit func(content []byte, tokens []To
 	if content, err = edit(content, tokens); err != nil {
 		return err
 	}
-	return replace(path, content)
-}
-
-// replace puts a file with this content in the place of one, and returns when it is on the disk.
-func replace(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // which is 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // it is gone by then if all went well
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
-	}
-	if dir, err := os.Open(filepath.Dir(path)); err == nil { // not every system can do it
-		_ = dir.Sync()
-		_ = dir.Close()
-	}
-	return nil
+	return wholefile.ReplaceSynced(path, content, 0o600)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/episodic-memory/episodic/internal/clients"
+	"github.com/episodic-memory/episodic/internal/wholefile"
 )
 
 // arrival is an event that waits to become part of its session.
@@ -42,7 +43,7 @@ func putIn(folder string, a *arrival) (name string, err error) {
 		if err = os.MkdirAll(folder, 0o700); err != nil {
 			return "", err
 		}
-		if err = replace(filepath.Join(folder, name), b); !errors.Is(err, fs.ErrNotExist) {
+		if err = wholefile.Replace(filepath.Join(folder, name), b, 0o600); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}

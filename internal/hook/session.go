@@ -16,6 +16,7 @@ import (
 	"github.com/episodic-memory/episodic"
 	"github.com/episodic-memory/episodic/internal/clients"
 	"github.com/episodic-memory/episodic/internal/transcript"
+	"github.com/episodic-memory/episodic/internal/wholefile"
 )
 
 // session is what is known of a session, and what of it the memory does not have yet. It is kept
@@ -131,24 +132,7 @@ func (s *session) save(folder string) error {
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(folder, sessionFile), b)
-}
-
-// replace writes a file that is there as a whole or as it was before.
-func replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-") // its mode is 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	return wholefile.Replace(filepath.Join(folder, sessionFile), b, 0o600)
 }
 
 // dirty reports whether there is something to be done in the memory.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"unicode/utf8"
+
+	"github.com/episodic-memory/episodic/internal/wholefile"
 )
 
 // file is a file of a client.
@@ -108,28 +110,9 @@ func missingFolders(path string) (list []string) {
 
 // replaceFile writes a file that is there as a whole or not at all. Folders that it makes are
 // open to those who may read the file.
-func replaceFile(path, text string, mode fs.FileMode) (err error) {
+func replaceFile(path, text string, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700|mode&0o044|mode&0o044>>2); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".episodic-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.WriteString(text)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return wholefile.ReplaceSynced(path, []byte(text), mode)
 }
