@@ -89,6 +89,8 @@ func main() {
 		do = child
 	case os.Getenv(replicaVariable) != "":
 		do = replicaChild
+	case os.Getenv(ablationVariable) != "":
+		do = ablationChild
 	case os.Getenv(writerVariable) != "":
 		do = func(ctx context.Context) error { return agent.Run(ctx, os.Stdin, os.Stdout) }
 	}
