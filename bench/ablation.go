@@ -334,8 +334,8 @@ func ablationTable(b *bench, place string, chosen []system, results [][]ablated)
 			continue
 		}
 		table[0], table[1] = append(table[0], c.name), append(table[1], c.show(ratioOf(base).median))
-		for i, s := range chosen[1:] {
-			i++
+		for i := 1; i < len(chosen); i++ {
+			s := &chosen[i]
 			against := max(0, slices.IndexFunc(chosen, func(other system) bool { return other.name == s.against }))
 			var all []float64
 			for round := range results[i] {
