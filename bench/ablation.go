@@ -22,8 +22,8 @@ const ablationClaim = "The same work with each system switched off, one at a tim
 	"without the latter each agent reads from a Store of its own, without a cache on both sides, since a cache shares loads too. Without protobuf the server's `/v3-protobuf` is hidden by a proxy, so that Hrana is spoken in JSON. " +
 	"**payloads:** stored payloads are JSON in frames, by zstd with a dictionary of this memory, and sealed; beside them the same JSON by plain zstd. " +
 	"**meaning:** LoCoMo's questions, ranked with the table of word meanings and without. " +
-	"A ratio is what the work takes without the system to what it takes with everything on, above 1 is more. Nothing is judged: the last table has the largest change that each system makes, of those that have the same sign in all rounds. " +
-	"The work has no silences, so keep-alive can bring nothing here: scenario `keepalive` measures it."
+	"A ratio is what the work takes without the system to what it takes with everything on, above 1 is more. Nothing is judged: the last table has the largest change that each system makes, of those that go in the same direction in all rounds. " +
+	"The work has no silences, so keep-alive can bring nothing here, and its row shows the noise: scenario `keepalive` measures it."
 
 const (
 	ablationRTT      = 20 * time.Millisecond

@@ -47,8 +47,7 @@ type ablationTask struct {
 	Queries []string
 }
 
-// ablated is what the work took in one round. The process answers with the fields that have
-// large letters.
+// ablated is what the work took in one round. The process answers with the exported fields.
 type ablated struct {
 	Writes, Reads time.Duration
 	CPU           time.Duration // for both
