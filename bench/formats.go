@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -264,13 +265,19 @@ func (s *storedVectors) rank(queries [][]float32) {
 	for i, v := range s.all {
 		lengths[i] = math.Sqrt(dot(v, v))
 	}
-	for _, q := range queries {
-		var best []neighbour
-		for i, v := range s.all {
-			best = keep(best, neighbour{i, dot(q, v) / lengths[i]}) // queries have the length 1
-		}
-		s.nearest = append(s.nearest, best)
+	s.nearest = make([][]neighbour, len(queries))
+	next := counter()
+	var wg sync.WaitGroup
+	for range runtime.NumCPU() {
+		wg.Go(func() {
+			for n := next(); n < len(queries); n = next() {
+				for i, v := range s.all {
+					s.nearest[n] = keep(s.nearest[n], neighbour{i, dot(queries[n], v) / lengths[i]}) // queries have the length 1
+				}
+			}
+		})
 	}
+	wg.Wait()
 }
 
 type agreement struct {
