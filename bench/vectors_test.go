@@ -42,3 +42,22 @@ func TestKeep(t *testing.T) {
 		t.Errorf("the ten best are %v", best)
 	}
 }
+
+func TestNearestRare(t *testing.T) {
+	set := clusters("many", 2000, 5, 0)
+	exact, err := nearestRare(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, q := range set.queries {
+		var best []neighbour
+		for i, v := range set.base {
+			if rare(i) {
+				best = keep(best, neighbour{i, dot(q, v)})
+			}
+		}
+		if want := numbers(best); !slices.Equal(exact[k], want) {
+			t.Errorf("query %d: %v, want %v", k, exact[k], want)
+		}
+	}
+}
