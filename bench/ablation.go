@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/episodic-memory/episodic"
@@ -18,195 +16,270 @@ import (
 )
 
 const ablationClaim = "The same work with each system switched off, one at a time: what does each bring? " +
-	"Eight agents, of which each records episodes step by step, and reads: popular episodes (Zipf), the newest ones, searches. " +
-	"On a server 20 ms away, with a replica of its memory on the machine and without, and on a local file. Ratios are to the work with everything on, above 1 is more. " +
-	"Nothing is judged: a system that brings less than 5 % in every column of every table is named in docs/performance.md."
+	"Eight agents of one process, of which each records episodes step by step, and reads: popular episodes (Zipf), the newest ones, searches. " +
+	"On a server 20 ms away, without a replica of its memory on the machine and with one, and on a local file, where they do eight times as much. Each cell is a process of its own; CPU and memory are its, the server's are not counted. " +
+	"What has an option is switched off by it. Group commit and the batching of reads have none: without the former the agents' writes wait for each other before they reach the Store, so that none are joined; " +
+	"without the latter each agent reads from a Store of its own, without a cache on both sides, since a cache shares loads too. Without protobuf the server's `/v3-protobuf` is hidden by a proxy, so that Hrana is spoken in JSON. " +
+	"**payloads:** stored payloads are JSON in frames, by zstd with a dictionary of this memory, and sealed; beside them the same JSON by plain zstd. " +
+	"**meaning:** LoCoMo's questions, ranked with the table of word meanings and without. " +
+	"A ratio is what the work takes without the system to what it takes with everything on, above 1 is more. Nothing is judged: the last table has the largest change that each system makes, of those that go in the same direction in all rounds. " +
+	"The work has no silences, so keep-alive can bring nothing here, and its row shows the noise: scenario `keepalive` measures it."
 
 const (
 	ablationRTT      = 20 * time.Millisecond
 	ablationEpisodes = 1000
 	ablationAgents   = 8
-	ablationLives    = 3  // of each agent
-	ablationSteps    = 10 // of each life, one call each
-	ablationGets     = 40 // of each agent
-	ablationLists    = 5
-	ablationSearches = 10
 	ablationQueries  = 20
+	// With -short.
+	fewEpisodes, fewAgents = 40, 2
 )
 
 // system is one that can be switched off.
 type system struct {
-	name    string
-	off     func(*episodic.Options)
-	each    bool // each agent has a Store of its own
-	onFile  bool // it is at work on a local file
-	replica bool // it is at work where there is a replica
+	name string
+	off  func(*episodic.Options)
+	how  agentWays
+	// stores says that without it something else is stored.
+	stores bool
+	// against is the row that it is compared with; empty: everything on.
+	against         string
+	onFile, replica bool // it is at work on a local file, or where there is a replica
 }
 
-// None of them is off where off is nil and each is false.
+// agentWays are ways to do without a system that has no option.
+type agentWays struct {
+	ownStores  bool // each agent has a Store of its own
+	ownReaders bool // each agent reads from a Store of its own
+	oneWrite   bool // the writes of all agents wait for each other
+	inJSON     bool // the server does not know Hrana in protobuf
+}
+
+const wholeWork = "everything on"
+
 var systems = []system{
-	{name: "everything on", onFile: true, replica: true},
-	{name: "adaptive pool size: always 10", off: func(o *episodic.Options) { o.Pool = episodic.Pool{MinConns: 10, MaxConns: 10} }, replica: true},
-	{name: "adaptive pool size: always 2", off: func(o *episodic.Options) { o.Pool = episodic.Pool{MinConns: 2, MaxConns: 2} }, replica: true},
+	{name: wholeWork, onFile: true, replica: true},
+	{name: "adaptive pool size (always 10)", off: func(o *episodic.Options) { o.Pool = episodic.Pool{MinConns: 10, MaxConns: 10} }, replica: true},
+	{name: "adaptive pool size (always 2)", off: func(o *episodic.Options) { o.Pool = episodic.Pool{MinConns: 2, MaxConns: 2} }, replica: true},
 	{name: "keep-alive pings", off: func(o *episodic.Options) { o.KeepAlive.Disabled = true }, replica: true},
-	{name: "sharing: a Store each", each: true, onFile: true, replica: true},
-	{name: "compression", off: func(o *episodic.Options) { o.Compression.Codec = episodic.Uncompressed }, onFile: true, replica: true},
-	{name: "dictionaries", off: func(o *episodic.Options) { o.Compression.DisableDictionaries = true }, onFile: true, replica: true},
-	{name: "cache", off: func(o *episodic.Options) { o.Cache.Disabled = true }, onFile: true, replica: true},
+	{name: "sharing (a Store each)", how: agentWays{ownStores: true}, onFile: true, replica: true},
+	{name: "group commit (one write at a time)", how: agentWays{oneWrite: true}, onFile: true, replica: true},
+	{name: "cache", off: withoutCache, onFile: true, replica: true},
+	{name: "batching of reads (a Store each to read)", off: withoutCache, how: agentWays{ownReaders: true}, against: "cache"},
+	{name: "protobuf (Hrana in JSON)", how: agentWays{inJSON: true}},
+	{name: "compression", off: func(o *episodic.Options) { o.Compression.Codec = episodic.Uncompressed }, stores: true, onFile: true, replica: true},
+	{name: "dictionaries", off: func(o *episodic.Options) { o.Compression.DisableDictionaries = true }, stores: true, onFile: true, replica: true},
 	{name: "redaction", off: func(o *episodic.Options) { o.Redact.Disabled = true }, onFile: true, replica: true},
 }
 
-// ablated is what the work took in one round.
-type ablated struct {
-	writes, reads time.Duration
-	link          hranatest.LinkCounts
-	disk          int64
+func withoutCache(o *episodic.Options) { o.Cache.Disabled = true }
+
+// options are those of a Store without the system.
+func (s *system) options() *episodic.Options {
+	o := new(episodic.Options)
+	if s.off != nil {
+		s.off(o)
+	}
+	return o
+}
+
+// ablationPlace is where the agents work.
+type ablationPlace struct {
+	name            string
+	server, replica bool
+	times           int // how often they do their work
+}
+
+func (p *ablationPlace) has(s system) bool {
+	if !p.server {
+		return s.onFile
+	}
+	return !p.replica || s.replica
 }
 
 func ablation(ctx context.Context, b *bench) error {
-	n := min(b.n, ablationEpisodes)
-	pool := b.corpus.episodes(0, n)
-	var words tally
-	for _, e := range pool {
-		if err := words.add(e); err != nil {
-			return err
-		}
+	w, err := newAblationWork(b)
+	if err != nil {
+		return err
 	}
-	var queries []string
-	for list := words.wordsOf(frequencies[1]); len(queries) < ablationQueries; {
-		queries = append(queries, query(list))
-	}
-	for _, place := range []struct {
-		name string
-		has  func(system) bool
-		run  func(context.Context, *bench, system, *agentWork) (ablated, error)
-	}{
-		{"server, no replica", func(s system) bool { return true }, ablateServer},
-		{"server, replica", func(s system) bool { return s.replica }, ablateReplica},
-		{"local file", func(s system) bool { return s.onFile }, ablateFile},
+	var findings []finding
+	var servers [][]ablated // everything on, without a replica and with one
+	for _, p := range []ablationPlace{
+		{name: "server, no replica", server: true, times: 1},
+		{name: "server, replica", server: true, replica: true, times: 1},
+		{name: "local file", times: 8},
 	} {
-		if !b.match.MatchString(place.name) {
+		if !b.match.MatchString(p.name) {
 			continue
 		}
-		var chosen []system
-		for _, s := range systems {
-			if place.has(s) {
-				chosen = append(chosen, s)
-			}
-		}
+		fmt.Fprintf(os.Stderr, "bench: ablation: %s\n", p.name)
+		chosen := slices.DeleteFunc(slices.Clone(systems), func(s system) bool { return !p.has(s) })
 		results := make([][]ablated, len(chosen))
-		for range b.rounds {
-			for i, s := range chosen {
-				got, err := place.run(ctx, b, s, &agentWork{pool: pool, queries: queries})
+		for round := range b.rounds {
+			for i := range chosen {
+				i = (round + i) % len(chosen)
+				got, err := w.cell(ctx, b, &p, &chosen[i])
 				if err != nil {
-					return fmt.Errorf("%s, without %s: %w", place.name, s.name, err)
+					return fmt.Errorf("%s, without %s: %w", p.name, chosen[i].name, err)
 				}
 				results[i] = append(results[i], got)
 			}
 		}
-		ablationTable(b, place.name, chosen, results)
+		if p.server {
+			servers = append(servers, results[0])
+		}
+		findings = append(findings, ablationTable(b, p.name, chosen, results)...)
 	}
+	if len(servers) == 2 {
+		pair := []system{{name: "everything on, with a replica"}, {name: "replica"}}
+		findings = append(findings, ablationTable(b, "server", pair, [][]ablated{servers[1], servers[0]})...)
+	}
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, *bench, []*episodic.Episode) ([]finding, error)
+	}{{"payloads", ablatePayloads}, {"meaning", ablateMeaning}} {
+		if !b.match.MatchString(part.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "bench: ablation: %s\n", part.name)
+		more, err := part.run(ctx, b, w.pool)
+		if err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+		findings = append(findings, more...)
+	}
+	bringTable(b, findings)
 	return nil
 }
 
-func ablationTable(b *bench, place string, chosen []system, results [][]ablated) {
-	table := [][]string{{place, "writes", "time of writes", "reads", "time of reads", "bytes on the socket", "requests", "connections", "bytes on disk"}}
-	median := func(list []ablated, of func(ablated) float64) float64 {
-		var all []float64
-		for _, a := range list {
-			all = append(all, of(a))
-		}
-		return ratioOf(all).median
-	}
-	against := func(i int, of func(ablated) float64) string {
-		var all []float64
-		for round := range results[i] {
-			if base := of(results[0][round]); base > 0 {
-				all = append(all, of(results[i][round])/base)
-			}
-		}
-		if len(all) == 0 {
-			return ""
-		}
-		return ratioOf(all).String()
-	}
-	writes := func(a ablated) float64 { return a.writes.Seconds() }
-	reads := func(a ablated) float64 { return a.reads.Seconds() }
-	bytes := func(a ablated) float64 { return float64(a.link.BytesUp + a.link.BytesDown) }
-	requests := func(a ablated) float64 { return float64(a.link.Requests) }
-	conns := func(a ablated) float64 { return float64(a.link.Accepted) }
-	disk := func(a ablated) float64 { return float64(a.disk) }
-	for i, s := range chosen {
-		name := s.name
-		if i > 0 {
-			name = "without " + name
-		}
-		table = append(table, []string{name,
-			fmt.Sprintf("%.2f s", median(results[i], writes)), against(i, writes), fmt.Sprintf("%.2f s", median(results[i], reads)), against(i, reads),
-			against(i, bytes), against(i, requests), against(i, conns), against(i, disk)})
-	}
-	b.table(table...)
-	if first := results[0]; median(first, bytes) > 0 {
-		b.printf("With everything on: %.0f KB on the socket, %.0f requests, %.0f connections, %.0f KB on disk.\n", median(first, bytes)/1000, median(first, requests), median(first, conns), median(first, disk)/1000)
-	} else {
-		b.printf("With everything on: %.0f KB on disk.\n", median(first, disk)/1000)
-	}
+// ablationWork is what all cells begin with: the same in every round.
+type ablationWork struct {
+	pool    []*episodic.Episode
+	queries []string
+	filled  map[string]string // folders with what is stored, by what that is
 }
 
-func ablateFile(ctx context.Context, b *bench, s system, w *agentWork) (got ablated, err error) {
+func newAblationWork(b *bench) (*ablationWork, error) {
+	n := min(b.n, ablationEpisodes)
+	if b.short {
+		n = fewEpisodes
+	}
+	w := &ablationWork{pool: b.corpus.episodes(0, n), filled: make(map[string]string)}
+	var words tally
+	for _, e := range w.pool {
+		if err := words.add(e); err != nil {
+			return nil, err
+		}
+	}
+	for list := words.wordsOf(frequencies[1]); len(w.queries) < ablationQueries; {
+		w.queries = append(w.queries, query(list))
+	}
+	return w, nil
+}
+
+// cell lets the agents work without a system, in a process of its own.
+func (w *ablationWork) cell(ctx context.Context, b *bench, p *ablationPlace, s *system) (got ablated, err error) {
 	dir, err := os.MkdirTemp(b.dir, "ablation-")
 	if err != nil {
 		return got, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	path := filepath.Join(dir, "memory.db")
-	got, err = w.run(ctx, s, func(o *episodic.Options) (*episodic.Store, error) { return episodic.Open(ctx, path, o) })
+	filled, err := w.fill(ctx, b, p.server, s)
+	if err != nil {
+		return got, err
+	}
+	if err := os.CopyFS(dir, os.DirFS(filled)); err != nil {
+		return got, err
+	}
+	task := ablationTask{System: s.name, Target: filepath.Join(dir, ablationFile), Server: p.server, Replica: p.replica, Agents: ablationAgents, Times: p.times, Queries: w.queries}
+	if b.short {
+		task.Agents = fewAgents
+	}
+	for _, e := range w.pool {
+		task.IDs = append(task.IDs, e.ID)
+	}
+	task.Like = w.pool[:min(len(w.pool), task.Agents*ablationLives)]
+	if p.server {
+		err = task.runFar(ctx, b, dir, s, &got)
+	} else {
+		err = runChild(ctx, ablationVariable, &task, &got)
+	}
 	if err == nil {
 		got.disk, err = bytesIn(dir)
 	}
 	return got, err
 }
 
-func ablateServer(ctx context.Context, b *bench, s system, w *agentWork) (ablated, error) {
-	return ablateFar(ctx, b, s, w, false)
-}
-
-func ablateReplica(ctx context.Context, b *bench, s system, w *agentWork) (ablated, error) {
-	return ablateFar(ctx, b, s, w, true)
-}
-
-// ablateFar works on a server of its own; the time to get the replica is not counted, its
-// bytes are.
-func ablateFar(ctx context.Context, b *bench, s system, w *agentWork, replica bool) (got ablated, err error) {
-	dir, err := os.MkdirTemp(b.dir, "ablation-")
+// runFar runs the child against a server on the files in dir, and ends that.
+func (t *ablationTask) runFar(ctx context.Context, b *bench, dir string, s *system, got *ablated) error {
+	server, err := hranatest.Run(dir)
 	if err != nil {
-		return got, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := startServer(dir)
-	if err != nil {
-		return got, err
+		return err
 	}
 	defer server.Kill()
+	to := server.URL()
+	if s.how.inJSON {
+		front, err := hideProtobuf(to)
+		if err != nil {
+			return err
+		}
+		defer front.Close()
+		to = front.URL
+	}
 	rtt := ablationRTT
 	if b.short {
 		rtt = shortRTT
 	}
-	m, err := newMachine(b, server, rtt)
+	m, err := newMachine(b, to, rtt)
 	if err != nil {
-		return got, err
+		return err
 	}
 	defer m.link.Close()
-	got, err = w.run(ctx, s, func(o *episodic.Options) (*episodic.Store, error) { return m.open(ctx, replica, o) })
+	t.Target, t.Dir = m.link.URL(), m.dir
+	if err := runChild(ctx, ablationVariable, t, got); err != nil {
+		return err
+	}
+	got.link, err = m.passed(ctx)
+	return err
+}
+
+// ablationFile is a local file's name in its folder.
+const ablationFile = "memory.db"
+
+// fill returns a folder with a file, or a server's files, that holds the pool as it is stored
+// without the system. It is made once.
+func (w *ablationWork) fill(ctx context.Context, b *bench, server bool, s *system) (dir string, err error) {
+	key, o := fmt.Sprint(server), new(episodic.Options)
+	if s.stores {
+		key, o = key+s.name, s.options()
+	}
+	if dir, is := w.filled[key]; is {
+		return dir, nil
+	}
+	if dir, err = os.MkdirTemp(b.dir, "filled-"); err != nil {
+		return "", err
+	}
+	target := filepath.Join(dir, ablationFile)
+	if server {
+		run, err := hranatest.Run(dir)
+		if err != nil {
+			return "", err
+		}
+		defer run.Kill()
+		target, o.Replica.Disabled = run.URL(), true
+	}
+	store, err := episodic.Open(ctx, target, o)
 	if err != nil {
-		return got, err
+		return "", err
 	}
-	if got.link, err = m.passed(ctx); err != nil {
-		return got, err
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := addAll(ctx, store, w.pool); err != nil {
+		return "", err
 	}
-	server.Kill()
-	got.disk, err = bytesIn(dir)
-	return got, err
+	if _, err := store.TrainDictionaries(ctx); err != nil { // or the cells would, in the background
+		return "", err
+	}
+	w.filled[key] = dir
+	return dir, nil
 }
 
 // bytesIn is the size of all files below a folder.
@@ -224,95 +297,63 @@ func bytesIn(dir string) (n int64, err error) {
 	return n, err
 }
 
-// agentWork is what the agents do: the same in every round.
-type agentWork struct {
-	pool    []*episodic.Episode
-	queries []string
+// ablationColumns are what is compared of the work.
+var ablationColumns = []struct {
+	name string
+	of   func(*ablated) float64
+	show func(float64) string
+}{
+	{"time of writes", func(a *ablated) float64 { return a.Writes.Seconds() }, showSeconds},
+	{"time of reads", func(a *ablated) float64 { return a.Reads.Seconds() }, showSeconds},
+	{"CPU", func(a *ablated) float64 { return a.CPU.Seconds() }, showSeconds},
+	{"peak memory", func(a *ablated) float64 { return float64(a.PeakKB) / 1024 }, func(x float64) string { return digits(x) + " MiB" }},
+	{"bytes on the socket", func(a *ablated) float64 { return float64(a.link.BytesUp + a.link.BytesDown) }, showKB},
+	{"requests", func(a *ablated) float64 { return float64(a.link.Requests) }, showNumber},
+	{"connections", func(a *ablated) float64 { return float64(a.link.Accepted) }, showNumber},
+	{"bytes on disk", func(a *ablated) float64 { return float64(a.disk) }, showKB},
 }
 
-func (w *agentWork) run(ctx context.Context, s system, open func(*episodic.Options) (*episodic.Store, error)) (got ablated, err error) {
-	options := func() *episodic.Options {
-		o := new(episodic.Options)
-		if s.off != nil {
-			s.off(o)
+func showSeconds(x float64) string { return digits(x) + " s" }
+func showKB(x float64) string      { return digits(x/1000) + " KB" }
+func showNumber(x float64) string  { return fmt.Sprintf("%.0f", x) }
+
+// ablationTable prints what the first of the systems took, and what the work takes without the
+// others, of which results are by round. Columns in which it takes nothing are left out.
+func ablationTable(b *bench, place string, chosen []system, results [][]ablated) (findings []finding) {
+	table := [][]string{{place}, {chosen[0].name}}
+	for _, s := range chosen[1:] {
+		table = append(table, []string{"without " + s.name})
+	}
+	var notes []string
+	for _, c := range ablationColumns {
+		var base []float64
+		for i := range results[0] {
+			base = append(base, c.of(&results[0][i]))
 		}
-		return o
-	}
-	filler, err := open(options())
-	if err != nil {
-		return got, err
-	}
-	defer func() { err = errors.Join(err, filler.Close()) }()
-	for batch := range slices.Chunk(w.pool, batchSize) {
-		if _, err := filler.AddEpisodes(ctx, batch...); err != nil {
-			return got, err
+		if slices.Min(base) == 0 {
+			continue
 		}
-	}
-	stores := make([]*episodic.Store, ablationAgents)
-	for i := range stores {
-		stores[i] = filler
-		if s.each {
-			if stores[i], err = open(options()); err != nil {
-				return got, err
+		table[0], table[1] = append(table[0], c.name), append(table[1], c.show(ratioOf(base).median))
+		for i := 1; i < len(chosen); i++ {
+			s := &chosen[i]
+			against := max(0, slices.IndexFunc(chosen, func(other system) bool { return other.name == s.against }))
+			var all []float64
+			for round := range results[i] {
+				all = append(all, c.of(&results[i][round])/c.of(&results[against][round]))
 			}
-			defer func() { err = errors.Join(err, stores[i].Close()) }()
+			r := ratioOf(all)
+			table[i+1] = append(table[i+1], r.String())
+			findings = append(findings, finding{s.name, place, c.name, r})
 		}
 	}
-	if got.writes, err = together(ctx, stores, w.write); err == nil {
-		got.reads, err = together(ctx, stores, w.read)
-	}
-	return got, err
-}
-
-// together lets all agents work, and returns how long that takes.
-func together(ctx context.Context, stores []*episodic.Store, do func(context.Context, *episodic.Store, int) error) (time.Duration, error) {
-	errs := make([]error, len(stores))
-	start := time.Now()
-	var wg sync.WaitGroup
-	for i, s := range stores {
-		wg.Go(func() { errs[i] = do(ctx, s, i) })
-	}
-	wg.Wait()
-	return time.Since(start), errors.Join(errs...)
-}
-
-func (w *agentWork) write(ctx context.Context, s *episodic.Store, agent int) error {
-	for life := range ablationLives {
-		like := w.pool[(agent*ablationLives+life)%len(w.pool)]
-		e := &episodic.Episode{Description: fmt.Sprintf("%s, once more by agent %d", like.Description, agent)}
-		if err := s.StartEpisode(ctx, e); err != nil {
-			return err
-		}
-		for i := range ablationSteps {
-			step := like.Steps[i%len(like.Steps)]
-			step.Number = 0
-			if _, err := s.AppendSteps(ctx, e.ID, step); err != nil {
-				return err
-			}
-		}
-		if err := s.CompleteEpisode(ctx, e.ID, episodic.Completion{Outcome: like.Outcome}); err != nil {
-			return err
+	for _, s := range chosen {
+		if s.against != "" {
+			notes = append(notes, fmt.Sprintf("%s is compared with the work without %s.", s.name, s.against))
 		}
 	}
-	return nil
-}
-
-func (w *agentWork) read(ctx context.Context, s *episodic.Store, agent int) error {
-	next, queries := popular(uint64(agent), len(w.pool)), rand.New(rand.NewPCG(5, uint64(agent)))
-	for range ablationGets {
-		if _, err := s.Episode(ctx, w.pool[next()].ID); err != nil {
-			return err
-		}
+	b.table(table...)
+	if len(notes) > 0 {
+		b.printf("%s\n", strings.Join(notes, " "))
 	}
-	for range ablationLists {
-		if _, err := s.ListEpisodes(ctx, nil, &episodic.Paging{Limit: 50}); err != nil {
-			return err
-		}
-	}
-	for range ablationSearches {
-		if _, err := s.Search(ctx, strings.TrimSpace(w.queries[queries.IntN(len(w.queries))]), nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	return findings
 }

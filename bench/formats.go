@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -12,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -34,8 +34,9 @@ type vectors struct {
 	base, queries [][]float32
 }
 
-// vectorFormats measures what Compression.Embeddings costs and saves.
-func vectorFormats(ctx context.Context, b *bench) error {
+// vectorFormats measures what Compression.Embeddings costs and saves. It returns the vectors of
+// sentences, nil if there are none.
+func vectorFormats(ctx context.Context, b *bench) (sentences *vectors, err error) {
 	base, queries, rounds := formatBase, formatQueries, 8
 	if b.short {
 		base, queries, rounds = 600, 50, 1
@@ -49,9 +50,9 @@ func vectorFormats(ctx context.Context, b *bench) error {
 	case errors.Is(err, fs.ErrNotExist):
 		b.printf("\nThe real texts were left out, because they are not in %s.\n", b.data)
 	case err != nil:
-		return err
+		return nil, err
 	default:
-		sets = slices.Insert(sets, 0, real)
+		sentences, sets = &real, slices.Insert(sets, 0, real)
 		b.printf("\n%s\n", about)
 	}
 	b.printf("\nThe clusters are of 50 vectors around a random centre, half as far from it as it is from zero; where numbers are uneven, the k-th is smaller by the square root of k.\n")
@@ -63,7 +64,7 @@ func vectorFormats(ctx context.Context, b *bench) error {
 		for _, f := range []episodic.VectorFormat{episodic.Float32, episodic.Float16, episodic.Int8} {
 			stored, err := storeVectors(ctx, filepath.Join(b.dir, fmt.Sprintf("formats-%d-%v.db", i, f)), f, set.base)
 			if err != nil {
-				return fmt.Errorf("%s as %v: %w", set.name, f, err)
+				return nil, fmt.Errorf("%s as %v: %w", set.name, f, err)
 			}
 			stored.rank(set.queries)
 			if f == episodic.Float32 {
@@ -89,7 +90,7 @@ func vectorFormats(ctx context.Context, b *bench) error {
 	for _, say := range verdicts {
 		say()
 	}
-	return nil
+	return sentences, nil
 }
 
 // clusters makes vectors around centres. The k-th number of each is scaled by k
@@ -135,11 +136,21 @@ func unit(v []float64) []float32 {
 	return u
 }
 
-func dot[T float32 | float64](a, b []T) (sum float64) {
-	for i, x := range a {
-		sum += float64(x) * float64(b[i])
+// dot is the dot product, in four sums, which do not wait for each other.
+func dot[T float32 | float64](a, b []T) float64 {
+	var s [4]float64
+	for len(a) >= 4 && len(b) >= 4 {
+		x, y := (*[4]T)(a), (*[4]T)(b)
+		s[0] += float64(x[0]) * float64(y[0])
+		s[1] += float64(x[1]) * float64(y[1])
+		s[2] += float64(x[2]) * float64(y[2])
+		s[3] += float64(x[3]) * float64(y[3])
+		a, b = a[4:], b[4:]
 	}
-	return sum
+	for i, x := range a {
+		s[0] += float64(x) * float64(b[i])
+	}
+	return s[0] + s[1] + s[2] + s[3]
 }
 
 // storedVectors is what came back of vectors that were stored in a format.
@@ -254,16 +265,19 @@ func (s *storedVectors) rank(queries [][]float32) {
 	for i, v := range s.all {
 		lengths[i] = math.Sqrt(dot(v, v))
 	}
-	for _, q := range queries {
-		all := make([]neighbour, len(s.all))
-		for i, v := range s.all {
-			all[i] = neighbour{i, dot(q, v) / lengths[i]} // queries have the length 1
-		}
-		slices.SortFunc(all, func(a, b neighbour) int {
-			return cmp.Or(cmp.Compare(b.cosine, a.cosine), cmp.Compare(a.vector, b.vector))
+	s.nearest = make([][]neighbour, len(queries))
+	next := counter()
+	var wg sync.WaitGroup
+	for range runtime.NumCPU() {
+		wg.Go(func() {
+			for n := next(); n < len(queries); n = next() {
+				for i, v := range s.all {
+					s.nearest[n] = keep(s.nearest[n], neighbour{i, dot(queries[n], v) / lengths[i]}) // queries have the length 1
+				}
+			}
 		})
-		s.nearest = append(s.nearest, slices.Clone(all[:vectorNearest]))
 	}
+	wg.Wait()
 }
 
 type agreement struct {

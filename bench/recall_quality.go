@@ -60,33 +60,30 @@ func recallQuality(ctx context.Context, b *bench, data *recallData) error {
 // measure asks all questions in all ways, each of the memory of its collection.
 func (y *yardstick) measure(ctx context.Context, b *bench) error {
 	y.level, y.of = y.data.Level(), make(map[string]*eval.Report)
-	tasks := y.data.Tasks(y.level)
 	for c := range y.data.Collections {
-		own := slices.DeleteFunc(slices.Clone(tasks), func(t eval.Task) bool { return t.Collection != c })
-		if err := y.ask(ctx, filepath.Join(b.dir, fmt.Sprintf("recall-%s-%d.db", y.data.Format, c)), c, own); err != nil {
+		if err := y.ask(ctx, y.path(b, c), c, y.tasks(c)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// tasks are the questions of collection c.
+func (y *yardstick) tasks(c int) []eval.Task {
+	return slices.DeleteFunc(y.data.Tasks(y.level), func(t eval.Task) bool { return t.Collection != c })
+}
+
+func (y *yardstick) path(b *bench, c int) string {
+	return filepath.Join(b.dir, fmt.Sprintf("recall-%s-%d.db", y.data.Format, c))
+}
+
 // ask makes a memory of collection c and asks the questions.
 func (y *yardstick) ask(ctx context.Context, path string, c int, tasks []eval.Task) (err error) {
-	documents := y.data.Collections[c].Documents
-	keys := make(map[episodic.ID]eval.Key)
-	episodes := make([]*episodic.Episode, len(documents))
-	for i := range documents {
-		episodes[i] = episodeOf(&documents[i])
-		keys[episodes[i].ID] = eval.Key{Collection: c, Document: i, Part: -1}
-	}
-	store, err := episodic.Open(ctx, path, uncached())
+	store, keys, err := y.memory(ctx, path, c)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := addAll(ctx, store, episodes); err != nil {
-		return err
-	}
 	if err := y.run(ctx, waySearch, tasks, y.searching(store, keys)); err != nil {
 		return err
 	}
@@ -102,15 +99,11 @@ func (y *yardstick) ask(ctx context.Context, path string, c int, tasks []eval.Ta
 	if err := y.run(ctx, wayFTS, tasks, plain); err != nil {
 		return err
 	}
-	e, err := embedded.Open(ctx, embedded.Config{Path: path})
+	r, err := y.ranker(ctx, path, keys)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	r := &ranker{engine: e, steps: y.level == eval.Steps}
-	if r.keys, err = keysBySeq(ctx, e, keys); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, r.engine.Close()) }()
 	for _, i := range ingredients {
 		if i.level == "" || i.level == y.level {
 			if err := y.run(ctx, i.name, tasks, r.without(i)); err != nil {
@@ -119,6 +112,38 @@ func (y *yardstick) ask(ctx context.Context, path string, c int, tasks []eval.Ta
 		}
 	}
 	return nil
+}
+
+// memory makes a memory of collection c, and returns the keys of its episodes.
+func (y *yardstick) memory(ctx context.Context, path string, c int) (*episodic.Store, map[episodic.ID]eval.Key, error) {
+	documents := y.data.Collections[c].Documents
+	keys := make(map[episodic.ID]eval.Key)
+	episodes := make([]*episodic.Episode, len(documents))
+	for i := range documents {
+		episodes[i] = episodeOf(&documents[i])
+		keys[episodes[i].ID] = eval.Key{Collection: c, Document: i, Part: -1}
+	}
+	store, err := episodic.Open(ctx, path, uncached())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := addAll(ctx, store, episodes); err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return store, keys, nil
+}
+
+// ranker opens a memory for its index; its engine is to be closed.
+func (y *yardstick) ranker(ctx context.Context, path string, keys map[episodic.ID]eval.Key) (*ranker, error) {
+	e, err := embedded.Open(ctx, embedded.Config{Path: path})
+	if err != nil {
+		return nil, err
+	}
+	r := &ranker{engine: e, steps: y.level == eval.Steps}
+	if r.keys, err = keysBySeq(ctx, e, keys); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return r, nil
 }
 
 func (y *yardstick) run(ctx context.Context, name string, tasks []eval.Task, w way) error {

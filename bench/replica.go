@@ -64,12 +64,13 @@ type machine struct {
 	link *hranatest.Link
 }
 
-func newMachine(b *bench, server *hranatest.Server, rtt time.Duration) (*machine, error) {
+// newMachine makes a machine that is a round trip away from the server at url.
+func newMachine(b *bench, url string, rtt time.Duration) (*machine, error) {
 	dir, err := os.MkdirTemp(b.dir, "machine-")
 	if err != nil {
 		return nil, err
 	}
-	link, err := hranatest.NewLink(server.URL())
+	link, err := hranatest.NewLink(url)
 	if err != nil {
 		return nil, err
 	}
@@ -85,12 +86,17 @@ func (m *machine) open(ctx context.Context, replica bool, opts *episodic.Options
 	if opts != nil {
 		o = *opts
 	}
+	m.settle(&o, replica)
+	return episodic.Open(ctx, m.link.URL(), &o)
+}
+
+// settle sets the options that keep a Store to the machine's folder.
+func (m *machine) settle(o *episodic.Options, replica bool) {
 	o.AuthToken, o.LockDir, o.CacheDir = episodic.StaticToken(wireToken), m.dir, m.dir
 	o.Replica.Disabled = !replica
 	if replica {
 		o.Replica.Path = m.path()
 	}
-	return episodic.Open(ctx, m.link.URL(), &o)
 }
 
 // syncOnce lets the machine's replica get all that the server has.

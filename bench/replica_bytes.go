@@ -118,7 +118,7 @@ func (r *byteRun) measure(ctx context.Context, b *bench) (err error) {
 	}
 	var machines [2]*machine
 	for i := range machines {
-		m, err := newMachine(b, server, 0)
+		m, err := newMachine(b, server.URL(), 0)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func replicaMemory(ctx context.Context, b *bench) error {
 	if err := errors.Join(err, store.Close()); err != nil {
 		return err
 	}
-	m, err := newMachine(b, server, b.replicaRTT())
+	m, err := newMachine(b, server.URL(), b.replicaRTT())
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func replicaSpeed(ctx context.Context, b *bench) (err error) {
 	if err := b.fillInParts(ctx, path, episodes); err != nil {
 		return err
 	}
-	m, err := newMachine(b, server.Server, b.replicaRTT())
+	m, err := newMachine(b, server.URL(), b.replicaRTT())
 	if err != nil {
 		return err
 	}
@@ -297,7 +297,7 @@ func (s *replicaServer) fresh(ctx context.Context, b *bench) error {
 // firstUse opens a Store that has nothing, searches, and waits until everything is there.
 // All times count from before Open.
 func (s *replicaServer) firstUse(ctx context.Context, b *bench, steps bool) (u firstUse, err error) {
-	m, err := newMachine(b, s.Server, b.replicaRTT())
+	m, err := newMachine(b, s.URL(), b.replicaRTT())
 	if err != nil {
 		return u, err
 	}
@@ -342,7 +342,7 @@ func replicaDead(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer server.Kill()
-	m, err := newMachine(b, server.Server, b.replicaRTT())
+	m, err := newMachine(b, server.URL(), b.replicaRTT())
 	if err != nil {
 		return err
 	}
