@@ -26,7 +26,8 @@ const (
 	scaleWrites     = 500 // at most, of a kind and size, and a tenth of the size
 	scaleRunning    = 20  // episodes that are appended to
 	scaleOpens      = 10
-	scaleVocabulary = 10_000 // episodes whose words are counted
+	scaleWhole      = 100_000 // episodes that are looked at as a whole, by doctor and Compact, at most: more take an hour
+	scaleVocabulary = 10_000  // episodes whose words are counted
 
 	// The marked episodes are few, however many there are.
 	scaleMarked = 10
@@ -141,12 +142,16 @@ func (t *growthTable) print(b *bench) {
 		if len(steps) > 0 {
 			grown = ratioOf(steps).String()
 		}
-		table = append(table, append(append([]string{row.name}, row.cells...), grown))
+		cells := append([]string{row.name}, row.cells...)
+		for len(cells) <= len(t.sizes) {
+			cells = append(cells, "-") // not measured at so many
+		}
+		table = append(table, append(cells, grown))
 	}
 	b.table(table...)
 	switch {
-	case len(t.sizes) == 1:
-		b.printf("With one size there is no growth.\n\n")
+	case len(t.sizes) <= 1:
+		b.printf("With less than two sizes there is no growth.\n\n")
 	case len(bends) == 0:
 		b.printf("Nothing bends: nothing grows more than %g times per tenfold size, nor more than %g times what looks at everything.\n\n", scaleBends, 10*scaleBends)
 	default:
@@ -155,6 +160,15 @@ func (t *growthTable) print(b *bench) {
 			b.printf("%s\n", bend)
 		}
 		b.printf("\n")
+	}
+}
+
+// cut forgets the size that was begun last.
+func (t *growthTable) cut() {
+	t.sizes = t.sizes[:max(0, len(t.sizes)-1)]
+	for _, row := range t.rows {
+		n := min(len(row.values), len(t.sizes))
+		row.values, row.cells = row.values[:n], row.cells[:n]
 	}
 }
 
@@ -176,6 +190,7 @@ type scaled struct {
 	data   *repeats
 	target string
 	stored func() (int64, error) // its bytes on the disk
+	floor  op                    // a synced write to the same disk; nil: none
 
 	ids   []episodic.ID
 	tasks []string // of some episodes
@@ -185,6 +200,20 @@ type scaled struct {
 func newScaled(b *bench, place, target string, stored func() (int64, error)) (*scaled, error) {
 	data, err := b.repeats()
 	return &scaled{growthTable: &growthTable{head: place, what: "episodes"}, data: data, target: target, stored: stored}, err
+}
+
+// grow measures the memory at each size. If that fails, what was measured at the sizes before is
+// printed nevertheless: it may have taken an hour.
+func (s *scaled) grow(b *bench, sizes []int, measure func(n int) error) error {
+	for _, n := range sizes {
+		if err := measure(n); err != nil {
+			s.cut()
+			s.print(b)
+			return fmt.Errorf("%d episodes: %w", n, err)
+		}
+	}
+	s.print(b)
+	return nil
 }
 
 // fill adds episodes until there are n, and trains dictionaries as a Store does by itself.
@@ -257,6 +286,9 @@ func (s *scaled) measure(ctx context.Context, b *bench) error {
 	}
 	if err := s.use(ctx, b); err != nil {
 		return err
+	}
+	if len(s.ids) > scaleWhole {
+		return nil
 	}
 	begin := time.Now()
 	x, err := episodic.Examine(ctx, s.target, direct())
@@ -375,7 +407,11 @@ func (s *scaled) writes(ctx context.Context, b *bench, store *episodic.Store) ([
 		_, err := store.AppendSteps(ctx, running[n%len(running)], step)
 		return err
 	}
-	return []*cell{fixedCell("put", times, b.rounds, putter(store, pool)), fixedCell("append a step", times, b.rounds, appends)}, nil
+	cells := []*cell{fixedCell("put", times, b.rounds, putter(store, pool)), fixedCell("append a step", times, b.rounds, appends)}
+	if s.floor != nil {
+		cells = append(cells, fixedCell("(4 KB synced to the same disk)", times, b.rounds, s.floor))
+	}
+	return cells, nil
 }
 
 // fixedCell is a cell of a number of calls, whatever time they take.
@@ -414,13 +450,19 @@ func (s *scaled) queries() (list []string) {
 	return list
 }
 
-func scaleFile(ctx context.Context, b *bench) error {
+func scaleFile(ctx context.Context, b *bench) (err error) {
 	path := filepath.Join(b.dir, "scale.db")
 	s, err := newScaled(b, "local file", path, func() (int64, error) { return sizeOf(path) })
 	if err != nil {
 		return err
 	}
-	for _, n := range b.scaleSizes(2, 1000, 10_000, 100_000, 1_000_000) {
+	floor, err := newSyncedFile(b.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, floor.close()) }()
+	s.floor = floor.write
+	err = s.grow(b, b.scaleSizes(2, 1000, 10_000, 100_000, 1_000_000), func(n int) error {
 		if err := s.fill(ctx, n); err != nil {
 			return err
 		}
@@ -431,11 +473,11 @@ func scaleFile(ctx context.Context, b *bench) error {
 		}
 		s.add("a process from Open to its first search", scaleBends, got.First.Seconds(), ms(got.First))
 		s.memory("memory of that process after 60 searches", got.Anonymous)
-		if err := s.measure(ctx, b); err != nil {
-			return fmt.Errorf("%d episodes: %w", n, err)
-		}
+		return s.measure(ctx, b)
+	})
+	if err != nil {
+		return err
 	}
-	s.print(b)
 	s.judge(b, "import", "put", "append a step", "get", fmt.Sprintf("list the newest %d", rivalList), "search a word of ten")
 	return nil
 }
@@ -454,24 +496,23 @@ func scaleServer(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range b.scaleSizes(2, 1000, 10_000, 100_000) {
+	return s.grow(b, b.scaleSizes(2, 1000, 10_000, 100_000), func(n int) error {
 		if err := s.fill(ctx, n); err != nil {
 			return err
 		}
 		if err := s.fresh(ctx, b, server); err != nil {
-			return fmt.Errorf("a fresh replica of %d episodes: %w", n, err)
+			return fmt.Errorf("a fresh replica: %w", err)
 		}
 		if err := s.measure(ctx, b); err != nil {
-			return fmt.Errorf("%d episodes: %w", n, err)
+			return err
 		}
 		used, err := processMemory(server.Pid())
 		if err != nil {
 			return err
 		}
 		s.memory("memory of the server", used["RssAnon"])
-	}
-	s.print(b)
-	return nil
+		return nil
+	})
 }
 
 // fresh lets a client on another machine, in a process of its own, get all that there is.
