@@ -191,6 +191,8 @@ type scaled struct {
 	target string
 	stored func() (int64, error) // its bytes on the disk
 	floor  op                    // a synced write to the same disk; nil: none
+	// headsOnly says that the words of steps are not searched.
+	headsOnly bool
 
 	ids   []episodic.ID
 	tasks []string // of some episodes
@@ -258,7 +260,11 @@ func (s *scaled) episodes(from, n int) ([]*episodic.Episode, error) {
 		s.ids = append(s.ids, e.ID)
 		if len(s.ids) <= scaleVocabulary {
 			s.tasks = append(s.tasks, e.Description)
-			if err := s.words.add(e); err != nil {
+			searched := *e
+			if s.headsOnly {
+				searched.Steps = nil
+			}
+			if err := s.words.add(&searched); err != nil {
 				return nil, err
 			}
 		}
@@ -360,6 +366,14 @@ func (s *scaled) reads(store *episodic.Store) []*cell {
 		one(fmt.Sprintf("list the newest %d", rivalList), listing(side, rivalList)),
 		few("domain", episodic.EpisodeFilter{Domain: scaleMark}), few("tag", episodic.EpisodeFilter{Tags: []string{scaleMark}}),
 		few("language", episodic.EpisodeFilter{Language: scaleMark}), few("project", mine),
+		one("list what is running", func(ctx context.Context, _ int) error {
+			_, err := store.ListEpisodes(ctx, &episodic.EpisodeFilter{State: episodic.StateRunning}, nil)
+			return err
+		}),
+		one("Counts", func(ctx context.Context, _ int) error {
+			_, err := store.Counts(ctx)
+			return err
+		}),
 		one("search a word of ten", func(ctx context.Context, _ int) error {
 			n, err := side.search(ctx, scaleMark)
 			if err == nil && n == 0 {
@@ -462,7 +476,7 @@ func scaleFile(ctx context.Context, b *bench) (err error) {
 	}
 	defer func() { err = errors.Join(err, floor.close()) }()
 	s.floor = floor.write
-	err = s.grow(b, b.scaleSizes(2, 1000, 10_000, 100_000, 1_000_000), func(n int) error {
+	err = s.grow(b, b.scaleSizes(2, 1000, 10_000, 100_000, 300_000, 1_000_000), func(n int) error {
 		if err := s.fill(ctx, n); err != nil {
 			return err
 		}
@@ -496,6 +510,7 @@ func scaleServer(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	s.headsOnly = true
 	return s.grow(b, b.scaleSizes(2, 1000, 10_000, 100_000), func(n int) error {
 		if err := s.fill(ctx, n); err != nil {
 			return err
