@@ -165,14 +165,21 @@ func (c *Corpus) Fuse(list []Candidate, s *Scores, compared []Compared, q *Query
 		}
 		return int64(episode)
 	}
-	at := make(map[int64]int, len(list))
-	for i, o := range list {
-		at[key(o.Step.Place, o.Episode)] = i
+	// Where those that are near are in list, which may be long.
+	at := make(map[int64]int, len(near))
+	for _, n := range near {
+		at[key(n.Place, n.Episode)] = -1
+	}
+	for i := range list {
+		k := key(list[i].Step.Place, list[i].Episode)
+		if _, near := at[k]; near {
+			at[k] = i
+		}
 	}
 	var changed []Candidate
 	for _, n := range near {
 		bonus := scale * (n.mean - least)
-		if i, known := at[key(n.Place, n.Episode)]; known {
+		if i := at[key(n.Place, n.Episode)]; i >= 0 {
 			o := list[i]
 			o.Meaning = bonus
 			o.Score += bonus

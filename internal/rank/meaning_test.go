@@ -3,6 +3,7 @@ package rank
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -127,4 +128,33 @@ func TestTheNearestDocumentsAreCompared(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a list of candidates is fused with is few, so that nothing is made of each candidate.
+func TestFuseMakesNothingOfEachCandidate(t *testing.T) {
+	allocated := func(candidates int) float64 {
+		c, part := &Corpus{}, &Part{}
+		for i := range candidates {
+			part.Places = append(part.Places, int64(i+1)<<NumberBits)
+			part.Lengths = append(part.Lengths, [Fields]uint32{1})
+			part.Codes = append(part.Codes, [4]uint64{uint64(i) + 1})
+		}
+		learn := func(int64, int32) {}
+		c.Add(part, func(int64) (int32, bool) { return 0, false }, learn, func(int64) bool { return false })
+		s := &Scores{}
+		for i := range candidates {
+			s.Episodes, s.Best = append(s.Episodes, float64(i+1)), append(s.Best, 0)
+		}
+		q := &Query{Meaning: bitsOf{}}
+		list, compared := c.RankEpisodes(s), c.near(q)
+		return testing.AllocsPerRun(1, func() {
+			if got := c.Fuse(slices.Clone(list), s, compared, q, &Defaults); len(got) != candidates {
+				t.Fatalf("%d candidates, not %d", len(got), candidates)
+			}
+		})
+	}
+	few, many := allocated(1000), allocated(30_000)
+	if many > few+10 {
+		t.Errorf("%v allocations for 30,000 candidates, %v for 1,000", many, few)
+	}
 }
