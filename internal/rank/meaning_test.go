@@ -3,7 +3,6 @@ package rank
 import (
 	"math"
 	"math/bits"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -49,14 +48,12 @@ func TestMeaningIsAddedToWords(t *testing.T) {
 			}
 			return [2]int64{int64(o.Episode)}
 		}
-		list := c.RankEpisodes(s)
-		if q.Steps {
-			list = c.RankSteps(s)
-		}
-		for _, o := range list {
+		list := c.RankByWords(s, q)
+		for _, o := range list.To(list.Len()) {
 			words[key(&o)] = o.Score
 		}
-		found := c.Rank(s, q, &Defaults)
+		ranking := c.Rank(s, q, &Defaults)
+		found := ranking.To(ranking.Len())
 		for i, o := range found {
 			before, has := words[key(&o)]
 			if !has && (!q.Alike || q.Meaning.Cosine(c.code(o.Step.Place)) < Defaults.Alike) {
@@ -148,8 +145,8 @@ func TestFuseMakesNothingOfEachCandidate(t *testing.T) {
 		q := &Query{Meaning: bitsOf{}}
 		list, compared := c.RankEpisodes(s), c.near(q)
 		return testing.AllocsPerRun(1, func() {
-			if got := c.Fuse(slices.Clone(list), s, compared, q, &Defaults); len(got) != candidates {
-				t.Fatalf("%d candidates, not %d", len(got), candidates)
+			if got := c.Fuse(list, s, compared, q, &Defaults); got.Len() != candidates {
+				t.Fatalf("%d candidates, not %d", got.Len(), candidates)
 			}
 		})
 	}
