@@ -85,18 +85,23 @@ type growthTable struct {
 
 // add adds what was found at the size that was begun last.
 func (t *growthTable) add(name string, within, value float64, cell string) {
-	var row *growth
-	for _, r := range t.rows {
-		if r.name == name {
-			row = r
-		}
-	}
+	row := t.row(name)
 	if row == nil {
 		row = &growth{name: name, within: within}
 		t.rows = append(t.rows, row)
 	}
 	row.values, row.cells = append(row.values, value), append(row.cells, cell)
 	fmt.Fprintf(os.Stderr, "bench: scale: %s, %d: %s: %s\n", t.head, t.sizes[len(t.sizes)-1], name, cell)
+}
+
+// row is the row with a name; nil: there is none.
+func (t *growthTable) row(name string) *growth {
+	for _, row := range t.rows {
+		if row.name == name {
+			return row
+		}
+	}
+	return nil
 }
 
 // time adds the p50 and p99 of some latencies.
@@ -163,23 +168,13 @@ func (t *growthTable) print(b *bench) {
 	}
 }
 
-// cut forgets the size that was begun last.
-func (t *growthTable) cut() {
-	t.sizes = t.sizes[:max(0, len(t.sizes)-1)]
-	for _, row := range t.rows {
-		n := min(len(row.values), len(t.sizes))
-		row.values, row.cells = row.values[:n], row.cells[:n]
-	}
-}
-
-// judge judges the rows with these names.
+// judge judges how much the rows with these names grow, where there are several sizes.
 func (t *growthTable) judge(b *bench, names ...string) {
-	for _, row := range t.rows {
-		for _, name := range names {
-			if steps := t.steps(row); row.name == name && len(steps) > 0 {
-				worst := ratioOf(steps).high
-				b.judge(worst <= row.within, fmt.Sprintf("%s, %s: at most %g times per tenfold size", t.head, name, row.within), "%.2f times", worst)
-			}
+	for _, name := range names {
+		row := t.row(name)
+		if steps := t.steps(row); len(steps) > 0 {
+			worst := ratioOf(steps).high
+			b.judge(worst <= row.within, fmt.Sprintf("%s, %s: at most %g times per tenfold size", t.head, name, row.within), "%.2f times", worst)
 		}
 	}
 }
@@ -204,12 +199,11 @@ func newScaled(b *bench, place, target string, stored func() (int64, error)) (*s
 	return &scaled{growthTable: &growthTable{head: place, what: "episodes"}, data: data, target: target, stored: stored}, err
 }
 
-// grow measures the memory at each size. If that fails, what was measured at the sizes before is
-// printed nevertheless: it may have taken an hour.
+// grow measures the memory at each size. If that fails, what was measured is printed nevertheless: it
+// may have taken an hour.
 func (s *scaled) grow(b *bench, sizes []int, measure func(n int) error) error {
 	for _, n := range sizes {
 		if err := measure(n); err != nil {
-			s.cut()
 			s.print(b)
 			return fmt.Errorf("%d episodes: %w", n, err)
 		}

@@ -18,6 +18,8 @@ import (
 const (
 	machinesHold   = 1000             // episodes on the server before
 	machinesWindow = 10 * time.Second // at least: two of the looks that a replica in use takes
+	machinesRest   = 30 * time.Second // in which a replica that nobody reads looks once
+	machinesBusy   = 0.05             // of a core, at most, while machines rest
 	machinesRead   = 200 * time.Millisecond
 	machinesWrite  = 2 * time.Second
 	machinesSee    = 7 * time.Second  // in which all must see what one has written
@@ -34,7 +36,7 @@ func scaleMachines(ctx context.Context, b *bench) error {
 	}
 	t := &growthTable{head: "machines with a replica each", what: "machines"}
 	var slowest []time.Duration // of each size, a write until it is seen
-	sizes := []int{2, 16}
+	sizes := []int{16}
 	switch {
 	case b.short:
 		sizes = []int{2}
@@ -52,6 +54,9 @@ func scaleMachines(ctx context.Context, b *bench) error {
 	b.printf("%d episodes on the server. In use each machine lists the newest %d or searches every %v, and puts an episode every %v. An episode is seen when a list of another machine shows it.\n",
 		min(machinesHold, b.n), machinesList, machinesRead, machinesWrite)
 	t.print(b)
+	at := fmt.Sprintf("%d machines", sizes[len(sizes)-1])
+	busy := t.row("the server's processor at rest").values[len(sizes)-1]
+	b.judge(busy <= machinesBusy, fmt.Sprintf("%s at rest: at most %.0f %% of a core of the server", at, 100*machinesBusy), "%.1f %%", 100*busy)
 	for i, last := range slowest {
 		b.judge(last <= machinesSee, fmt.Sprintf("%d machines: a write is seen by all others within %v", sizes[i], machinesSee), "%s", seconds(last))
 	}
@@ -116,11 +121,11 @@ func measureMachines(ctx context.Context, b *bench, data *repeats, t *growthTabl
 		}
 	}
 
-	window := max(b.duration, machinesWindow)
+	window, idle := max(b.duration, machinesWindow), max(b.duration, machinesRest)
 	if b.short {
-		window = time.Second
+		window, idle = time.Second, time.Second
 	}
-	if err := t.load(server, all, "at rest", func() error { return rest(ctx, window) }); err != nil {
+	if err := t.load(server, all, "at rest", func() error { return rest(ctx, idle) }); err != nil {
 		return 0, err
 	}
 	crew := &machineCrew{all: all, words: words.wordsOf(frequencies[1])}
