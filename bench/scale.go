@@ -24,7 +24,7 @@ const scaleClaim = "One memory that grows, on a local file and on a libSQL serve
 const (
 	scaleBends      = 2.0 // growth per tenfold size
 	scaleWrites     = 500 // at most, of a kind and size, and a tenth of the size
-	scaleRunning    = 20  // episodes that are appended to
+	scaleRunning    = 5   // episodes that are appended to
 	scaleOpens      = 10
 	scaleWhole      = 100_000 // episodes that are looked at as a whole, by doctor and Compact, at most: more take an hour
 	scaleVocabulary = 10_000  // episodes whose words are counted
