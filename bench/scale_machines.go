@@ -47,6 +47,7 @@ func scaleMachines(ctx context.Context, b *bench) error {
 		t.sizes = append(t.sizes, n)
 		last, err := measureMachines(ctx, b, data, t, n)
 		if err != nil {
+			t.print(b)
 			return fmt.Errorf("%d machines: %w", n, err)
 		}
 		slowest = append(slowest, last)
@@ -221,10 +222,10 @@ func (w *machineCrew) work(ctx context.Context, window time.Duration) error {
 	defer stop(nil)
 	var reading, writing sync.WaitGroup
 	next, end := counter(), time.Now().Add(window)
-	every := func(i int, pause time.Duration, until time.Time, do func() error) {
+	every := func(i int, pause time.Duration, goesOn func() bool, do func() error) {
 		// They begin one after the other, as machines do that know nothing of each other.
 		err := rest(ctx, pause*time.Duration(i)/time.Duration(len(w.all)))
-		for err == nil && time.Now().Before(until) {
+		for err == nil && goesOn() {
 			if err = do(); err == nil {
 				err = rest(ctx, pause)
 			}
@@ -235,18 +236,18 @@ func (w *machineCrew) work(ctx context.Context, window time.Duration) error {
 	}
 	for i, m := range w.all {
 		writing.Go(func() {
-			every(i, machinesWrite, end, func() error { return w.put(ctx, m, w.pool[next()%len(w.pool)]) })
+			every(i, machinesWrite, func() bool { return time.Now().Before(end) }, func() error { return w.put(ctx, m, w.pool[next()%len(w.pool)]) })
 		})
 		turn := 0
 		reading.Go(func() {
-			every(i, machinesRead, end.Add(machinesLast), func() error {
+			every(i, machinesRead, func() bool { return true }, func() error {
 				turn++
 				return w.read(ctx, m, turn)
 			})
 		})
 	}
 	writing.Wait()
-	for !w.allSeen() && time.Now().Before(end.Add(machinesLast)) && ctx.Err() == nil {
+	for last := time.Now().Add(machinesLast); !w.allSeen() && time.Now().Before(last) && ctx.Err() == nil; {
 		_ = rest(ctx, machinesRead) // whose error is that of ctx
 	}
 	stop(errWorkDone)
