@@ -320,9 +320,9 @@ func (s *scaled) use(ctx context.Context, b *bench) (err error) {
 }
 
 func (s *scaled) timed(ctx context.Context, b *bench, cells ...*cell) error {
-	third := *b // of the time, as there are many
-	third.duration /= 3
-	if err := third.interleave(ctx, cells...); err != nil {
+	fifth := *b // of the time, as there are many
+	fifth.duration /= 5
+	if err := fifth.interleave(ctx, cells...); err != nil {
 		return err
 	}
 	for _, c := range cells {
