@@ -96,7 +96,7 @@ func (f *fileSearch) hits(ctx context.Context) ([]*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.filter.sql != "" && f.chosen == nil && len(list) > tried {
+	if f.filter.sql != "" && f.chosen == nil && list.Len() > tried {
 		found, all, err := f.choose(ctx, list, need, tried)
 		if err != nil || all {
 			return found, err
@@ -111,7 +111,7 @@ func (f *fileSearch) hits(ctx context.Context) ([]*candidate, error) {
 			}
 		}
 	}
-	found, _, err := f.choose(ctx, list, need, len(list))
+	found, _, err := f.choose(ctx, list, need, list.Len())
 	return found, err
 }
 
@@ -128,7 +128,7 @@ func (f *fileSearch) score() {
 
 // candidates are the episodes or steps, ranked. Options.Embedder, if it can, says in place of the table
 // what those mean that words and table have found.
-func (f *fileSearch) candidates(ctx context.Context) ([]rank.Candidate, error) {
+func (f *fileSearch) candidates(ctx context.Context) (*rank.Ranking, error) {
 	c, p := f.matches.Corpus, rank.Defaults
 	if f.store.embedder == nil {
 		return c.Rank(f.scores, f.asked, &p), nil
@@ -180,10 +180,10 @@ func (f *fileSearch) narrow(ctx context.Context, part int) error {
 // choose reads the heads of candidates in turn, at most so many, until it has the hits with the
 // greatest scores, factors included: all says that it has. So the order is the same for
 // every page.
-func (f *fileSearch) choose(ctx context.Context, list []rank.Candidate, need, most int) (found []*candidate, all bool, err error) {
+func (f *fileSearch) choose(ctx context.Context, list *rank.Ranking, need, most int) (found []*candidate, all bool, err error) {
 	var read []*candidate
 	for at := 0; at < most; {
-		window := list[at:min(at+headsAtOnce, most)]
+		window := list.To(min(at+headsAtOnce, most))[at:]
 		at += len(window)
 		heads, err := f.heads(ctx, window)
 		if err != nil {
@@ -200,11 +200,11 @@ func (f *fileSearch) choose(ctx context.Context, list []rank.Candidate, need, mo
 		}
 		slices.SortStableFunc(read, func(a, b *candidate) int { return cmp.Compare(b.Score, a.Score) })
 		found = f.runs(read)
-		if at == len(list) || len(found) >= need && found[need-1].Score >= list[at].Score*rank.MostFactor {
+		if at == list.Len() || len(found) >= need && found[need-1].Score >= list.To(at + 1)[at].Score*rank.MostFactor {
 			return found, true, nil
 		}
 	}
-	return found, len(list) == 0, nil
+	return found, list.Len() == 0, nil
 }
 
 // runs makes the runs of each task one hit, unless each is to be one.

@@ -51,6 +51,7 @@ var scenarios = []scenario{
 	{"writers", writersClaim, true, writers},
 	{"replicas", replicasClaim, true, replicas},
 	{"replica", replicaClaim, true, replicaScenario},
+	{"scale", scaleClaim, true, scale},
 	{"records", recordsClaim, false, records},
 	{"durability", durabilityClaim, true, durability},
 	{"ablation", ablationClaim, true, ablation},
@@ -109,10 +110,10 @@ func run(ctx context.Context) (err error) {
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
 	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire, rivals and ablation use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file, what it measured as .json beside it, and a chart of all ratios as .svg")
-	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too; replica: measure memory with 100,000 episodes too; vectors: search 1,000,000 too")
+	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too; replica: measure memory with 100,000 episodes too; vectors: search 1,000,000 too; scale: up to 1,000,000 episodes on a file, 100,000 on a server")
 	baseline := flag.String("baseline", "", "writers, recall: a writer built from another commit, to be measured beside; see README.md")
 	commandBaseline := flag.String("command-baseline", "", "records: an episodic command built from another commit, to be measured beside")
-	match := flag.String("match", "", "writers, recall, replica, ablation: run only the rows, or parts, whose name this regular expression matches")
+	match := flag.String("match", "", "writers, recall, replica, ablation, scale: run only the rows, or parts, whose name this regular expression matches")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
 	switch {

@@ -130,12 +130,14 @@ func (c *cell) rate() float64 {
 
 // percentile is the latency that the part q of all operations did not exceed; 0
 // if none ended well.
-func (c *cell) percentile(q float64) time.Duration {
-	var all []time.Duration
+func (c *cell) percentile(q float64) time.Duration { return percentile(c.latencies(), q) }
+
+// latencies are those of all operations that ended well.
+func (c *cell) latencies() (all []time.Duration) {
 	for _, s := range c.rounds {
 		all = append(all, s.latencies...)
 	}
-	return percentile(all, q)
+	return all
 }
 
 func percentile(latencies []time.Duration, q float64) time.Duration {

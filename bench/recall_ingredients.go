@@ -100,8 +100,7 @@ func (r *ranker) without(i ingredient) way {
 		if i.scores != nil {
 			i.scores(scores)
 		}
-		list := m.Corpus.Rank(scores, asked, &p)
-		for _, c := range list[:min(limit, len(list))] {
+		for _, c := range m.Corpus.Rank(scores, asked, &p).To(limit) {
 			key := r.keys[m.Corpus.Episodes[c.Episode].ID]
 			if r.steps {
 				key.Part = int(c.Step.Place&(1<<rank.NumberBits-1)) - 1

@@ -23,7 +23,8 @@ const (
 	mostMemory   = 200 << 20
 )
 
-// replicaTask is what the client is told on its standard input.
+// replicaTask is what the client is told on its standard input. Target may be a file too, which is
+// then also the Path.
 type replicaTask struct {
 	Target, Path, LockDir string
 	Queries               []string
@@ -131,13 +132,15 @@ func (t *replicaTask) do(ctx context.Context) (result replicaResult, err error) 
 			continue
 		}
 		result.First = time.Since(begin)
-		if err := store.Sync(ctx, nil); err != nil {
-			return result, err
+		if store.Stats().Replica != nil {
+			if err := store.Sync(ctx, nil); err != nil {
+				return result, err
+			}
 		}
 		result.Complete = time.Since(begin)
 	}
 	var memory map[string]int64
-	if memory, err = processMemory(); err != nil {
+	if memory, err = processMemory(os.Getpid()); err != nil {
 		return result, err
 	}
 	result.Peak, result.Anonymous, result.File = memory["VmHWM"], memory["RssAnon"], memory["RssFile"]
@@ -149,9 +152,10 @@ func (t *replicaTask) do(ctx context.Context) (result replicaResult, err error) 
 	return result, err
 }
 
-// processMemory are the lines of /proc/self/status that are in kB, in bytes.
-func processMemory() (map[string]int64, error) {
-	status, err := os.ReadFile("/proc/self/status")
+// processMemory are the lines of a process's status in /proc that are in kB, in bytes.
+func processMemory(pid int) (map[string]int64, error) {
+	path := fmt.Sprintf("/proc/%d/status", pid)
+	status, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +164,7 @@ func processMemory() (map[string]int64, error) {
 		name, value, _ := strings.Cut(line, ":")
 		if fields := strings.Fields(value); len(fields) == 2 && fields[1] == "kB" {
 			if sizes[name], err = strconv.ParseInt(fields[0], 10, 64); err != nil {
-				return nil, fmt.Errorf("/proc/self/status: %w", err)
+				return nil, fmt.Errorf("%s: %w", path, err)
 			}
 			sizes[name] <<= 10
 		}

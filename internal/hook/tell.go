@@ -30,6 +30,10 @@ const (
 	lineRunes    = 120 // in an overview
 	errorRunes   = 600 // an error that is searched for
 	projectRunes = 100
+
+	// unfinishedFor is for how long an episode that has no end is told to be unfinished. Then it was
+	// given up.
+	unfinishedFor = 30 * 24 * time.Hour
 )
 
 // tell returns what is worth telling the model about an event.
@@ -47,7 +51,7 @@ func (w *work) tell(ctx context.Context, s *session, e *clients.Event) (text str
 		text, err = outline(ctx, store, s, room(compactTokens))
 	case e.Kind == clients.Start && (e.Source == "resume" || e.Source == "fork"): // it has been told
 	case e.Kind == clients.Start:
-		text, err = overview(ctx, store, s, room(startTokens))
+		text, err = overview(ctx, store, s, w.now(), room(startTokens))
 	case e.Kind == clients.Prompt && says(e.Text):
 		text, err = helpful(ctx, store, s, e.Text, room(promptTokens))
 	case e.Kind == clients.Tool:
@@ -150,12 +154,9 @@ func failure(ctx context.Context, store *episodic.Store, s *session, e *clients.
 }
 
 // overview is what a session of the project should know at its start: what was learnt, what is
-// unfinished, and what came last. Nothing that tools have answered is in it.
-func overview(ctx context.Context, store *episodic.Store, s *session, most int) (string, error) {
-	counts, err := store.Counts(ctx)
-	if err != nil {
-		return "", err
-	}
+// unfinished, and what came last. Nothing that tools have answered is in it. It counts nothing, and looks
+// for what is unfinished among what is not old, as it would look through the whole memory otherwise.
+func overview(ctx context.Context, store *episodic.Store, s *session, now time.Time, most int) (string, error) {
 	lessons, err := store.ListHeuristics(ctx, nil, &episodic.Paging{Limit: 5})
 	if err != nil {
 		return "", err
@@ -166,10 +167,13 @@ func overview(ctx context.Context, store *episodic.Store, s *session, most int) 
 	}
 	for _, part := range []struct {
 		heading string
-		state   episodic.State
+		filter  episodic.EpisodeFilter
 		most    int
-	}{{"Unfinished, or going on elsewhere:", episodic.StateRunning, 2}, {"Latest runs:", episodic.StateEnded, 3}} {
-		page, err := store.ListEpisodes(ctx, &episodic.EpisodeFilter{State: part.state}, &episodic.Paging{Limit: part.most + 1})
+	}{
+		{"Unfinished, or going on elsewhere:", episodic.EpisodeFilter{State: episodic.StateRunning, From: now.Add(-unfinishedFor)}, 2},
+		{"Latest runs:", episodic.EpisodeFilter{State: episodic.StateEnded}, 3},
+	} {
+		page, err := store.ListEpisodes(ctx, &part.filter, &episodic.Paging{Limit: part.most + 1})
 		if err != nil {
 			return "", err
 		}
@@ -185,7 +189,7 @@ func overview(ctx context.Context, store *episodic.Store, s *session, most int) 
 	if len(lines) == 0 {
 		return "", nil
 	}
-	last := fmt.Sprintf("An excerpt of %d episodes and %d lessons. More: recall, or episodic search WORDS; episodic show ID\n", counts.Episodes, counts.Heuristics)
+	const last = "An excerpt of what is stored. More: recall, or episodic search WORDS; episodic show ID\n"
 	text := lines.fit(most - tokens.Count(last))
 	for _, h := range lessons.Items { // of runs a prompt may tell more
 		if strings.Contains(text, place(h.ID, h.Created)) {

@@ -3,7 +3,9 @@ package hook
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -72,7 +74,7 @@ func TestTold(t *testing.T) {
 		}
 	}
 	has("the start", b.hook("s", "SessionStart", map[string]any{"source": "startup"}), 400,
-		id.String()[:13]+` success: "mend the leaking valve of the pump" -> "it holds"`, `"mending pumps: turn off the water"`, "An excerpt of 1 episodes and 1 lessons")
+		id.String()[:13]+` success: "mend the leaking valve of the pump" -> "it holds"`, `"mending pumps: turn off the water"`, "An excerpt of what is stored.")
 	nothing("resuming", b.hook("s", "SessionStart", map[string]any{"source": "resume"}))
 	prompt := b.prompt("s", "mending pumps: the valve of the pump leaks again, mend it")
 	has("the prompt", prompt, 300, id.String()[:8], "mend the leaking valve")
@@ -92,6 +94,51 @@ func TestTold(t *testing.T) {
 	b.Silent = true
 	nothing("one who does not want to hear", b.prompt("v", "the valve of the pump leaks again, mend it"))
 	b.stop("t", "x")
+}
+
+// callsOf notes the calls of a Store.
+type callsOf struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (c *callsOf) Start(ctx context.Context, operation string) (context.Context, func(error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = append(c.list, operation)
+	return ctx, func(error) {}
+}
+
+// A session's start does not look through the whole memory: it counts nothing, and what began long ago
+// without an end is not looked for.
+func TestStartLooksAtLittle(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, days := range []int{29, 31} {
+		at := b.time().AddDate(0, 0, -days)
+		e := &episodic.Episode{Scope: episodic.Scope{Project: ourProject}, Description: fmt.Sprintf("begun %d days ago", days), Start: at}
+		if err := b.store.StartEpisode(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var calls callsOf
+	traced, err := episodic.Open(t.Context(), b.path, &episodic.Options{Tracer: &calls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer traced.Close()
+	b.Open = func(context.Context) (*episodic.Store, func() error, error) {
+		return traced, func() error { return nil }, nil
+	}
+	text := b.hook("s", "SessionStart", map[string]any{"source": "startup"})
+	if !strings.Contains(text, "begun 29 days ago") || strings.Contains(text, "begun 31 days ago") {
+		t.Errorf("told is:\n%s", text)
+	}
+	calls.mu.Lock()
+	defer calls.mu.Unlock()
+	if !slices.Contains(calls.list, "ListEpisodes") || slices.Contains(calls.list, "Counts") {
+		t.Errorf("the calls are %q", calls.list)
+	}
 }
 
 // Nothing that is stored ends the frame, hides in it, or makes it long.

@@ -36,7 +36,7 @@ type Compared struct {
 // Compare returns what Fuse needs of the meaning of documents: of steps those that are
 // nearest, those that are best by words, and those beside them; if episodes are asked
 // for, the nearest document of each of the nearest episodes. list is ranked by words.
-func (c *Corpus) Compare(list []Candidate, q *Query, p *Params) []Compared {
+func (c *Corpus) Compare(list *Ranking, q *Query, p *Params) []Compared {
 	near := c.near(q)
 	if !q.Steps {
 		return near
@@ -68,7 +68,7 @@ func (c *Corpus) Compare(list []Candidate, q *Query, p *Params) []Compared {
 	for _, n := range near {
 		seed(n.part, n.doc)
 	}
-	for _, o := range list[:min(len(list), fused)] {
+	for _, o := range list.To(fused) {
 		if part, doc, ok := c.find(o.Step.Place); ok {
 			seed(part, doc)
 		}
@@ -144,8 +144,8 @@ func (c *Corpus) near(q *Query) []Compared {
 // Fuse adds to the scores of candidates by words what they have for their meaning, and
 // candidates that have no word but are Alike. Both are measured in standard deviations of
 // the best 200: an equal share for ranks finds less than words alone. A step's meaning is the mean
-// of its own and its neighbours'. s are the scores that list was made of.
-func (c *Corpus) Fuse(list []Candidate, s *Scores, compared []Compared, q *Query, p *Params) []Candidate {
+// of its own and its neighbours'. s are the scores that list was made of, which is used up.
+func (c *Corpus) Fuse(list *Ranking, s *Scores, compared []Compared, q *Query, p *Params) *Ranking {
 	near := meanings(compared, q.Steps, p)
 	slices.SortFunc(near, func(a, b meant) int {
 		return cmp.Or(cmp.Compare(b.mean, a.mean), cmp.Compare(a.Place, b.Place))
@@ -158,26 +158,30 @@ func (c *Corpus) Fuse(list []Candidate, s *Scores, compared []Compared, q *Query
 	if len(near) < fused { // there are no others
 		least = min(least, 0)
 	}
-	scale := p.Meaning * spread(list, func(o *Candidate) float64 { return o.Score }) / spread(near, func(n *meant) float64 { return n.mean })
+	scale := p.Meaning * spread(list.To(fused), func(o *Candidate) float64 { return o.Score }) / spread(near, func(n *meant) float64 { return n.mean })
 	key := func(place int64, episode int32) int64 {
 		if q.Steps {
 			return place
 		}
 		return int64(episode)
 	}
-	at := make(map[int64]int, len(list))
-	for i, o := range list {
-		at[key(o.Step.Place, o.Episode)] = i
+	// Where those that are near are among all, which may be many.
+	all := list.all
+	at := make(map[int64]int, len(near))
+	for _, n := range near {
+		at[key(n.Place, n.Episode)] = -1
 	}
-	var changed []Candidate
+	for i := range all {
+		k := key(all[i].Step.Place, all[i].Episode)
+		if _, near := at[k]; near {
+			at[k] = i
+		}
+	}
 	for _, n := range near {
 		bonus := scale * (n.mean - least)
-		if i, known := at[key(n.Place, n.Episode)]; known {
-			o := list[i]
-			o.Meaning = bonus
-			o.Score += bonus
-			changed = append(changed, o)
-			list[i].Score = math.NaN() // it has moved
+		if i := at[key(n.Place, n.Episode)]; i >= 0 {
+			all[i].Meaning = bonus
+			all[i].Score += bonus
 			continue
 		}
 		if !q.Alike || n.Cosine < p.Alike || bonus <= 0 {
@@ -187,23 +191,9 @@ func (c *Corpus) Fuse(list []Candidate, s *Scores, compared []Compared, q *Query
 		if q.Steps {
 			o.Score += s.Episodes[n.Episode]
 		}
-		changed = append(changed, o)
+		all = append(all, o)
 	}
-	c.sort(changed)
-	return c.merge(slices.DeleteFunc(list, func(o Candidate) bool { return math.IsNaN(o.Score) }), changed)
-}
-
-// merge merges lists whose best are first.
-func (c *Corpus) merge(a, b []Candidate) []Candidate {
-	all := make([]Candidate, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		if c.compare(&a[0], &b[0]) < 0 {
-			all, a = append(all, a[0]), a[1:]
-		} else {
-			all, b = append(all, b[0]), b[1:]
-		}
-	}
-	return append(append(all, a...), b...)
+	return newRanking(c, all)
 }
 
 // meant is what may be a hit, with what is compared: the mean of a step's own cosine and those

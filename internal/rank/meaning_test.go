@@ -48,14 +48,12 @@ func TestMeaningIsAddedToWords(t *testing.T) {
 			}
 			return [2]int64{int64(o.Episode)}
 		}
-		list := c.RankEpisodes(s)
-		if q.Steps {
-			list = c.RankSteps(s)
-		}
-		for _, o := range list {
+		list := c.RankByWords(s, q)
+		for _, o := range list.To(list.Len()) {
 			words[key(&o)] = o.Score
 		}
-		found := c.Rank(s, q, &Defaults)
+		ranking := c.Rank(s, q, &Defaults)
+		found := ranking.To(ranking.Len())
 		for i, o := range found {
 			before, has := words[key(&o)]
 			if !has && (!q.Alike || q.Meaning.Cosine(c.code(o.Step.Place)) < Defaults.Alike) {
@@ -127,4 +125,33 @@ func TestTheNearestDocumentsAreCompared(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a list of candidates is fused with is few, so that nothing is made of each candidate.
+func TestFuseMakesNothingOfEachCandidate(t *testing.T) {
+	allocated := func(candidates int) float64 {
+		c, part := &Corpus{}, &Part{}
+		for i := range candidates {
+			part.Places = append(part.Places, int64(i+1)<<NumberBits)
+			part.Lengths = append(part.Lengths, [Fields]uint32{1})
+			part.Codes = append(part.Codes, [4]uint64{uint64(i) + 1})
+		}
+		learn := func(int64, int32) {}
+		c.Add(part, func(int64) (int32, bool) { return 0, false }, learn, func(int64) bool { return false })
+		s := &Scores{}
+		for i := range candidates {
+			s.Episodes, s.Best = append(s.Episodes, float64(i+1)), append(s.Best, 0)
+		}
+		q := &Query{Meaning: bitsOf{}}
+		list, compared := c.RankEpisodes(s), c.near(q)
+		return testing.AllocsPerRun(1, func() {
+			if got := c.Fuse(list, s, compared, q, &Defaults); got.Len() != candidates {
+				t.Fatalf("%d candidates, not %d", got.Len(), candidates)
+			}
+		})
+	}
+	few, many := allocated(1000), allocated(30_000)
+	if many > few+10 {
+		t.Errorf("%v allocations for 30,000 candidates, %v for 1,000", many, few)
+	}
 }

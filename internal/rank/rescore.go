@@ -5,7 +5,7 @@ import "math"
 // Rescored returns what is to be compared by another model than the table: what Compare
 // returned, and the best by words. The places of episodes that it adds are those of their
 // heads, and their cosines are not numbers.
-func (c *Corpus) Rescored(compared []Compared, list []Candidate, q *Query) []Compared {
+func (c *Corpus) Rescored(compared []Compared, list *Ranking, q *Query) []Compared {
 	key := func(place int64, episode int32) int64 {
 		if q.Steps {
 			return place
@@ -16,7 +16,7 @@ func (c *Corpus) Rescored(compared []Compared, list []Candidate, q *Query) []Com
 	for i, n := range compared {
 		known[key(n.Place, n.Episode)] = i
 	}
-	for _, o := range list[:min(len(list), fused)] {
+	for _, o := range list.To(fused) {
 		place := o.Step.Place
 		if !q.Steps {
 			place = c.Episodes[o.Episode].ID << NumberBits

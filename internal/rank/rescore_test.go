@@ -45,12 +45,12 @@ func TestRescore(t *testing.T) {
 func TestRescoredAddsTheBestByWords(t *testing.T) {
 	c := &Corpus{Episodes: []Episode{{ID: 7}, {ID: 8}}}
 	near := []Compared{{Place: 8<<NumberBits + 3, Episode: 1, Cosine: .5}}
-	got := c.Rescored(near, []Candidate{{Episode: 1}, {Episode: 0}}, &Query{})
+	got := c.Rescored(near, newRanking(c, []Candidate{{Episode: 1}, {Episode: 0}}), &Query{})
 	if len(got) != 2 || !got[0].best || got[1].Place != 7<<NumberBits || got[1].Cosine == got[1].Cosine || !got[1].best {
 		t.Errorf("episodes: %+v", got)
 	}
 	list := []Candidate{{Episode: 1, Step: Step{Place: 8<<NumberBits + 3}}, {Episode: 1, Step: Step{Place: 8<<NumberBits + 4}}}
-	got = c.Rescored([]Compared{{Place: 8<<NumberBits + 3, Episode: 1, Cosine: .5}}, list, &Query{Steps: true})
+	got = c.Rescored([]Compared{{Place: 8<<NumberBits + 3, Episode: 1, Cosine: .5}}, newRanking(c, list), &Query{Steps: true})
 	if len(got) != 2 || got[1].Place != 8<<NumberBits+4 {
 		t.Errorf("steps: %+v", got)
 	}
@@ -58,7 +58,7 @@ func TestRescoredAddsTheBestByWords(t *testing.T) {
 	for i := range many {
 		many[i].Step.Place = int64(i)
 	}
-	if got := c.Rescored(nil, many, &Query{Steps: true}); len(got) != fused {
+	if got := c.Rescored(nil, newRanking(c, many), &Query{Steps: true}); len(got) != fused {
 		t.Errorf("%d of the best by words are compared", len(got))
 	}
 }

@@ -373,9 +373,9 @@ type Candidate struct {
 	Step Step
 }
 
-// Rank returns the steps or episodes that fit a query, the best first: by the words that
-// they hold, of which s are the scores, and by what they mean.
-func (c *Corpus) Rank(s *Scores, q *Query, p *Params) []Candidate {
+// Rank returns the steps or episodes that fit a query: by the words that they hold, of which s are
+// the scores, and by what they mean.
+func (c *Corpus) Rank(s *Scores, q *Query, p *Params) *Ranking {
 	list := c.RankByWords(s, q)
 	if q.Meaning == nil || p.Meaning == 0 {
 		return list
@@ -384,60 +384,31 @@ func (c *Corpus) Rank(s *Scores, q *Query, p *Params) []Candidate {
 }
 
 // RankByWords is Rank without what is meant.
-func (c *Corpus) RankByWords(s *Scores, q *Query) []Candidate {
+func (c *Corpus) RankByWords(s *Scores, q *Query) *Ranking {
 	if q.Steps {
 		return c.RankSteps(s)
 	}
 	return c.RankEpisodes(s)
 }
 
-// RankEpisodes returns the episodes with a score, the best first: what its fields have
-// together, and its best step.
-func (c *Corpus) RankEpisodes(s *Scores) []Candidate {
+// RankEpisodes returns the episodes with a score: what its fields have together, and its best step.
+func (c *Corpus) RankEpisodes(s *Scores) *Ranking {
 	var list []Candidate
 	for e := range c.Episodes {
 		if score := s.Episodes[e] + s.Best[e]; score > 0 {
 			list = append(list, Candidate{Episode: int32(e), Score: score})
 		}
 	}
-	c.sort(list)
-	return list
+	return newRanking(c, list)
 }
 
-// RankSteps returns the best steps, the best first: a step's score, and that of its episode.
-func (c *Corpus) RankSteps(s *Scores) []Candidate {
+// RankSteps returns the best steps: a step's score, and that of its episode.
+func (c *Corpus) RankSteps(s *Scores) *Ranking {
 	list := make([]Candidate, 0, len(s.Steps))
 	for _, step := range s.Steps {
 		list = append(list, Candidate{Episode: step.Episode, Score: step.Score + s.Episodes[step.Episode], Step: step})
 	}
-	c.sort(list)
-	return list
-}
-
-// sort puts the best first. It sorts numbers of candidates, which are large.
-func (c *Corpus) sort(list []Candidate) {
-	type scored struct {
-		score float64
-		at    int
-	}
-	order := make([]scored, len(list))
-	for i := range list {
-		order[i] = scored{list[i].Score, i}
-	}
-	slices.SortFunc(order, func(a, b scored) int {
-		if a.score != b.score { // nearly always
-			return cmp.Compare(b.score, a.score)
-		}
-		return c.compare(&list[a.at], &list[b.at])
-	})
-	old := slices.Clone(list)
-	for i, o := range order {
-		list[i] = old[o.at]
-	}
-}
-
-func (c *Corpus) compare(a, b *Candidate) int {
-	return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(c.Episodes[a.Episode].ID, c.Episodes[b.Episode].ID), cmp.Compare(a.Step.Place, b.Step.Place))
+	return newRanking(c, list)
 }
 
 // TermScores are what a term adds to the scores of all documents.

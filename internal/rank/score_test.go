@@ -115,7 +115,8 @@ func TestScoresAreMadeOfTheirParts(t *testing.T) {
 				t.Fatalf("%+v, the best of the episode has %v", st, s.Best[st.Episode])
 			}
 		}
-		for _, list := range [][]Candidate{c.RankEpisodes(s), c.RankSteps(s)} {
+		for _, ranking := range []*Ranking{c.RankEpisodes(s), c.RankSteps(s)} {
+			list := ranking.To(ranking.Len())
 			for i, a := range list {
 				if i > 0 && a.Score > list[i-1].Score || a.Score <= 0 {
 					t.Fatalf("candidates are not in order: %+v", list)

@@ -146,6 +146,9 @@ func Run(dir string, opts ...Option) (*Server, error) {
 // URL returns the server's address, such as http://127.0.0.1:41234.
 func (s *Server) URL() string { return "http://" + s.addr }
 
+// Pid returns the number of the server's process.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
 // Kill ends the server at once, as kill -9 does, and waits until it is gone.
 // Killing a dead server is harmless.
 func (s *Server) Kill() {
