@@ -526,7 +526,7 @@ func scaleServer(ctx context.Context, b *bench) error {
 
 // fresh lets a client on another machine, in a process of its own, get all that there is.
 func (s *scaled) fresh(ctx context.Context, b *bench, server *hranatest.Server) error {
-	m, err := newMachine(b, server, 0)
+	m, err := newMachine(b, server.URL(), 0)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func measureMachines(ctx context.Context, b *bench, data *repeats, t *growthTabl
 		}
 	}()
 	for range n {
-		m, err := newMachine(b, server, 0)
+		m, err := newMachine(b, server.URL(), 0)
 		if err != nil {
 			return 0, err
 		}
