@@ -61,6 +61,7 @@ func (b *bench) replicaRTT() time.Duration {
 // machine is a client's: a folder with its replica and locks, and a link to the server.
 type machine struct {
 	dir  string
+	url  string // of the link
 	link *hranatest.Link
 }
 
@@ -74,7 +75,7 @@ func newMachine(b *bench, server *hranatest.Server, rtt time.Duration) (*machine
 		return nil, err
 	}
 	link.SetRTT(rtt)
-	return &machine{dir, link}, nil
+	return &machine{dir, link.URL(), link}, nil
 }
 
 func (m *machine) path() string { return filepath.Join(m.dir, "replica.db") }
@@ -90,7 +91,7 @@ func (m *machine) open(ctx context.Context, replica bool, opts *episodic.Options
 	if replica {
 		o.Replica.Path = m.path()
 	}
-	return episodic.Open(ctx, m.link.URL(), &o)
+	return episodic.Open(ctx, m.url, &o)
 }
 
 // syncOnce lets the machine's replica get all that the server has.

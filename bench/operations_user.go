@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/episodic-memory/episodic"
+)
+
+const (
+	lifeSteps    = 5 // of a life, each appended by a call
+	lifeRequests = 1 + lifeSteps + 2
+	importSize   = 10   // episodes of an import
+	grownAtOnce  = 64   // running episodes that appends go to, in turn
+	usedUp       = 6000 // episodes a second for which there is always enough
+)
+
+// held is what a memory holds, or what is added to it.
+type held struct{ Episodes, Steps, Running int }
+
+// add counts what is added so many times.
+func (h *held) add(more held, times int) {
+	h.Episodes += times * more.Episodes
+	h.Steps += times * more.Steps
+	h.Running += times * more.Running
+}
+
+// operation is something that is done with a memory.
+type operation struct {
+	name     string
+	requests int  // that a call takes on a server, at most
+	adds     held // by a call
+	do       func(*user) op
+	uses     func(*user) *stock // of which each call uses up an episode; nil: none
+}
+
+// operations are in the order in which they are measured first.
+var operations = []operation{
+	{name: "put", requests: 1, adds: held{1, stepsEach, 0}, do: func(u *user) op { return putter(u.store, u.pool) }},
+	{name: "append", requests: 1, adds: held{0, 1, 0}, do: (*user).appends},
+	{name: "complete", requests: 2, adds: held{0, 0, -1}, do: (*user).completes, uses: func(u *user) *stock { return &u.running }},
+	{name: "life", requests: lifeRequests, adds: held{1, lifeSteps, 0}, do: (*user).lives},
+	{name: "get", requests: 1, do: func(u *user) op { return getter(u.store, u.known.IDs) }},
+	{name: "list", requests: 1, do: func(u *user) op { return lister(u.store) }},
+	{name: "search", requests: 1, do: func(u *user) op { return searcher(u.store, u.known.Words) }},
+	{name: "import", requests: 1, adds: held{importSize, importSize * stepsEach, 0}, do: (*user).imports},
+	{name: "delete", requests: 1, adds: held{-1, -stepsEach, 0}, do: (*user).deletes, uses: func(u *user) *stock { return &u.ended }},
+}
+
+// reads reports whether the operation changes nothing.
+func (o *operation) reads() bool { return o.adds == held{} }
+
+// known is what is known of the episodes that a memory is filled with.
+type known struct {
+	IDs   []episodic.ID
+	Words []string // that about one task in fifty has
+}
+
+func newKnown(episodes []*episodic.Episode) (k known, err error) {
+	words := &tally{}
+	for _, e := range episodes {
+		k.IDs = append(k.IDs, e.ID)
+		if err := words.add(&episodic.Episode{Description: e.Description}); err != nil {
+			return k, err
+		}
+	}
+	k.Words = words.wordsOf(frequencies[1])
+	return k, nil
+}
+
+// user does the operations on a Store.
+type user struct {
+	store          *episodic.Store
+	known          known
+	pool           []*episodic.Episode // which are stored as new ones
+	running, ended stock
+	grown          []episodic.ID // appends go to them in turn
+	prepared       held          // what add has added
+}
+
+func newUser(ctx context.Context, store *episodic.Store, c *corpus, k known) (*user, error) {
+	u := &user{store: store, known: k, pool: c.episodes(len(k.IDs), putsPool), running: stock{running: true}}
+	var err error
+	u.grown, err = u.add(ctx, grownAtOnce, true)
+	return u, err
+}
+
+// add stores n episodes besides those that are measured.
+func (u *user) add(ctx context.Context, n int, running bool) (ids []episodic.ID, err error) {
+	list, what := make([]*episodic.Episode, n), held{Episodes: 1, Steps: stepsEach}
+	if running {
+		what.Running = 1
+	}
+	for i := range list {
+		whole := u.pool[i%len(u.pool)]
+		e := begun(whole)
+		if !running {
+			e = *whole
+		}
+		e.ID, e.Steps = episodic.ID{}, whole.Steps
+		list[i] = &e
+	}
+	if err := addAll(ctx, u.store, list); err != nil {
+		return nil, err
+	}
+	u.prepared.add(what, n)
+	for _, e := range list {
+		ids = append(ids, e.ID)
+	}
+	return ids, nil
+}
+
+// stock is episodes that are waiting to be used up.
+type stock struct {
+	running bool // or ended, all of them
+
+	mu  sync.Mutex // guards ids
+	ids []episodic.ID
+}
+
+func (s *stock) take() (episodic.ID, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ids) == 0 {
+		return episodic.ID{}, errUsedUp
+	}
+	id := s.ids[len(s.ids)-1]
+	s.ids = s.ids[:len(s.ids)-1]
+	return id, nil
+}
+
+// prepare stores what so many callers may use up within a window, if each of their calls
+// takes as long as a round trip, 1 ms at least, and there are no more than 6,000 a second.
+func (u *user) prepare(ctx context.Context, o *operation, window time.Duration, callers int, rtt time.Duration) error {
+	if o.uses == nil {
+		return nil
+	}
+	s := o.uses(u)
+	rate := min(float64(callers)/max(rtt, time.Millisecond).Seconds(), usedUp)
+	ids, err := u.add(ctx, max(0, callers+int(rate*window.Seconds())-len(s.ids)), s.running)
+	s.ids = append(s.ids, ids...)
+	return err
+}
+
+func (u *user) appends() op {
+	next := counter()
+	return func(ctx context.Context, _ int) error {
+		i := next()
+		step := u.pool[i%len(u.pool)].Steps[i%stepsEach]
+		step.Number = 0
+		_, err := u.store.AppendSteps(ctx, u.grown[i%len(u.grown)], step)
+		return err
+	}
+}
+
+func (u *user) completes() op {
+	next := counter()
+	return func(ctx context.Context, _ int) error {
+		id, err := u.running.take()
+		if err != nil {
+			return err
+		}
+		e := u.pool[next()%len(u.pool)]
+		return u.store.CompleteEpisode(ctx, id, episodic.Completion{Outcome: e.Outcome, Reward: e.Reward, Reflection: e.Reflection})
+	}
+}
+
+func (u *user) lives() op {
+	var list []*episodic.Episode
+	for _, e := range u.pool {
+		short := *e
+		short.Steps = e.Steps[:lifeSteps]
+		list = append(list, &short)
+	}
+	return living(&ourSide{u.store}, list)
+}
+
+func (u *user) imports() op {
+	next := counter()
+	return func(ctx context.Context, _ int) error {
+		from := next() * importSize % len(u.pool)
+		return (&ourSide{u.store}).add(ctx, asNew(u.pool[from:from+importSize]))
+	}
+}
+
+func (u *user) deletes() op {
+	return func(ctx context.Context, _ int) error {
+		id, err := u.ended.take()
+		if err != nil {
+			return err
+		}
+		return u.store.DeleteEpisode(ctx, id)
+	}
+}
+
+// checkHolds fails if a memory holds anything else than it should.
+func checkHolds(ctx context.Context, store *episodic.Store, want held) error {
+	counts, err := store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	got := held{Episodes: int(counts.Episodes), Steps: int(counts.Steps)}
+	for _, err := range store.Episodes(ctx, &episodic.EpisodeFilter{State: episodic.StateRunning}) {
+		if err != nil {
+			return err
+		}
+		got.Running++
+	}
+	if got != want {
+		return fmt.Errorf("the memory holds %+v, after what was acknowledged it should be %+v", got, want)
+	}
+	return nil
+}
