@@ -134,7 +134,7 @@ type priced struct {
 // priced makes the cell of an operation. One caller's requests are counted on the link, if there is one.
 func (u *user) priced(o *operation, callers int, f *filled) *priced {
 	p := &priced{cell: &cell{name: o.name + ", " + callersOf(callers)}, operation: o, callers: callers}
-	do := o.do(u)
+	do := func(ctx context.Context, caller int) error { return o.do(u, ctx, caller) }
 	if link := f.client.link; link != nil && callers == 1 {
 		uncounted := do
 		do = func(ctx context.Context, caller int) error {
@@ -252,9 +252,12 @@ func (f failing) calls() (n int) {
 
 func measureOperations(ctx context.Context, b *bench) error {
 	brief := *b
-	brief.duration /= operationsPart
-	b.printf("\nEach cell is measured for %v, by turns with all others of its table. Where it has fewer than 100 calls its p99 is the slowest of them.\n", brief.duration)
 	episodes := b.corpus.episodes(0, min(b.n, operationsEpisodes))
+	if brief.duration /= operationsPart; b.short {
+		brief.duration /= operationsPart
+		episodes = episodes[:100]
+	}
+	b.printf("\nEach cell is measured for %v, by turns with all others of its table. Where it has fewer than 100 calls its p99 is the slowest of them.\n", brief.duration)
 	failed := failing{}
 	for _, p := range places {
 		if b.short {

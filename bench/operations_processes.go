@@ -68,7 +68,7 @@ func operationsChild(ctx context.Context) (err error) {
 		if err := in.Decode(&window); err != nil {
 			return err
 		}
-		s := load(ctx, window, 1, o.do(u))
+		s := load(ctx, window, 1, func(ctx context.Context, caller int) error { return o.do(u, ctx, caller) })
 		r := userResult{Rate: s.rate(), Latencies: s.latencies}
 		for _, err := range s.errs {
 			r.Errors = append(r.Errors, err.Error())

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -32,21 +33,21 @@ type operation struct {
 	name     string
 	requests int  // that a call takes on a server, at most
 	adds     held // by a call
-	do       func(*user) op
+	do       func(u *user, ctx context.Context, caller int) error
 	uses     func(*user) *stock // of which each call uses up an episode; nil: none
 }
 
 // operations are in the order in which they are measured first.
 var operations = []operation{
-	{name: "put", requests: 1, adds: held{1, stepsEach, 0}, do: func(u *user) op { return putter(u.store, u.pool) }},
-	{name: "append", requests: 1, adds: held{0, 1, 0}, do: (*user).appends},
-	{name: "complete", requests: 2, adds: held{0, 0, -1}, do: (*user).completes, uses: func(u *user) *stock { return &u.running }},
-	{name: "life", requests: lifeRequests, adds: held{1, lifeSteps, 0}, do: (*user).lives},
-	{name: "get", requests: 1, do: func(u *user) op { return getter(u.store, u.known.IDs) }},
-	{name: "list", requests: 1, do: func(u *user) op { return lister(u.store) }},
-	{name: "search", requests: 1, do: func(u *user) op { return searcher(u.store, u.known.Words) }},
+	{name: "put", requests: 1, adds: held{1, stepsEach, 0}, do: (*user).put},
+	{name: "append", requests: 1, adds: held{0, 1, 0}, do: (*user).append},
+	{name: "complete", requests: 2, adds: held{0, 0, -1}, do: (*user).complete, uses: func(u *user) *stock { return &u.running }},
+	{name: "life", requests: lifeRequests, adds: held{1, lifeSteps, 0}, do: (*user).life},
+	{name: "get", requests: 1, do: (*user).get},
+	{name: "list", requests: 1, do: (*user).list},
+	{name: "search", requests: 1, do: (*user).search},
 	{name: "import", requests: 1, adds: held{importSize, importSize * stepsEach, 0}, do: (*user).imports},
-	{name: "delete", requests: 1, adds: held{-1, -stepsEach, 0}, do: (*user).deletes, uses: func(u *user) *stock { return &u.ended }},
+	{name: "delete", requests: 1, adds: held{-1, -stepsEach, 0}, do: (*user).delete, uses: func(u *user) *stock { return &u.ended }},
 }
 
 // reads reports whether the operation changes nothing.
@@ -74,33 +75,39 @@ func newKnown(episodes []*episodic.Episode) (k known, err error) {
 type user struct {
 	store          *episodic.Store
 	known          known
-	pool           []*episodic.Episode // which are stored as new ones
+	pool           []*episodic.Episode
+	next           func() int
 	running, ended stock
-	grown          []episodic.ID // appends go to them in turn
+	grown          []episodic.ID // which are appended to in turn
 	prepared       held          // what add has added
 }
 
 func newUser(ctx context.Context, store *episodic.Store, c *corpus, k known) (*user, error) {
-	u := &user{store: store, known: k, pool: c.episodes(len(k.IDs), putsPool), running: stock{running: true}}
+	u := &user{store: store, known: k, pool: c.episodes(len(k.IDs), putsPool), next: counter(), running: stock{running: true}}
 	var err error
 	u.grown, err = u.add(ctx, grownAtOnce, true)
 	return u, err
 }
 
+// fresh returns an episode of the pool as a new one. Its task is one that no other has, because
+// a search takes several runs of a task together.
+func (u *user) fresh() *episodic.Episode {
+	e := *u.pool[u.next()%len(u.pool)]
+	e.ID = episodic.ID{}
+	e.Description = fmt.Sprintf("%s Ticket %d.", e.Description, rand.Uint32())
+	return &e
+}
+
 // add stores n episodes besides those that are measured.
 func (u *user) add(ctx context.Context, n int, running bool) (ids []episodic.ID, err error) {
 	list, what := make([]*episodic.Episode, n), held{Episodes: 1, Steps: stepsEach}
-	if running {
-		what.Running = 1
-	}
 	for i := range list {
-		whole := u.pool[i%len(u.pool)]
-		e := begun(whole)
-		if !running {
-			e = *whole
+		e := u.fresh()
+		if running {
+			e.End, e.Outcome, e.Reward, e.Reflection = time.Time{}, episodic.Outcome{}, nil, episodic.Reflection{}
+			what.Running = 1
 		}
-		e.ID, e.Steps = episodic.ID{}, whole.Steps
-		list[i] = &e
+		list[i] = e
 	}
 	if err := addAll(ctx, u.store, list); err != nil {
 		return nil, err
@@ -144,55 +151,55 @@ func (u *user) prepare(ctx context.Context, o *operation, window time.Duration, 
 	return err
 }
 
-func (u *user) appends() op {
-	next := counter()
-	return func(ctx context.Context, _ int) error {
-		i := next()
-		step := u.pool[i%len(u.pool)].Steps[i%stepsEach]
-		step.Number = 0
-		_, err := u.store.AppendSteps(ctx, u.grown[i%len(u.grown)], step)
+func (u *user) put(ctx context.Context, _ int) error { return u.store.PutEpisode(ctx, u.fresh()) }
+
+func (u *user) append(ctx context.Context, _ int) error {
+	i := u.next()
+	step := u.pool[i%len(u.pool)].Steps[i%stepsEach]
+	step.Number = 0
+	_, err := u.store.AppendSteps(ctx, u.grown[i%len(u.grown)], step)
+	return err
+}
+
+func (u *user) complete(ctx context.Context, _ int) error {
+	id, err := u.running.take()
+	if err != nil {
 		return err
 	}
+	e := u.fresh()
+	return u.store.CompleteEpisode(ctx, id, episodic.Completion{Outcome: e.Outcome, Reward: e.Reward, Reflection: e.Reflection})
 }
 
-func (u *user) completes() op {
-	next := counter()
-	return func(ctx context.Context, _ int) error {
-		id, err := u.running.take()
-		if err != nil {
-			return err
-		}
-		e := u.pool[next()%len(u.pool)]
-		return u.store.CompleteEpisode(ctx, id, episodic.Completion{Outcome: e.Outcome, Reward: e.Reward, Reflection: e.Reflection})
-	}
+func (u *user) life(ctx context.Context, _ int) error {
+	e := u.fresh()
+	e.Steps = e.Steps[:lifeSteps]
+	return live(ctx, &ourSide{u.store}, e)
 }
 
-func (u *user) lives() op {
-	var list []*episodic.Episode
-	for _, e := range u.pool {
-		short := *e
-		short.Steps = e.Steps[:lifeSteps]
-		list = append(list, &short)
-	}
-	return living(&ourSide{u.store}, list)
+func (u *user) get(ctx context.Context, caller int) error {
+	return getter(u.store, u.known.IDs)(ctx, caller)
 }
 
-func (u *user) imports() op {
-	next := counter()
-	return func(ctx context.Context, _ int) error {
-		from := next() * importSize % len(u.pool)
-		return (&ourSide{u.store}).add(ctx, asNew(u.pool[from:from+importSize]))
-	}
+func (u *user) list(ctx context.Context, caller int) error { return lister(u.store)(ctx, caller) }
+
+func (u *user) search(ctx context.Context, caller int) error {
+	return searcher(u.store, u.known.Words)(ctx, caller)
 }
 
-func (u *user) deletes() op {
-	return func(ctx context.Context, _ int) error {
-		id, err := u.ended.take()
-		if err != nil {
-			return err
-		}
-		return u.store.DeleteEpisode(ctx, id)
+func (u *user) imports(ctx context.Context, _ int) error {
+	list := make([]*episodic.Episode, importSize)
+	for i := range list {
+		list[i] = u.fresh()
 	}
+	return (&ourSide{u.store}).add(ctx, list)
+}
+
+func (u *user) delete(ctx context.Context, _ int) error {
+	id, err := u.ended.take()
+	if err != nil {
+		return err
+	}
+	return u.store.DeleteEpisode(ctx, id)
 }
 
 // checkHolds fails if a memory holds anything else than it should.
