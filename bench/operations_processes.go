@@ -29,8 +29,7 @@ var processPlaces = []place{{}, {onServer: true}, {onServer: true, rtt: 20 * tim
 type userTask struct {
 	Dir, URL string // of its machine
 	Known    known
-	Window   time.Duration
-	RTT      time.Duration
+	Enough   int // episodes to prepare for an operation that uses them up
 }
 
 // userResult is what became of the calls of an operation.
@@ -58,7 +57,7 @@ func operationsChild(ctx context.Context) (err error) {
 	}
 	for i := range operations {
 		o := &operations[i]
-		if err := u.prepare(ctx, o, t.Window, 1, t.RTT); err != nil {
+		if err := u.prepare(ctx, o, t.Enough); err != nil {
 			return err
 		}
 		if err := out.Encode("ready"); err != nil {
@@ -101,7 +100,7 @@ func (f *filled) crews(ctx context.Context, window time.Duration, processes int,
 		}
 	}()
 	for range processes {
-		p, err := startProcess(ctx, self, operationsVariable, userTask{Dir: f.client.dir, URL: f.client.url, Known: f.known, Window: window, RTT: f.rtt})
+		p, err := startProcess(ctx, self, operationsVariable, userTask{Dir: f.client.dir, URL: f.client.url, Known: f.known, Enough: 1 + enough(window, processes, f.rtt)/processes})
 		if err != nil {
 			return nil, err
 		}

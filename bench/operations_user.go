@@ -15,7 +15,7 @@ const (
 	lifeRequests = 1 + lifeSteps + 2
 	importSize   = 10   // episodes of an import
 	grownAtOnce  = 64   // running episodes that appends go to, in turn
-	usedUp       = 6000 // episodes a second for which there is always enough
+	usedUp       = 1000 // episodes a second: where calls use up more, a window ends early
 )
 
 // held is what a memory holds, or what is added to it.
@@ -138,15 +138,23 @@ func (s *stock) take() (episodic.ID, error) {
 	return id, nil
 }
 
-// prepare stores what so many callers may use up within a window, if each of their calls
-// takes as long as a round trip, 1 ms at least, and there are no more than 6,000 a second.
-func (u *user) prepare(ctx context.Context, o *operation, window time.Duration, callers int, rtt time.Duration) error {
+// enough is how many episodes are prepared for a window: one for each call of so many callers that
+// takes a round trip, but no more than usedUp a second.
+func enough(window time.Duration, callers int, rtt time.Duration) int {
+	rate := float64(usedUp)
+	if rtt > 0 {
+		rate = min(rate, float64(callers)/rtt.Seconds())
+	}
+	return callers + int(rate*window.Seconds())
+}
+
+// prepare stores episodes until there are n for an operation that uses them up.
+func (u *user) prepare(ctx context.Context, o *operation, n int) error {
 	if o.uses == nil {
 		return nil
 	}
 	s := o.uses(u)
-	rate := min(float64(callers)/max(rtt, time.Millisecond).Seconds(), usedUp)
-	ids, err := u.add(ctx, max(0, callers+int(rate*window.Seconds())-len(s.ids)), s.running)
+	ids, err := u.add(ctx, max(0, n-len(s.ids)), s.running)
 	s.ids = append(s.ids, ids...)
 	return err
 }
