@@ -264,7 +264,7 @@ func measureOperations(ctx context.Context, b *bench) error {
 		brief.duration /= operationsPart
 		episodes = episodes[:100]
 	}
-	b.printf("\nEach cell is measured for %v, by turns with all others of its table. Where it has fewer than 100 calls its p99 is the slowest of them.\n", brief.duration)
+	b.printf("\nEach cell is measured for %v, by turns: first those of one caller, then those of several. Where one has fewer than 100 calls its p99 is the slowest of them.\n", brief.duration)
 	failed := failing{}
 	for _, p := range places {
 		if b.short {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,7 +94,7 @@ func newUser(ctx context.Context, store *episodic.Store, c *corpus, k known) (*u
 // a search takes several runs of a task together.
 func (u *user) fresh() *episodic.Episode {
 	e := *u.pool[u.next()%len(u.pool)]
-	e.ID = episodic.ID{}
+	e.ID, e.Steps = episodic.ID{}, slices.Clone(e.Steps) // which storing numbers
 	e.Description = fmt.Sprintf("%s Ticket %d.", e.Description, rand.Uint32())
 	return &e
 }
