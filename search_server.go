@@ -26,7 +26,7 @@ func (s *Store) searchServer(ctx context.Context, q querier, r *search) (*Search
 	results := &SearchResults{}
 	var damage damages
 	defer func() { results.Damaged = damage.all() }()
-	size, looked, n := 0, 0, 0
+	size, looked, n, fits := 0, 0, 0, true
 	runs := make(map[string]int) // of a task: the place of its hit
 	found := make(map[ID]bool)   // an episode ranks by the best of its rows
 	for rows := r.skip + r.Limit + 1; ; {
@@ -35,7 +35,7 @@ func (s *Store) searchServer(ctx context.Context, q querier, r *search) (*Search
 			Args: append(append([]any{matchExpression(&r.query)}, w.args...), int64(rows), int64(looked)),
 		}, engine.Stmt{SQL: sqlCountWaiting})
 		if engine.KindOf(err) == engine.KindTooLarge && rows > 1 {
-			rows /= 2 // fewer fit into the server's answer
+			rows, fits = rows/2, false // fewer fit into the server's answer
 			continue
 		}
 		if err != nil {
@@ -78,6 +78,9 @@ func (s *Store) searchServer(ctx context.Context, q querier, r *search) (*Search
 		}
 		if looked += len(answer[0].Rows); len(answer[0].Rows) < rows {
 			return results, nil
+		}
+		if fits {
+			rows *= 2 // what was found are runs of few tasks, and there may be many more
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 func TestSearchFindsAndRanks(t *testing.T) {
@@ -316,6 +318,26 @@ func TestRunsOfATaskAreOneHit(t *testing.T) {
 			t.Errorf("the best run is %+v", found.Hits[0].Episode)
 		}
 	})
+}
+
+// Far from a server a search must not take a request for every eleven runs of a task.
+func TestManyRunsOfATaskTakeFewRequests(t *testing.T) {
+	s := open(t, hranatest.Start(t).URL(), &Options{Cache: Cache{Disabled: true}, Replica: Replica{Disabled: true}})
+	var runs []*Episode
+	for range 300 {
+		runs = append(runs, &Episode{Description: "feed the zebra"})
+	}
+	_, err := s.AddEpisodes(t.Context(), append(runs, &Episode{Description: "wash the zebra, which takes longer"})...)
+	ok(t, err)
+	before := s.Stats().Requests
+	found, err := s.Search(t.Context(), "zebra", nil)
+	ok(t, err)
+	if len(found.Hits) != 2 || len(found.Hits[0].Alike) != len(runs)-1 {
+		t.Fatalf("%d hits, the first with %d other runs", len(found.Hits), len(found.Hits[0].Alike))
+	}
+	if n := s.Stats().Requests - before; n > 5 { // of 11, 22, 44, 88 and 176 rows
+		t.Errorf("a search took %d requests", n)
+	}
 }
 
 // Words in quotes rank higher where they follow one another, in a head or a step.

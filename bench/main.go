@@ -37,6 +37,7 @@ var scenarios = []scenario{
 	{"life", lifeClaim, true, life},
 	{"start", startClaim, false, start},
 	{"latency", latencyClaim, true, latency},
+	{"operations", operationsClaim, true, measureOperations},
 	{"reads", readsClaim, true, read},
 	{"keepalive", keepaliveClaim, true, keepalive},
 	{"sizing", sizingClaim, true, sizing},
@@ -59,7 +60,7 @@ var scenarios = []scenario{
 
 // suites are scenarios under one name.
 var suites = map[string][]string{
-	"storage_operations": {"puts", "life", "reads", "feed", "rivals", "records"},
+	"storage_operations": {"operations", "puts", "life", "reads", "feed", "rivals", "records"},
 	"vector_performance": {"vectors", "recall"},
 	"pool":               {"latency", "keepalive", "sizing", "group"},
 	"compression":        {"payload", "wire"},
@@ -92,6 +93,8 @@ func main() {
 		do = replicaChild
 	case os.Getenv(ablationVariable) != "":
 		do = ablationChild
+	case os.Getenv(operationsVariable) != "":
+		do = operationsChild
 	case os.Getenv(writerVariable) != "":
 		do = func(ctx context.Context) error { return agent.Run(ctx, os.Stdin, os.Stdout) }
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -24,26 +25,37 @@ type sample struct {
 	errs      []error
 }
 
+// errUsedUp is returned by an op that has nothing left to work on.
+var errUsedUp = errors.New("all that was prepared is used up")
+
 // load lets so many callers call f, each one call after the other, until the
-// window is over, and waits for the calls under way.
+// window is over or f returns errUsedUp, and waits for the calls under way. The
+// sample's window is shorter if all was used up before.
 func load(ctx context.Context, window time.Duration, callers int, f op) sample {
 	var wg sync.WaitGroup
 	parts := make([]sample, callers)
-	end := time.Now().Add(window)
+	start := time.Now()
+	end := start.Add(window)
 	for caller := range callers {
 		part := &parts[caller]
 		wg.Go(func() {
+			part.window = window
 			for begin := time.Now(); begin.Before(end) && ctx.Err() == nil; {
 				err := f(ctx, caller)
 				now := time.Now()
+				if errors.Is(err, errUsedUp) {
+					part.window = min(window, now.Sub(start))
+					return
+				}
 				part.add(now.Sub(begin), end.Sub(begin), err)
 				begin = now
 			}
 		})
 	}
 	wg.Wait()
-	s := sample{window: window}
+	var s sample
 	for _, p := range parts {
+		s.window = max(s.window, p.window)
 		s.done += p.done
 		s.latencies = append(s.latencies, p.latencies...)
 		s.errs = append(s.errs, p.errs...)

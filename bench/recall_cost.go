@@ -111,7 +111,7 @@ func newStorer(ctx context.Context, name, program string, task agent.Task, round
 
 // order lets the process store some episodes; the window is the time within calls.
 func (s *storer) order(o agent.Order) (result sample, cpu time.Duration, err error) {
-	if err := json.NewEncoder(s.input).Encode(o); err != nil {
+	if err := s.tell(o); err != nil {
 		return result, 0, err
 	}
 	for {

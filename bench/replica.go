@@ -61,6 +61,7 @@ func (b *bench) replicaRTT() time.Duration {
 // machine is a client's: a folder with its replica and locks, and a link to the server.
 type machine struct {
 	dir  string
+	url  string // of the link
 	link *hranatest.Link
 }
 
@@ -75,7 +76,7 @@ func newMachine(b *bench, url string, rtt time.Duration) (*machine, error) {
 		return nil, err
 	}
 	link.SetRTT(rtt)
-	return &machine{dir, link}, nil
+	return &machine{dir, link.URL(), link}, nil
 }
 
 func (m *machine) path() string { return filepath.Join(m.dir, "replica.db") }
@@ -87,7 +88,7 @@ func (m *machine) open(ctx context.Context, replica bool, opts *episodic.Options
 		o = *opts
 	}
 	m.settle(&o, replica)
-	return episodic.Open(ctx, m.link.URL(), &o)
+	return episodic.Open(ctx, m.url, &o)
 }
 
 // settle sets the options that keep a Store to the machine's folder.

@@ -152,19 +152,21 @@ func putting(s side, pool []*episodic.Episode) op {
 
 func living(s side, pool []*episodic.Episode) op {
 	next := counter()
-	return func(ctx context.Context, _ int) error {
-		e := pool[next()%len(pool)]
-		r, err := s.start(ctx, begun(e))
-		if err != nil {
+	return func(ctx context.Context, _ int) error { return live(ctx, s, pool[next()%len(pool)]) }
+}
+
+// live starts an episode, appends its steps one by one, and completes it.
+func live(ctx context.Context, s side, e *episodic.Episode) error {
+	r, err := s.start(ctx, begun(e))
+	if err != nil {
+		return err
+	}
+	for _, step := range e.Steps {
+		if err := r.append(ctx, step); err != nil {
 			return err
 		}
-		for _, step := range e.Steps {
-			if err := r.append(ctx, step); err != nil {
-				return err
-			}
-		}
-		return r.complete(ctx, episodic.Completion{Outcome: e.Outcome, End: e.End, Reward: e.Reward, Reflection: e.Reflection})
 	}
+	return r.complete(ctx, episodic.Completion{Outcome: e.Outcome, End: e.End, Reward: e.Reward, Reflection: e.Reflection})
 }
 
 func getting(s side, ids []episodic.ID) op {

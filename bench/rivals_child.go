@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"time"
@@ -74,6 +75,60 @@ func runChild(ctx context.Context, variable string, task, result any) error {
 		return fmt.Errorf("%w: %s", err, errs.Bytes())
 	}
 	return json.Unmarshal(out.Bytes(), result)
+}
+
+// process is a program that is told and answers line by line, in JSON.
+type process struct {
+	cmd     *exec.Cmd
+	input   io.WriteCloser
+	answers *json.Decoder
+	stderr  bytes.Buffer
+}
+
+// startProcess starts a program with a variable set, and tells it its task.
+func startProcess(ctx context.Context, program, variable string, task any) (_ *process, err error) {
+	p := &process{cmd: exec.CommandContext(ctx, program)}
+	p.cmd.Env = append(os.Environ(), variable+"=1")
+	p.cmd.Stderr = &p.stderr
+	if p.input, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	output, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.answers = json.NewDecoder(output)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := p.tell(task); err != nil {
+		return nil, p.failed(err)
+	}
+	return p, nil
+}
+
+// tell writes to the program's standard input.
+func (p *process) tell(what any) error { return json.NewEncoder(p.input).Encode(what) }
+
+// hear reads what the program answers next. If it has ended instead, the error says why.
+func (p *process) hear(answer any) error {
+	if err := p.answers.Decode(answer); err != nil {
+		return p.failed(err)
+	}
+	return nil
+}
+
+// failed ends a program that does not talk any more, and returns err with what it has said
+// on its standard error.
+func (p *process) failed(err error) error {
+	p.end()
+	return fmt.Errorf("a process ended: %w: %s", err, p.stderr.Bytes())
+}
+
+// end ends the program, if it has not ended itself.
+func (p *process) end() {
+	_ = p.cmd.Process.Kill() // fails if it is gone
+	_ = p.cmd.Wait()         // what it said before is what matters
 }
 
 func (t *childTask) do(ctx context.Context) (result childResult, err error) {

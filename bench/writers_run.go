@@ -3,13 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -82,15 +80,18 @@ type crowdResult struct {
 func (o *crowdResult) rate() float64 { return float64(o.done) / o.window.Seconds() }
 
 // slowest is the writes of the slowest process, as a part of the mean.
-func (o *crowdResult) slowest() float64 {
+func (o *crowdResult) slowest() float64 { return leastToMean(o.perProcess) }
+
+// leastToMean is the least of some counts, as a part of their mean; 0 if there are none.
+func leastToMean(counts []int) float64 {
 	least, sum := 0, 0
-	for i, n := range o.perProcess {
+	for i, n := range counts {
 		if i == 0 || n < least {
 			least = n
 		}
 		sum += n
 	}
-	return float64(least*len(o.perProcess)) / float64(max(sum, 1))
+	return float64(least*len(counts)) / float64(max(sum, 1))
 }
 
 func (o *crowdResult) failures() (n int) {
@@ -113,10 +114,7 @@ type crowdRun struct {
 
 // writing is a writer's process.
 type writing struct {
-	cmd    *exec.Cmd
-	input  io.WriteCloser
-	stderr bytes.Buffer
-	events *json.Decoder
+	*process
 	told   []agent.Event
 	ended  chan error // after its last event
 	killed bool       // by a fault
@@ -288,29 +286,18 @@ func (r *crowdRun) start(ctx context.Context, task agent.Task) (*writing, error)
 }
 
 // startWriter starts a program that is a writer, and tells it its task.
-func startWriter(ctx context.Context, program string, task agent.Task) (_ *writing, err error) {
-	w := &writing{cmd: exec.CommandContext(ctx, program), ended: make(chan error, 1)}
-	w.cmd.Env = append(os.Environ(), writerVariable+"=1")
-	w.cmd.Stderr = &w.stderr
-	if w.input, err = w.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	output, err := w.cmd.StdoutPipe()
+func startWriter(ctx context.Context, program string, task agent.Task) (*writing, error) {
+	p, err := startProcess(ctx, program, writerVariable, task)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("a writer: %w", err)
 	}
-	w.events = json.NewDecoder(output)
-	if err := w.cmd.Start(); err != nil {
-		return nil, err
-	}
-	return w, json.NewEncoder(w.input).Encode(task)
+	return &writing{process: p, ended: make(chan error, 1)}, nil
 }
 
 // ready waits until the writer has opened its Store.
 func (w *writing) ready() (e agent.Event, err error) {
-	if err := w.events.Decode(&e); err != nil {
-		_ = w.cmd.Wait() // what it said is what matters
-		return e, fmt.Errorf("a writer ended: %w: %s", err, w.stderr.Bytes())
+	if err := w.hear(&e); err != nil {
+		return e, fmt.Errorf("a writer: %w", err)
 	}
 	if e.Error != "" {
 		return e, fmt.Errorf("a writer cannot open the memory: %s", e.Error)
@@ -322,7 +309,7 @@ func (w *writing) ready() (e agent.Event, err error) {
 func (w *writing) listen() {
 	for {
 		var e agent.Event
-		if err := w.events.Decode(&e); err != nil {
+		if err := w.answers.Decode(&e); err != nil {
 			break // what is missing then shows in the end of the process
 		}
 		w.told = append(w.told, e)
