@@ -71,6 +71,38 @@ func TestLinksOfThePagesHold(t *testing.T) {
 	}
 }
 
+// A test that a page names is there.
+func TestTestsThatThePagesNameExist(t *testing.T) {
+	var tests strings.Builder
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == ".cache":
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		tests.WriteString(readPage(t, path))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, page := range pages(t) {
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(readPage(t, page), -1) {
+			named++
+			if !strings.Contains(tests.String(), "\nfunc "+m[1]+"(") {
+				t.Errorf("%s names %s, which is no test", page, m[1])
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("only %d tests are named", named)
+	}
+}
+
 // headings are the anchors of a page, as GitHub makes them.
 func headings(page string) (anchors []string) {
 	for line := range strings.Lines(fenced.ReplaceAllString(page, "")) {

@@ -420,6 +420,7 @@ func (r *localReplica) noteForOthers(at time.Time) {
 	if err := os.Chtimes(r.path+wroteSuffix, at, at); errors.Is(err, os.ErrNotExist) {
 		if f, err := os.OpenFile(r.path+wroteSuffix, os.O_WRONLY|os.O_CREATE, 0o600); err == nil {
 			_ = f.Close()
+			_ = os.Chtimes(f.Name(), at, at) // a new file's time is that of a coarser clock, some milliseconds earlier
 		}
 	}
 }

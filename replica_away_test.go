@@ -207,3 +207,16 @@ func TestClockThatWasSetBack(t *testing.T) {
 		t.Errorf("with the server: %+v, %+v", got, info)
 	}
 }
+
+// What a Store of this machine writes first is noted as exactly as what it writes later: a pull that began
+// just before is none that has it.
+func TestFirstNoteForOthersIsExact(t *testing.T) {
+	t.Parallel()
+	r := &localReplica{path: filepath.Join(t.TempDir(), "replica.db")}
+	for _, at := range []time.Time{time.Now(), time.Now()} {
+		r.noteForOthers(at)
+		if noted, err := lastWrote(r.path); err != nil || !noted.Equal(at) {
+			t.Errorf("a write at %v is noted at %v, %v", at, noted, err)
+		}
+	}
+}

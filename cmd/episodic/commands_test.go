@@ -313,9 +313,12 @@ func TestStoredTextCannotSteerTheTerminal(t *testing.T) {
 	e.AppliedPatterns[0].Note = hostile
 	e.Metadata = map[string]string{hostile: hostile}
 	c.put(e)
-	for _, args := range [][]string{{"search", "findme"}, {"list"}, {"show", e.ID.String()}, {"delete", e.ID.String()}} {
-		if out := c.ok(args...); steered(out) || !strings.Contains(out, "findme") {
-			t.Errorf("%q printed %q", args, out)
+	for _, args := range [][]string{
+		{"search", "findme"}, {"brief", "findme"}, {"list"}, {"show", e.ID.String()},
+		{"export"}, {"export", "--format", "markdown"}, {"export", "--format", "openai"}, {"delete", e.ID.String()},
+	} {
+		if got := c.run(args...); got.code != exitOK || steered(got.stdout) || !strings.Contains(got.stdout, "findme") {
+			t.Errorf("%q: exit code %d, printed %q", args, got.code, got.stdout)
 		}
 	}
 	e.Revision = 0 // it was deleted

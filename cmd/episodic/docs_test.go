@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 var update = flag.Bool("update", false, "write the page of the commands")
@@ -141,6 +143,50 @@ func TestCommandLinesOfThePagesAreRight(t *testing.T) {
 		t.Errorf("only %d command lines were found", lines)
 	}
 }
+
+// The session that docs/guide.md shows: each command works, and prints what stands there.
+func TestSessionOfTheGuide(t *testing.T) {
+	page, err := os.ReadFile("../../docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCLI(t)
+	const address = "http://127.0.0.1:8080"
+	server := hranatest.Start(t)
+	t.Chdir(t.TempDir())
+	ran := 0
+	for _, block := range regexp.MustCompile("(?ms)^```console\n(.*?)^```").FindAllSubmatch(page, -1) {
+		for _, part := range strings.Split("\n"+string(block[1]), "\n$ ")[1:] {
+			line, want, _ := strings.Cut(part, "\n")
+			args := shellWords(comment.ReplaceAllString(strings.ReplaceAll(line, address, server.URL()), ""))
+			switch args[0] {
+			case "go": // this program is installed
+				continue
+			case "sqld": // is started above
+				continue
+			case "export":
+				name, value, _ := strings.Cut(args[1], "=")
+				c.env[name] = value
+				continue
+			}
+			got := c.run(args[1:]...)
+			if got.code != exitOK {
+				t.Fatalf("%s: exit code %d: %s", line, got.code, got.stderr)
+			}
+			want = score.ReplaceAllString(strings.TrimSpace(want), " * ")
+			if printed := score.ReplaceAllString(strings.TrimSpace(got.stdout), " * "); want != "" && printed != want {
+				t.Errorf("%s prints\n%s", line, got.stdout)
+			}
+			ran++
+		}
+	}
+	if ran < 15 {
+		t.Errorf("only %d commands were run", ran)
+	}
+}
+
+// A score depends on the day.
+var score = regexp.MustCompile(` \d+\.\d\d `)
 
 // shellWords are the words of a command line, of which some stand between double quotes.
 func shellWords(line string) (words []string) {

@@ -151,7 +151,7 @@ func inputOf(p episodic.JSON) json.RawMessage {
 	return json.RawMessage(`{"input":` + string(p) + `}`)
 }
 
-// writeMarkdown writes an episode for people.
+// writeMarkdown writes an episode for people, whose terminal it may not steer.
 func writeMarkdown(w io.Writer, e *episodic.Episode) error {
 	b := &strings.Builder{}
 	title := cmp.Or(e.Metadata[transcript.MetaTitle], strings.Join(strings.Fields(e.Description), " "))
@@ -188,7 +188,7 @@ func writeMarkdown(w io.Writer, e *episodic.Episode) error {
 			b.WriteByte('\n')
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, plain(b.String()))
 	return err
 }
 

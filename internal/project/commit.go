@@ -32,7 +32,8 @@ func (f Finder) rootCommit(r repository) string {
 	ctx, stop := context.WithTimeout(context.Background(), rootWait)
 	defer stop()
 	git := exec.CommandContext(ctx, "git", "--git-dir", r.common, "rev-list", "--max-parents=0", "HEAD")
-	git.Env = append(os.Environ(), "GIT_OPTIONAL_LOCKS=0")
+	// The repository may be anybody's, and its configuration say how to fetch what is missing.
+	git.Env = append(os.Environ(), "GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=none")
 	git.WaitDelay = rootWait // of what it started itself
 	out, err := git.Output()
 	roots := slices.DeleteFunc(strings.Fields(string(out)), func(s string) bool { return !commitHash.MatchString(s) })

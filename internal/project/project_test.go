@@ -2,6 +2,7 @@ package project
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,6 +119,37 @@ func TestRepositoryWithoutGit(t *testing.T) {
 	repositoryAt(t, mono, "[core]\n\tbare = false\n")
 	if got := of(t, f, tree); !strings.HasPrefix(got, "folder:mono-") || got != of(t, f, mono) {
 		t.Errorf("the worktree is %q, the repository %q", got, of(t, f, mono))
+	}
+}
+
+// A repository whose configuration says that a program gets what it lacks has none run.
+func TestAHostileRepositoryRunsNothing(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not there")
+	}
+	home := t.TempDir()
+	repo, ran := filepath.Join(home, "repo"), filepath.Join(home, "ran")
+	repositoryAt(t, repo, fmt.Sprintf(`[core]
+	repositoryformatversion = 1
+[extensions]
+	partialClone = one
+[remote "one"]
+	promisor = true
+	url = ext::touch %s
+[remote "two"]
+	url = ext::touch %[1]s
+[protocol "ext"]
+	allow = always
+`, ran))
+	write(t, filepath.Join(repo, ".git", "HEAD"), strings.Repeat("1", 40)+"\n")
+	write(t, filepath.Join(repo, ".git", "objects", "info", "packs"), "")
+	write(t, filepath.Join(repo, ".git", "refs", "heads", "none"), strings.Repeat("2", 40)+"\n")
+	if got := of(t, Finder{Home: home}, repo); !strings.HasPrefix(got, "folder:repo-") {
+		t.Errorf("it is %q", got)
+	}
+	if _, err := os.Stat(ran); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a program was run: %v", err)
 	}
 }
 

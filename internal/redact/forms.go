@@ -7,10 +7,11 @@ import (
 )
 
 const (
-	bearerToken Kind = "bearer-token"
-	basicAuth   Kind = "basic-auth"
-	jwt         Kind = "jwt"
-	awsKeyID    Kind = "aws-key-id"
+	bearerToken   Kind = "bearer-token"
+	basicAuth     Kind = "basic-auth"
+	jwt           Kind = "jwt"
+	awsKeyID      Kind = "aws-key-id"
+	telegramToken Kind = "telegram-token"
 )
 
 // form is how the secrets of a provider begin, and what follows.

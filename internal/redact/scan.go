@@ -151,7 +151,7 @@ func (sc *scanner) telegram(i int) {
 	if i-from < 6 || i-from > 11 || n < 0 {
 		return
 	}
-	sc.add(from, i+1+n, "telegram-token")
+	sc.add(from, i+1+n, telegramToken)
 }
 
 // beside is how far from an AWS key id its secret is looked for, in bytes.
