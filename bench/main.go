@@ -48,6 +48,7 @@ var scenarios = []scenario{
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
 	{"rivals", rivalsClaim, true, rivals},
+	{"others", othersClaim, true, others},
 	{"writers", writersClaim, true, writers},
 	{"replicas", replicasClaim, true, replicas},
 	{"replica", replicaClaim, true, replicaScenario},
@@ -62,6 +63,7 @@ var suites = map[string][]string{
 	"vector_performance": {"vectors", "recall"},
 	"pool":               {"latency", "keepalive", "sizing", "group"},
 	"compression":        {"payload", "wire"},
+	"competition":        {"rivals", "others"},
 }
 
 // bench is what the scenarios share.
@@ -89,6 +91,8 @@ func main() {
 		do = child
 	case os.Getenv(replicaVariable) != "":
 		do = replicaChild
+	case os.Getenv(workerVariable) != "":
+		do = workSide
 	case os.Getenv(writerVariable) != "":
 		do = func(ctx context.Context) error { return agent.Run(ctx, os.Stdin, os.Stdout) }
 	}
@@ -105,12 +109,12 @@ func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
-	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire and rivals use; they are no part of this repository")
+	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire, rivals and others use; they are no part of this repository")
 	output := flag.String("o", "", "also write the Markdown to this file, what it measured as .json beside it, and a chart of all ratios as .svg")
 	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too; replica: measure memory with 100,000 episodes too")
 	baseline := flag.String("baseline", "", "writers, recall: a writer built from another commit, to be measured beside; see README.md")
 	commandBaseline := flag.String("command-baseline", "", "records: an episodic command built from another commit, to be measured beside")
-	match := flag.String("match", "", "writers, recall, replica: run only the rows, or parts, whose name this regular expression matches")
+	match := flag.String("match", "", "writers, recall, replica, others: run only the rows, parts, or systems, whose name this regular expression matches")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
 	switch {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -137,7 +138,7 @@ func (t *replicaTask) do(ctx context.Context) (result replicaResult, err error) 
 		result.Complete = time.Since(begin)
 	}
 	var memory map[string]int64
-	if memory, err = processMemory(); err != nil {
+	if memory, err = processMemory("self"); err != nil {
 		return result, err
 	}
 	result.Peak, result.Anonymous, result.File = memory["VmHWM"], memory["RssAnon"], memory["RssFile"]
@@ -149,9 +150,10 @@ func (t *replicaTask) do(ctx context.Context) (result replicaResult, err error) 
 	return result, err
 }
 
-// processMemory are the lines of /proc/self/status that are in kB, in bytes.
-func processMemory() (map[string]int64, error) {
-	status, err := os.ReadFile("/proc/self/status")
+// processMemory are the lines of /proc/PID/status that are in kB, in bytes.
+func processMemory(pid string) (map[string]int64, error) {
+	path := filepath.Join("/proc", pid, "status")
+	status, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +162,7 @@ func processMemory() (map[string]int64, error) {
 		name, value, _ := strings.Cut(line, ":")
 		if fields := strings.Fields(value); len(fields) == 2 && fields[1] == "kB" {
 			if sizes[name], err = strconv.ParseInt(fields[0], 10, 64); err != nil {
-				return nil, fmt.Errorf("/proc/self/status: %w", err)
+				return nil, fmt.Errorf("%s: %w", path, err)
 			}
 			sizes[name] <<= 10
 		}

@@ -128,7 +128,7 @@ func (t *childTask) open(ctx context.Context) (get op, closeTarget func() error,
 // peakMemory is the most memory of this process that was resident at once, in KB.
 // The figure that wait returns would not do: in it the parent has a part.
 func peakMemory() (int, error) {
-	sizes, err := processMemory()
+	sizes, err := processMemory("self")
 	if err != nil {
 		return 0, err
 	}
