@@ -137,12 +137,13 @@ func (r *repeats) writeOthers(b *bench, dir string) error {
 // compete measures the contestants by turns, and returns where others are faster than the
 // first, which is ours.
 func compete(ctx context.Context, b *bench, place, material string, all []*contestant) (faster []string, err error) {
-	defer func() {
+	defer func(all []*contestant) {
 		for _, c := range all {
 			c.end()
 		}
-	}()
-	if err := enter(ctx, b, material, all); err != nil {
+	}(all)
+	all, err = enter(ctx, b, material, all)
+	if err != nil {
 		return nil, err
 	}
 	for _, o := range otherOperations {
@@ -175,9 +176,9 @@ func compete(ctx context.Context, b *bench, place, material string, all []*conte
 	return faster, nil
 }
 
-// enter fills the memories, a few at a time, and opens them again in new processes. Why one
-// cannot take part is said by it.
-func enter(ctx context.Context, b *bench, material string, all []*contestant) error {
+// enter fills the memories, a few at a time, and opens them again in new processes. It
+// returns those that can take part, and says why the others cannot.
+func enter(ctx context.Context, b *bench, material string, all []*contestant) (able []*contestant, err error) {
 	var filling sync.WaitGroup
 	slots := make(chan struct{}, othersFilling)
 	for _, c := range all {
@@ -192,14 +193,16 @@ func enter(ctx context.Context, b *bench, material string, all []*contestant) er
 		if c.why == nil {
 			c.why = c.open(ctx, b, material)
 		}
-		if c.why == nil {
-			continue
-		}
-		if ctx.Err() != nil || c.ours {
-			return fmt.Errorf("%s: %w", c.name, c.why)
+		switch {
+		case c.why == nil:
+			able = append(able, c)
+		case ctx.Err() != nil || c.ours:
+			return nil, fmt.Errorf("%s: %w", c.name, c.why)
+		default:
+			b.printf("- %s does not take part: %v\n", c.name, c.why)
 		}
 	}
-	return nil
+	return able, nil
 }
 
 // fill lets one worker fill the memory. A server is not far away meanwhile.
@@ -215,7 +218,7 @@ func (c *contestant) fill(ctx context.Context, b *bench, material string) (err e
 	}
 	w := c.worker
 	defer w.stop()
-	a, err := w.call(ctx, workerCall{Op: "fill", Episodes: c.episodes}, othersFillLimit)
+	a, err := w.call(ctx, workerCall{Op: "fill", Data: material, Episodes: c.episodes}, othersFillLimit)
 	if err == nil {
 		err = a.err()
 	}

@@ -58,7 +58,6 @@ func memoryPath(target string) string {
 type sideWorker struct {
 	opener     sideOpener
 	side       side
-	data       string
 	operations map[string]op
 }
 
@@ -92,7 +91,7 @@ func (w *sideWorker) do(ctx context.Context, c workerCall) (workerAnswer, error)
 	case "open":
 		return workerAnswer{}, w.open(ctx, c)
 	case "fill":
-		n, err := w.fill(ctx, c.Episodes)
+		n, err := w.fill(ctx, c)
 		return workerAnswer{Done: float64(n)}, err
 	case "close":
 		return workerAnswer{}, w.side.close()
@@ -118,7 +117,6 @@ func (w *sideWorker) open(ctx context.Context, c workerCall) (err error) {
 			return err
 		}
 	}
-	w.data = c.Data
 	known, err := readKnown(c.Data, c.Episodes)
 	if err != nil {
 		return err
@@ -141,8 +139,8 @@ func (w *sideWorker) open(ctx context.Context, c workerCall) (err error) {
 	return nil
 }
 
-func (w *sideWorker) fill(ctx context.Context, n int) (int, error) {
-	list, err := readMaterial(w.data, "fill", n)
+func (w *sideWorker) fill(ctx context.Context, c workerCall) (int, error) {
+	list, err := readMaterial(c.Data, "fill", c.Episodes)
 	if err != nil {
 		return 0, err
 	}

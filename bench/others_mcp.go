@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -44,11 +45,12 @@ type graphSide struct {
 	// appends is whether observations can be added. Where they cannot, the entity is
 	// written whole each time.
 	appends bool
+	most    int // bytes of an observation; 0: any number
 	byName  func(id string) (tool string, arguments map[string]any)
 }
 
 func openMCPLibSQL(_ context.Context, target string) (side, error) {
-	return openGraph(mcpLibSQL, "LIBSQL_URL=file:"+memoryPath(target), &graphSide{byName: func(id string) (string, map[string]any) {
+	return openGraph(mcpLibSQL, "LIBSQL_URL=file:"+memoryPath(target), &graphSide{most: 4096, byName: func(id string) (string, map[string]any) {
 		return "search_nodes", map[string]any{"query": id, "limit": 1}
 	}})
 }
@@ -75,6 +77,12 @@ func startNodeMCP(p pinned, env ...string) (*mcpServer, error) {
 }
 
 func (g *graphSide) entity(id episodic.ID, observations []string) map[string]any {
+	if g.most > 0 {
+		observations = slices.Clone(observations)
+		for i, o := range observations {
+			observations[i] = strings.ToValidUTF8(o[:min(len(o), g.most)], "")
+		}
+	}
 	return map[string]any{"name": id.String(), "entityType": "episode", "observations": observations}
 }
 

@@ -22,7 +22,7 @@ import (
 //
 //   - open, which opens the memory at the target, a folder of its own or the URL of a
 //     server, and reads the material;
-//   - fill, which stores the first episodes of the material as they are;
+//   - fill, which stores the first so many episodes of the material as they are;
 //   - put, life, get, list and search, each repeated by so many callers until the window
 //     is over;
 //   - close, after which the worker ends.
@@ -51,10 +51,21 @@ type workerAnswer struct {
 // err is the error of a call that is done once.
 func (a workerAnswer) err() error {
 	if a.Failed > 0 {
-		return errors.New(a.Error)
+		return errors.New(brief(a.Error))
 	}
 	return nil
 }
+
+// brief is the begin of a text, on one line.
+func brief(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) <= briefBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:briefBytes], "") + "…"
+}
+
+const briefBytes = 200
 
 // sample is what the answer says of a window.
 func (a workerAnswer) sample(window time.Duration) sample {

@@ -108,7 +108,6 @@ fn lines<T: DeserializeOwned>(data: &str, name: &str, most: usize) -> Result<Vec
 struct Memory {
     storage: Arc<TursoStorage>,
     search: SelfLearningMemory,
-    data: String,
     known: Known,
     put: Vec<Episode>,
     live: Vec<Line>,
@@ -125,7 +124,6 @@ impl Memory {
         Ok(Memory {
             search: SelfLearningMemory::with_storage(MemoryConfig::default(), storage.clone(), storage.clone()),
             storage,
-            data: c.data.clone(),
             known: serde_json::from_slice(&std::fs::read(Path::new(&c.data).join(format!("known-{}.json", c.episodes)))?)?,
             put: put.iter().map(|l| l.whole(l.id)).collect::<Result<_>>()?,
             live: lines(&c.data, "life.jsonl", usize::MAX)?,
@@ -133,8 +131,8 @@ impl Memory {
         })
     }
 
-    async fn fill(&self, episodes: usize) -> Result<Answer> {
-        let all: Vec<Line> = lines(&self.data, "fill.jsonl", episodes)?;
+    async fn fill(&self, c: &Call) -> Result<Answer> {
+        let all: Vec<Line> = lines(&c.data, "fill.jsonl", c.episodes)?;
         for chunk in all.chunks(100) {
             let list = chunk.iter().map(|l| l.whole(l.id)).collect::<Result<_>>()?;
             self.storage.store_episodes_batch(list).await?;
@@ -236,7 +234,7 @@ async fn answer(memory: &mut Option<Arc<Memory>>, c: &Call) -> Result<Answer> {
     }
     let m = memory.as_ref().context("not open")?;
     match c.op.as_str() {
-        "fill" => m.fill(c.episodes).await,
+        "fill" => m.fill(c).await,
         "close" => Ok(Answer::default()),
         _ => measure(m, c).await,
     }
