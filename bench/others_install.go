@@ -17,6 +17,8 @@ import (
 // pinned is a package of one version.
 type pinned struct{ name, version string }
 
+func (p pinned) String() string { return p.name + " " + p.version }
+
 var (
 	libsqlClient    = pinned{"@libsql/client", "0.18.0"}
 	tursoServerless = pinned{"@tursodatabase/serverless", "1.4.0"}

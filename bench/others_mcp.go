@@ -99,12 +99,20 @@ func (g *graphSide) put(_ context.Context, e *episodic.Episode) error {
 }
 
 func (g *graphSide) add(_ context.Context, list []*episodic.Episode) error {
-	var entities []map[string]any
-	for _, e := range list {
-		entities = append(entities, g.entity(e.ID, observations(e)))
+	for some := range slices.Chunk(list, graphChunk) {
+		var entities []map[string]any
+		for _, e := range some {
+			entities = append(entities, g.entity(e.ID, observations(e)))
+		}
+		if err := g.create(entities...); err != nil {
+			return err
+		}
 	}
-	return g.create(entities...)
+	return nil
 }
+
+// graphChunk is how many entities are created at once: the most that either memory takes.
+const graphChunk = 50
 
 // graphRunning is an episode that goes on.
 type graphRunning struct {

@@ -170,7 +170,10 @@ impl Memory {
                 ensure!(n == self.known.list, "listed {n} episodes, not {}", self.known.list);
             }
             "search" => {
-                let words: HashSet<&str> = (0..3).map(|_| one(&self.known.words).as_str()).collect();
+                let mut words = HashSet::new();
+                while words.len() < 3 {
+                    words.insert(one(&self.known.words).as_str());
+                }
                 let words = words.into_iter().collect::<Vec<_>>().join(" ");
                 let found = self.search.retrieve_relevant_context(words.clone(), self.live[0].context(), 10).await;
                 ensure!(!found.is_empty(), "nothing found for {words}");
