@@ -28,11 +28,11 @@ type otherSystem struct {
 var otherSystems = []*otherSystem{
 	{
 		name: "episodic, no cache", start: goWorker("uncached", nil), ours: true, file: true, server: true,
-		runs: "in the program", synced: "each call; on a server not", search: "words, BM25", differs: "lists have no steps",
+		runs: "in the program", synced: "each call; on a server none", search: "words, BM25", differs: "lists have no steps",
 	},
 	{
 		name: "episodic, as it opens", start: goWorker("cached", nil), ours: true, file: true, server: true,
-		runs: "in the program", synced: "each call; on a server not", search: "words, BM25", differs: "reads come from its cache",
+		runs: "in the program", synced: "each call; on a server none", search: "words, BM25", differs: "reads come from its cache",
 	},
 	{
 		name: "bare driver, modernc.org/sqlite", version: moduleVersion("modernc.org/sqlite"), start: goWorker("driver", nil), file: true,
@@ -40,11 +40,11 @@ var otherSystems = []*otherSystem{
 	},
 	{
 		name: libsqlClient.name, version: libsqlClient.version, start: nodeWorker("libsql"), file: true, server: true,
-		runs: "in the program", synced: "each call; on a server not", search: "words, FTS5", differs: "the tables of the bare driver; WAL, which is not its default",
+		runs: "in the program", synced: "each call; on a server none", search: "words, FTS5", differs: "the tables of the bare driver; WAL, which is not its default",
 	},
 	{
 		name: tursoServerless.name, version: tursoServerless.version, start: nodeWorker("serverless"), server: true,
-		runs: "in the program", synced: "on a server not", search: "words, FTS5", differs: "the tables of the bare driver; a connection for each caller",
+		runs: "in the program", synced: "none", search: "words, FTS5", differs: "the tables of the bare driver; a connection for each caller",
 	},
 	{
 		name: tursoDatabase.name, version: tursoDatabase.version, start: nodeWorker("turso"), file: true,
@@ -52,7 +52,7 @@ var otherSystems = []*otherSystem{
 	},
 	{
 		name: mastraLibSQL.name, version: mastraLibSQL.version + ", core " + mastraCore.version, start: nodeWorker("mastra"), file: true,
-		runs: "in the program", synced: "each call", search: "vectors", differs: "a thread with messages, and a vector in a file of its own; lists are of threads alone",
+		runs: "in the program", synced: "at checkpoints", search: "vectors", differs: "a thread with messages, and a vector in a file of its own; lists are of threads alone",
 	},
 	{
 		name: mcpLibSQL.name, version: mcpLibSQL.version, start: goWorker("mcp-libsql", npm), file: true,
