@@ -217,22 +217,16 @@ func (c *contestant) fill(ctx context.Context, b *bench, material string) (err e
 		return err
 	}
 	w := c.worker
-	defer w.stop()
-	a, err := w.call(ctx, workerCall{Op: "fill", Data: material, Episodes: c.episodes}, othersFillLimit)
-	if err == nil {
-		err = a.err()
-	}
+	defer func() { _ = w.stop() }() // it has ended, or was killed
+	a, err := w.once(ctx, workerCall{Op: "fill", Data: material, Episodes: c.episodes}, othersFillLimit)
 	if err != nil {
-		return fmt.Errorf("fill: %w", err)
+		return err
 	}
 	if int(a.Done) != c.episodes {
 		return fmt.Errorf("filled with %v episodes, not %d", a.Done, c.episodes)
 	}
-	if a, err = w.call(ctx, workerCall{Op: "close"}, othersPatience); err == nil {
-		err = a.err()
-	}
-	if err != nil {
-		return fmt.Errorf("close: %w", err)
+	if _, err = w.once(ctx, workerCall{Op: "close"}, othersPatience); err != nil {
+		return err
 	}
 	if c.onServer {
 		if c.link, err = newFarLink(b, c.server); err != nil {
@@ -250,15 +244,10 @@ func (c *contestant) open(ctx context.Context, b *bench, material string) (err e
 	if c.worker, err = c.start(ctx, b.short); err != nil {
 		return err
 	}
-	a, err := c.worker.call(ctx, workerCall{Op: "open", Target: c.target, Data: material, Episodes: c.episodes}, othersFillLimit)
-	if err == nil {
-		err = a.err()
-	}
-	if err != nil {
+	if _, err = c.worker.once(ctx, workerCall{Op: "open", Target: c.target, Data: material, Episodes: c.episodes}, othersFillLimit); err != nil {
 		_ = c.worker.stop() // that it was killed says nothing
-		return fmt.Errorf("open: %w", err)
 	}
-	return nil
+	return err
 }
 
 // end ends what is running for the contestant.

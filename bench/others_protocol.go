@@ -175,6 +175,15 @@ func (w *worker) call(ctx context.Context, c workerCall, limit time.Duration) (w
 	}
 }
 
+// once makes a call that is no measurement, and fails if what is asked for does.
+func (w *worker) once(ctx context.Context, c workerCall, limit time.Duration) (workerAnswer, error) {
+	a, err := w.call(ctx, c, limit)
+	if err == nil && a.Failed > 0 {
+		err = fmt.Errorf("%s: %w", c.Op, a.err())
+	}
+	return a, err
+}
+
 // kill ends the worker for a reason, and returns that.
 func (w *worker) kill(reason error) error {
 	w.dead = reason
