@@ -47,6 +47,7 @@ var otherOperations = []otherOperation{
 // contestant is a system with a memory of its own, on a file or a server.
 type contestant struct {
 	*otherSystem
+	title    string // in tables
 	episodes int
 	target   string // its worker's
 	worker   *worker
@@ -89,9 +90,10 @@ func others(ctx context.Context, b *bench) error {
 			if !b.chosen(s) || (onServer && !s.server) || (!onServer && !s.file) {
 				continue
 			}
-			c := &contestant{otherSystem: s, episodes: min(othersEpisodes, b.n), onServer: onServer, target: filepath.Join(b.dir, fmt.Sprintf("other-%d", i))}
+			c := &contestant{otherSystem: s, title: s.name, episodes: min(othersEpisodes, b.n), onServer: onServer, target: filepath.Join(b.dir, fmt.Sprintf("other-%d", i))}
 			if s.few {
 				c.episodes = min(othersFew, b.n)
+				c.title = fmt.Sprintf("%s (%d episodes)", s.name, c.episodes)
 			}
 			all = append(all, c)
 		}
@@ -159,7 +161,7 @@ func compete(ctx context.Context, b *bench, place, material string, all []*conte
 		for _, c := range all[1:] {
 			if x := c.cells[o]; !c.ours && x != nil && x.acknowledged() > 0 {
 				if r := compare(all[0].cells[o], x); r.median < 1 {
-					faster = append(faster, fmt.Sprintf("%s, %s: %s, ours has %v of its rate", place, o.name, c.name, r))
+					faster = append(faster, fmt.Sprintf("%s, %s: %s, ours has %v of its rate", place, o.name, c.title, r))
 				}
 			}
 		}
@@ -289,7 +291,7 @@ func (b *bench) contestants(place string, o otherOperation, all []*contestant) {
 	table := [][]string{{place + ": " + o.name, "/s", "p50", "p99", "ours to its", "failed"}}
 	var notes []string
 	for _, c := range all {
-		row := []string{c.name, "-", "-", "-", "-", "-"}
+		row := []string{c.title, "-", "-", "-", "-", "-"}
 		x := c.cells[o]
 		switch {
 		case c.lacks[o.op] != "":
@@ -328,9 +330,9 @@ func (c *cell) firstError() error {
 // footprints prints what the systems take of memory, and of the disk where that is theirs.
 func footprints(b *bench, place string, all []*contestant) error {
 	const mb = 1 << 20
-	table := [][]string{{place + ": footprint", "peak resident MB", "episodes", "MB on the disk", "KB of an episode"}}
+	table := [][]string{{place + ": footprint", "peak resident MB", "MB on the disk", "KB of an episode"}}
 	for _, c := range all {
-		row := []string{c.name, "-", fmt.Sprint(c.episodes), "-", "-"}
+		row := []string{c.title, "-", "-", "-"}
 		if c.why == nil {
 			peak, err := groupMemory(c.worker.pid)
 			if err != nil {
@@ -339,7 +341,7 @@ func footprints(b *bench, place string, all []*contestant) error {
 			row[1] = digits(float64(peak) / mb)
 		}
 		if c.size > 0 {
-			row[3], row[4] = digits(float64(c.size)/mb), digits(float64(c.size)/float64(c.episodes)/1024)
+			row[2], row[3] = digits(float64(c.size)/mb), digits(float64(c.size)/float64(c.episodes)/1024)
 		}
 		table = append(table, row)
 	}

@@ -51,7 +51,7 @@ var otherSystems = []*otherSystem{
 		runs: "in the program", synced: "each call", search: "words, LIKE in all rows", differs: "the tables of the bare driver without their index, for which its own, an experiment, is 80 times too slow; one connection",
 	},
 	{
-		name: mastraLibSQL.name, version: mastraLibSQL.version + ", core " + mastraCore.version, start: nodeWorker("mastra"), file: true,
+		name: mastraLibSQL.name, version: mastraLibSQL.version + ", core " + mastraCore.version, start: nodeWorker("mastra"), file: true, few: true,
 		runs: "in the program", synced: "at checkpoints", search: "vectors", differs: "a thread with messages, and a vector in a file of its own; lists are of threads alone",
 	},
 	{
