@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -226,6 +227,8 @@ func writeKnown(dir string, list []*episodic.Episode) error {
 			return err
 		}
 	}
+	// Ids of reservations are no words for those who keep letters and digits together.
+	maps.DeleteFunc(words.of, func(w string, _ int) bool { return w != strings.ToLower(w) })
 	known.Words = words.wordsOf(frequencies[0])
 	text, err := json.Marshal(known)
 	if err != nil {

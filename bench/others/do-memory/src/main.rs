@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use do_memory_core::types::{ExecutionResult, TaskOutcome};
-use do_memory_core::{Episode, EpisodeQuery, ExecutionStep, MemoryConfig, SelfLearningMemory, StorageBackend, TaskContext, TaskType};
-use do_memory_storage_turso::TursoStorage;
+use do_memory_core::{Episode, ExecutionStep, MemoryConfig, SelfLearningMemory, TaskContext, TaskType};
+use do_memory_storage_turso::{EpisodeQuery, TursoStorage};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
