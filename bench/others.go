@@ -19,7 +19,6 @@ const othersClaim = "Other memories and drivers, each in a process of its own an
 
 const (
 	othersEpisodes  = 2000
-	othersFew       = 200 // of those that take very long
 	othersPool      = 500 // different episodes that are put
 	othersCallers   = 8
 	othersPart      = 3                // a cell takes that part of -duration, because there are so many
@@ -47,13 +46,13 @@ var otherOperations = []otherOperation{
 // contestant is a system with a memory of its own, on a file or a server.
 type contestant struct {
 	*otherSystem
-	title    string // in tables
-	episodes int
-	target   string // its worker's
-	worker   *worker
-	why      error // it has no worker; nil: it has one
-	size     int64 // on the disk after filling; 0: unknown
-	cells    map[otherOperation]*cell
+	title  string // in tables
+	held   int    // episodes
+	target string // its worker's
+	worker *worker
+	why    error // it has no worker; nil: it has one
+	size   int64 // on the disk after filling; 0: unknown
+	cells  map[otherOperation]*cell
 
 	onServer bool // one of its own, at the end of a link, not on a file
 	server   *hranatest.Server
@@ -90,10 +89,9 @@ func others(ctx context.Context, b *bench) error {
 			if !b.chosen(s) || (onServer && !s.server) || (!onServer && !s.file) {
 				continue
 			}
-			c := &contestant{otherSystem: s, title: s.name, episodes: min(othersEpisodes, b.n), onServer: onServer, target: filepath.Join(b.dir, fmt.Sprintf("other-%d", i))}
-			if s.few {
-				c.episodes = min(othersFew, b.n)
-				c.title = fmt.Sprintf("%s (%d episodes)", s.name, c.episodes)
+			c := &contestant{otherSystem: s, title: s.name, held: s.episodes(min(othersEpisodes, b.n)), onServer: onServer, target: filepath.Join(b.dir, fmt.Sprintf("other-%d", i))}
+			if s.most > 0 {
+				c.title = fmt.Sprintf("%s (%d episodes)", s.name, c.held)
 			}
 			all = append(all, c)
 		}
@@ -132,8 +130,11 @@ func (r *repeats) writeOthers(b *bench, dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeMaterial(dir, "fill", stored), writeMaterial(dir, "put", pool), writeMaterial(dir, "life", long),
-		writeKnown(dir, stored), writeKnown(dir, stored[:min(othersFew, n)]))
+	err = errors.Join(writeMaterial(dir, "fill", stored), writeMaterial(dir, "put", pool), writeMaterial(dir, "life", long))
+	for _, s := range otherSystems {
+		err = errors.Join(err, writeKnown(dir, stored[:s.episodes(n)]))
+	}
+	return err
 }
 
 // compete measures the contestants by turns, and returns where others are faster than the
@@ -220,12 +221,12 @@ func (c *contestant) fill(ctx context.Context, b *bench, material string) (err e
 	}
 	w := c.worker
 	defer func() { _ = w.stop() }() // it has ended, or was killed
-	a, err := w.once(ctx, workerCall{Op: "fill", Data: material, Episodes: c.episodes}, othersFillLimit)
+	a, err := w.once(ctx, workerCall{Op: "fill", Data: material, Episodes: c.held}, othersFillLimit)
 	if err != nil {
 		return err
 	}
-	if int(a.Done) != c.episodes {
-		return fmt.Errorf("filled with %v episodes, not %d", a.Done, c.episodes)
+	if int(a.Done) != c.held {
+		return fmt.Errorf("filled with %v episodes, not %d", a.Done, c.held)
 	}
 	if _, err = w.once(ctx, workerCall{Op: "close"}, othersPatience); err != nil {
 		return err
@@ -246,7 +247,7 @@ func (c *contestant) open(ctx context.Context, b *bench, material string) (err e
 	if c.worker, err = c.start(ctx, b.short); err != nil {
 		return err
 	}
-	if _, err = c.worker.once(ctx, workerCall{Op: "open", Target: c.target, Data: material, Episodes: c.episodes}, othersFillLimit); err != nil {
+	if _, err = c.worker.once(ctx, workerCall{Op: "open", Target: c.target, Data: material, Episodes: c.held}, othersFillLimit); err != nil {
 		_ = c.worker.stop() // that it was killed says nothing
 	}
 	return err
@@ -341,7 +342,7 @@ func footprints(b *bench, place string, all []*contestant) error {
 			row[1] = digits(float64(peak) / mb)
 		}
 		if c.size > 0 {
-			row[2], row[3] = digits(float64(c.size)/mb), digits(float64(c.size)/float64(c.episodes)/1024)
+			row[2], row[3] = digits(float64(c.size)/mb), digits(float64(c.size)/float64(c.held)/1024)
 		}
 		table = append(table, row)
 	}

@@ -14,7 +14,7 @@ type otherSystem struct {
 	start         func(ctx context.Context, short bool) (*worker, error)
 	ours          bool
 	file, server  bool // where it is measured
-	few           bool // so slow that its memory is of few episodes
+	most          int  // episodes of its memory, if it takes very long; 0: othersEpisodes
 
 	// What is not equal between the systems.
 	runs    string // in which process
@@ -51,7 +51,7 @@ var otherSystems = []*otherSystem{
 		runs: "in the program", synced: "each call", search: "words, LIKE in all rows", differs: "the tables of the bare driver without their index, for which its own, an experiment, is 80 times too slow; one connection",
 	},
 	{
-		name: mastraLibSQL.name, version: mastraLibSQL.version + ", core " + mastraCore.version, start: nodeWorker("mastra"), file: true, few: true,
+		name: mastraLibSQL.name, version: mastraLibSQL.version + ", core " + mastraCore.version, start: nodeWorker("mastra"), file: true, most: 200,
 		runs: "in the program", synced: "at checkpoints", search: "vectors", differs: "a thread with messages, and a vector in a file of its own; lists are of threads alone",
 	},
 	{
@@ -60,7 +60,7 @@ var otherSystems = []*otherSystem{
 		lacks: map[string]string{"list": "read_graph tells of the ten newest"},
 	},
 	{
-		name: mcpMemory.name, version: mcpMemory.version, start: goWorker("mcp-memory", npm), file: true, few: true,
+		name: mcpMemory.name, version: mcpMemory.version, start: goWorker("mcp-memory", npm), file: true, most: 200,
 		runs: "a server on stdio", synced: "never", search: "one word, a scan", differs: "each call reads the whole file, each write rewrites it",
 		lacks: map[string]string{"list": "read_graph tells all"},
 	},
@@ -73,7 +73,7 @@ var otherSystems = []*otherSystem{
 		runs: "in the program", synced: "each call", search: "vectors", differs: "no language model (infer=False); lives have a memory for each step; qdrant in a folder keeps a copy of all in memory",
 	},
 	{
-		name: basicMemory.name, version: basicMemory.version, start: goWorker("basic-memory", basicMemoryPython), file: true, few: true,
+		name: basicMemory.name, version: basicMemory.version, start: goWorker("basic-memory", basicMemoryPython), file: true, most: 20,
 		runs: "a server on stdio", synced: "never", search: "words, FTS5", differs: "a Markdown file for each note beside its database",
 	},
 	{
@@ -137,6 +137,14 @@ func cargoWorker(ctx context.Context, short bool) (*worker, error) {
 		return nil, err
 	}
 	return startWorker(nil, filepath.Join(dir, "target", "release", "do-memory-worker"))
+}
+
+// episodes is how many a memory of it holds, of so many.
+func (s *otherSystem) episodes(of int) int {
+	if s.most > 0 {
+		return min(s.most, of)
+	}
+	return of
 }
 
 // fullName is the name with the version.
