@@ -74,11 +74,11 @@ var otherSystems = []*otherSystem{
 	},
 	{
 		name: basicMemory.name, version: basicMemory.version, start: goWorker("basic-memory", basicMemoryPython), file: true, most: 20,
-		runs: "a server on stdio", synced: "never", search: "words, FTS5", differs: "a Markdown file for each note beside its database",
+		runs: "a server on stdio", synced: "at checkpoints", search: "words, FTS5", differs: "a Markdown file for each note beside its database",
 	},
 	{
 		name: doMemory.name, version: doMemory.version, start: cargoWorker, file: true,
-		runs: "in the program", synced: "each call", search: "the newest by likeness", differs: "the original; no appends: lives rewrite the episode",
+		runs: "in the program", synced: "each call", search: "likeness, among the newest, which it has in memory", differs: "the original; no appends: lives rewrite the episode; searches are cached",
 	},
 }
 
