@@ -21,10 +21,12 @@ const (
 	othersEpisodes  = 2000
 	othersPool      = 500 // different episodes that are put
 	othersCallers   = 8
-	othersPart      = 3                // a cell takes that part of -duration, because there are so many
-	othersFilling   = 2                // at a time
-	othersPatience  = 20 * time.Second // for a call, besides its window
+	othersPart      = 3 // a cell takes that part of -duration, because there are so many
+	othersFilling   = 2 // at a time
 	othersFillLimit = time.Minute
+	// othersPatience is how long a call may take besides its window.
+	othersPatience      = 15 * time.Second
+	othersPatienceShort = 5 * time.Second
 )
 
 // otherOperation is one that is measured.
@@ -152,7 +154,7 @@ func compete(ctx context.Context, b *bench, place, material string, all []*conte
 	for _, o := range otherOperations {
 		var cells []*cell
 		for _, c := range all {
-			if x := c.cell(o); x != nil {
+			if x := c.cell(b, o); x != nil {
 				cells = append(cells, x)
 			}
 		}
@@ -188,14 +190,13 @@ func enter(ctx context.Context, b *bench, material string, all []*contestant) (a
 		filling.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			c.why = c.fill(ctx, b, material)
+			if c.why = c.fill(ctx, b, material); c.why == nil {
+				c.why = c.open(ctx, b, material)
+			}
 		})
 	}
 	filling.Wait()
 	for _, c := range all {
-		if c.why == nil {
-			c.why = c.open(ctx, b, material)
-		}
 		switch {
 		case c.why == nil:
 			able = append(able, c)
@@ -268,12 +269,16 @@ func (c *contestant) end() {
 
 // cell is one in which the worker does an operation; nil if it cannot. Operations that
 // fail are counted; so is a call that ends the worker.
-func (c *contestant) cell(o otherOperation) *cell {
+func (c *contestant) cell(b *bench, o otherOperation) *cell {
 	if c.why != nil || c.lacks[o.op] != "" {
 		return nil
 	}
+	patience := othersPatience
+	if b.short && !c.ours {
+		patience = othersPatienceShort
+	}
 	x := &cell{name: c.name + ", " + o.name, measure: func(ctx context.Context, window time.Duration) (sample, error) {
-		a, err := c.worker.call(ctx, workerCall{Op: o.op, Callers: o.callers, WindowMS: window.Milliseconds()}, window+othersPatience)
+		a, err := c.worker.call(ctx, workerCall{Op: o.op, Callers: o.callers, WindowMS: window.Milliseconds()}, window+patience)
 		if err != nil {
 			c.why = err
 			return sample{window: window, errs: []error{err}}, ctx.Err()
