@@ -24,14 +24,6 @@ const durabilityClaim = "Eight processes on one memory, of which one is killed (
 	"Ours is `episodic bench durability`, on a file and on a server that is killed too. The others are MCP servers, eight processes on one file, each driven by an agent that creates an entity and a relation by turns and repeats a call that failed or whose process was killed. " +
 	"Target: ours loses nothing, doubles nothing, has no error that says locked, and doctor finds nothing wrong with it afterwards."
 
-// Packages of npm that are tried.
-const (
-	mcpLibSQL        = "mcp-memory-libsql"
-	mcpLibSQLVersion = "0.0.17"
-	mcpMemory        = "@modelcontextprotocol/server-memory"
-	mcpMemoryVersion = "2026.8.31"
-)
-
 const (
 	durableProcesses = 8
 	durableKills     = 500 * time.Millisecond
@@ -39,17 +31,17 @@ const (
 
 // graphMemory is an MCP server that keeps a graph of entities and relations.
 type graphMemory struct {
-	name, script string
-	env          func(dir string) []string
-	relation     func(from, to, typ string) map[string]any
+	pinned
+	env      func(dir string) []string
+	relation func(from, to, typ string) map[string]any
 	// read returns the names of entities and the types of relations, as often as they are stored.
 	read func(ctx context.Context, g *graphMemory, dir string) ([]string, error)
 }
 
 var graphMemories = []graphMemory{
 	{
-		name: mcpLibSQL, script: "dist/index.js",
-		env: func(dir string) []string { return []string{"LIBSQL_URL=file:" + filepath.Join(dir, "memory.db")} },
+		pinned: mcpLibSQL,
+		env:    func(dir string) []string { return []string{"LIBSQL_URL=file:" + filepath.Join(dir, "memory.db")} },
 		relation: func(from, to, typ string) map[string]any {
 			return map[string]any{"source": from, "target": to, "type": typ}
 		},
@@ -75,8 +67,8 @@ var graphMemories = []graphMemory{
 		},
 	},
 	{
-		name: mcpMemory, script: "dist/index.js",
-		env: func(dir string) []string { return []string{"MEMORY_FILE_PATH=" + filepath.Join(dir, "memory.jsonl")} },
+		pinned: mcpMemory,
+		env:    func(dir string) []string { return []string{"MEMORY_FILE_PATH=" + filepath.Join(dir, "memory.jsonl")} },
 		relation: func(from, to, typ string) map[string]any {
 			return map[string]any{"from": from, "to": to, "relationType": typ}
 		},
@@ -109,44 +101,7 @@ var graphMemories = []graphMemory{
 
 // start starts a process of the memory in a folder.
 func (g *graphMemory) start(dir string) (*mcpServer, error) {
-	root, err := npmPackages()
-	if err != nil {
-		return nil, err
-	}
-	return startMCP(g.env(dir), "node", filepath.Join(root, "node_modules", g.name, g.script))
-}
-
-// npmPackages is the folder of the packages, which are installed if they are not there.
-func npmPackages() (string, error) {
-	dir, err := filepath.Abs(filepath.Join("..", ".cache", "rivals"))
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", mcpMemory)); err == nil {
-		return dir, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	out, err := exec.Command("npm", "install", "--prefix", dir, "--ignore-scripts", "--no-save", "--no-audit", "--no-fund", mcpLibSQL+"@"+mcpLibSQLVersion, mcpMemory+"@"+mcpMemoryVersion).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("npm install: %w: %s", err, out)
-	}
-	return dir, nil
-}
-
-// version is that of a package.
-func (g *graphMemory) version() string {
-	root, err := npmPackages()
-	if err != nil {
-		return ""
-	}
-	text, err := os.ReadFile(filepath.Join(root, "node_modules", g.name, "package.json"))
-	var p struct{ Version string }
-	if err != nil || json.Unmarshal(text, &p) != nil {
-		return ""
-	}
-	return p.Version
+	return startNodeMCP(g.pinned, g.env(dir)...)
 }
 
 // graphResult is what has become of a graphMemory.
@@ -318,9 +273,13 @@ func durability(ctx context.Context, b *bench) error {
 	}
 	for i := range graphMemories {
 		if b.short {
-			break // npm would have to install them
+			break // each takes its time
 		}
 		g := &graphMemories[i]
+		if _, err := npm.ensure(ctx, b.short); err != nil {
+			b.printf("\n%s was not tried: %v\n", g.name, err)
+			continue
+		}
 		dir := filepath.Join(b.dir, fmt.Sprint("graph", i))
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
@@ -333,7 +292,7 @@ func durability(ctx context.Context, b *bench) error {
 		if r.unreadable != nil {
 			b.printf("\n%s cannot be read afterwards: %.200v\n", g.name, r.unreadable)
 		}
-		table = append(table, []string{g.name + " " + g.version(), fmt.Sprint(r.acknowledged), fmt.Sprint(r.kills), fmt.Sprint(r.lost), fmt.Sprint(r.doubled), "", errorTable(r.errs), "", ""})
+		table = append(table, []string{g.name + " " + g.version, fmt.Sprint(r.acknowledged), fmt.Sprint(r.kills), fmt.Sprint(r.lost), fmt.Sprint(r.doubled), "", errorTable(r.errs), "", ""})
 	}
 	b.table(table...)
 	return ctx.Err()

@@ -49,6 +49,7 @@ var scenarios = []scenario{
 	{"payload", payloadClaim, false, payload},
 	{"wire", wireClaim, true, wire},
 	{"rivals", rivalsClaim, true, rivals},
+	{"others", othersClaim, true, others},
 	{"writers", writersClaim, true, writers},
 	{"replicas", replicasClaim, true, replicas},
 	{"replica", replicaClaim, true, replicaScenario},
@@ -64,6 +65,7 @@ var suites = map[string][]string{
 	"vector_performance": {"vectors", "recall"},
 	"pool":               {"latency", "keepalive", "sizing", "group"},
 	"compression":        {"payload", "wire"},
+	"competition":        {"rivals", "others"},
 }
 
 // bench is what the scenarios share.
@@ -95,6 +97,8 @@ func main() {
 		do = ablationChild
 	case os.Getenv(operationsVariable) != "":
 		do = operationsChild
+	case os.Getenv(workerVariable) != "":
+		do = workSide
 	case os.Getenv(writerVariable) != "":
 		do = func(ctx context.Context) error { return agent.Run(ctx, os.Stdin, os.Stdout) }
 	}
@@ -111,12 +115,12 @@ func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 5, "turns in which the cells of a table are measured")
 	short := flag.Bool("short", false, "run everything for a moment, to see that it works; overrides -n, -duration and -rounds")
 	dir := flag.String("dir", os.TempDir(), "folder in which the databases lie; its disk is what is measured")
-	data := flag.String("data", "../../shared/data", "folder of the real texts that recall, vectors, payload, wire, rivals and ablation use; they are no part of this repository")
+	data := flag.String("data", "../../shared/data", "folder of real texts, which are no part of this repository; a scenario that lacks them says so")
 	output := flag.String("o", "", "also write the Markdown to this file, what it measured as .json beside it, and a chart of all ratios as .svg")
 	full := flag.Bool("full", false, "writers: run every combination, each as often as -rounds says; recall: search ten times as many steps too; replica: measure memory with 100,000 episodes too; vectors: search 1,000,000 too; scale: up to 1,000,000 episodes on a file, 100,000 on a server")
 	baseline := flag.String("baseline", "", "writers, recall: a writer built from another commit, to be measured beside; see README.md")
 	commandBaseline := flag.String("command-baseline", "", "records: an episodic command built from another commit, to be measured beside")
-	match := flag.String("match", "", "writers, recall, replica, ablation, scale: run only the rows, or parts, whose name this regular expression matches")
+	match := flag.String("match", "", "writers, recall, replica, ablation, scale, others: run only the rows, parts or systems whose name this regular expression matches")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 	flag.Parse()
 	switch {
@@ -184,7 +188,9 @@ func run(ctx context.Context) (err error) {
 		fmt.Fprintf(os.Stderr, "bench: running %s\n", s.name)
 		b.begin(s.name, s.claim)
 		b.printf("\n## %s\n\n%s\n", s.name, s.claim)
+		begin := time.Now()
 		err := s.run(ctx, b)
+		fmt.Fprintf(os.Stderr, "bench: %s took %v\n", s.name, time.Since(begin).Round(time.Second))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -12,14 +12,26 @@ import (
 )
 
 // mcpServer is a process that serves the Model Context Protocol on its standard input and output.
-// One call is under way at a time.
+// Several calls may be under way at a time.
 type mcpServer struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Scanner
-	id  int
+	cmd  *exec.Cmd
+	kill func()        // ends it at once; calls under way fail
+	read chan struct{} // closed when its output has ended
 
-	kill func() // ends it at once; calls under way fail
+	writing sync.Mutex // apart from mu, so that answers are taken while a call waits to be read
+	in      io.WriteCloser
+
+	mu      sync.Mutex
+	id      int
+	waiting map[int]chan mcpAnswer // nil when its output has ended
+}
+
+type mcpAnswer struct {
+	ID     *int            `json:"id"`
+	Result json.RawMessage `json:"result"`
+	Error  *struct {
+		Message string `json:"message"`
+	} `json:"error"`
 }
 
 // startMCP starts a server and greets it.
@@ -37,8 +49,8 @@ func startMCP(env []string, program string, args ...string) (*mcpServer, error) 
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	m := &mcpServer{cmd: cmd, in: in, out: bufio.NewScanner(out), kill: sync.OnceFunc(func() { _ = cmd.Process.Kill() })}
-	m.out.Buffer(nil, 1<<30)
+	m := &mcpServer{cmd: cmd, in: in, kill: sync.OnceFunc(func() { _ = cmd.Process.Kill() }), read: make(chan struct{}), waiting: make(map[int]chan mcpAnswer)}
+	go m.receive(out)
 	_, err = m.request("initialize", map[string]any{
 		"protocolVersion": "2024-11-05", "capabilities": map[string]any{}, "clientInfo": map[string]any{"name": "bench", "version": "1"},
 	})
@@ -52,9 +64,39 @@ func startMCP(env []string, program string, args ...string) (*mcpServer, error) 
 	return m, nil
 }
 
+// receive hands out the answers until there are no more, or one of which half is missing.
+func (m *mcpServer) receive(out io.Reader) {
+	defer close(m.read)
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<30)
+	for lines.Scan() {
+		var answer mcpAnswer
+		if err := json.Unmarshal(lines.Bytes(), &answer); err != nil {
+			break
+		}
+		if answer.ID == nil {
+			continue // a notification
+		}
+		m.mu.Lock()
+		waiter := m.waiting[*answer.ID]
+		delete(m.waiting, *answer.ID)
+		m.mu.Unlock()
+		if waiter != nil {
+			waiter <- answer
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, waiter := range m.waiting {
+		close(waiter)
+	}
+	m.waiting = nil
+}
+
 // end ends the process, and returns when it is gone.
 func (m *mcpServer) end() {
 	m.kill()
+	<-m.read
 	_ = m.cmd.Wait() // it was killed
 }
 
@@ -63,6 +105,8 @@ func (m *mcpServer) send(v any) error {
 	if err != nil {
 		return err
 	}
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	_, err = m.in.Write(append(text, '\n'))
 	return err
 }
@@ -71,30 +115,27 @@ func (m *mcpServer) send(v any) error {
 var errGone = errors.New("the process ended before it answered")
 
 func (m *mcpServer) request(method string, params any) (json.RawMessage, error) {
-	m.id++
-	if err := m.send(map[string]any{"jsonrpc": "2.0", "id": m.id, "method": method, "params": params}); err != nil {
+	waiter := make(chan mcpAnswer, 1)
+	m.mu.Lock()
+	if m.waiting == nil {
+		m.mu.Unlock()
 		return nil, errGone
 	}
-	for m.out.Scan() {
-		var answer struct {
-			ID     *int            `json:"id"`
-			Result json.RawMessage `json:"result"`
-			Error  *struct {
-				Message string `json:"message"`
-			} `json:"error"`
-		}
-		if err := json.Unmarshal(m.out.Bytes(), &answer); err != nil {
-			return nil, errGone // half an answer
-		}
-		switch {
-		case answer.ID == nil || *answer.ID != m.id: // a notification
-		case answer.Error != nil:
-			return nil, errors.New(answer.Error.Message)
-		default:
-			return answer.Result, nil
-		}
+	m.id++
+	id := m.id
+	m.waiting[id] = waiter
+	m.mu.Unlock()
+	if err := m.send(map[string]any{"jsonrpc": "2.0", "id": id, "method": method, "params": params}); err != nil {
+		return nil, errGone
 	}
-	return nil, errGone
+	answer, is := <-waiter
+	switch {
+	case !is:
+		return nil, errGone
+	case answer.Error != nil:
+		return nil, errors.New(answer.Error.Message)
+	}
+	return answer.Result, nil
 }
 
 // call calls a tool, and returns the text that it answers.
