@@ -240,7 +240,7 @@ func (c *contestant) fill(ctx context.Context, b *bench, material string) (err e
 		c.target = c.link.URL()
 		return nil
 	}
-	c.size, err = folderSize(c.target)
+	c.size, err = bytesIn(c.target)
 	return err
 }
 
@@ -396,19 +396,4 @@ func groupMemory(group int) (bytes int64, err error) {
 		bytes += sizes["VmHWM"]
 	}
 	return bytes, nil
-}
-
-// folderSize is how many bytes the files of a folder have.
-func folderSize(dir string) (bytes int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
-			return err
-		}
-		info, err := entry.Info()
-		if err == nil {
-			bytes += info.Size()
-		}
-		return err
-	})
-	return bytes, err
 }
