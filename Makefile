@@ -73,10 +73,10 @@ fuzz: $(SQLD) ## run every fuzz target for FUZZTIME (5s)
 
 RESULTS := results/$(shell date -u +%F)-$(shell uname -n).md
 
-bench: $(SQLD) ## measure speed beside the baselines and check the targets, on a quiet machine
-	cd bench && go run . -duration 3s -rounds 3 -o $(RESULTS)
+bench: $(SQLD) ## measure what tells most, beside rivals, and check the targets, on a quiet machine (a quarter of an hour)
+	cd bench && go run . -scenario overview -duration 2s -rounds 3 -o $(RESULTS)
 
-bench-full: $(SQLD) ## the same with more time for each cell, and with what takes long (an hour and more)
+bench-full: $(SQLD) ## measure all, with more time for each cell, and up to a million episodes (hours)
 	cd bench && go run . -full -o $(RESULTS)
 
 benchcheck: $(SQLD) ## run every benchmark for a moment, to see that it works

@@ -61,6 +61,8 @@ var scenarios = []scenario{
 
 // suites are scenarios under one name.
 var suites = map[string][]string{
+	// What tells most in a quarter of an hour.
+	"overview":           {"operations", "puts", "group", "start", "latency", "keepalive", "cache", "recall", "vectors", "payload", "scale", "ablation", "others", "durability"},
 	"storage_operations": {"operations", "puts", "life", "reads", "feed", "rivals", "records"},
 	"vector_performance": {"vectors", "recall"},
 	"pool":               {"latency", "keepalive", "sizing", "group"},

@@ -53,7 +53,7 @@ func newReplicaServer(ctx context.Context, b *bench, name string, episodes []*ep
 	return s, nil
 }
 
-// fillInParts imports the episodes, and trains a dictionary of the first half.
+// fillInParts imports the episodes, and trains a dictionary of the first half, and another of all.
 func (b *bench) fillInParts(ctx context.Context, target string, episodes []*episodic.Episode) error {
 	store, err := episodic.Open(ctx, target, direct())
 	if err != nil {
@@ -66,6 +66,9 @@ func (b *bench) fillInParts(ctx context.Context, target string, episodes []*epis
 	}
 	if err == nil {
 		err = addAll(ctx, store, episodes[half:])
+	}
+	if err == nil && !b.short { // or those who open the memory next would begin with it
+		_, err = store.TrainDictionaries(ctx)
 	}
 	return errors.Join(err, store.Close())
 }
