@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -210,7 +211,11 @@ func ablateMeaning(ctx context.Context, b *bench, _ []*episodic.Episode) ([]find
 // askWithAndWithout asks the questions of collection c once in each round.
 func askWithAndWithout(ctx context.Context, b *bench, rounds []yardstick, c int) (err error) {
 	y := &rounds[0]
-	path := y.path(b, c)
+	dir, err := os.MkdirTemp(b.dir, "meaning-") // scenario recall has files of these names
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "memory.db")
 	store, keys, err := y.memory(ctx, path, c)
 	if err != nil {
 		return err

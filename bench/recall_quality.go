@@ -127,7 +127,11 @@ func (y *yardstick) memory(ctx context.Context, path string, c int) (*episodic.S
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := addAll(ctx, store, episodes); err != nil {
+	err = addAll(ctx, store, episodes)
+	if err == nil {
+		err = checkHeld(ctx, &ourSide{store}, len(episodes)) // others would take places in answers
+	}
+	if err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
 	return store, keys, nil

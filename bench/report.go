@@ -98,6 +98,8 @@ func (r *report) conclude() error {
 	switch {
 	case r.short:
 		r.printf("%d targets, none judged: -short is too short to tell.\n", r.judged)
+	case r.judged == 0:
+		r.printf("Nothing was to be judged.")
 	case r.missed == 0:
 		r.printf("All %d targets met.", r.judged)
 	default:
