@@ -51,7 +51,7 @@ func (w *work) tell(ctx context.Context, s *session, e *clients.Event) (text str
 		text, err = outline(ctx, store, s, room(compactTokens))
 	case e.Kind == clients.Start && (e.Source == "resume" || e.Source == "fork"): // it has been told
 	case e.Kind == clients.Start:
-		text, err = overview(ctx, store, s, w.now(), room(startTokens))
+		text, err = overview(ctx, store, s, w.time(), room(startTokens))
 	case e.Kind == clients.Prompt && says(e.Text):
 		text, err = helpful(ctx, store, s, e.Text, room(promptTokens))
 	case e.Kind == clients.Tool:
