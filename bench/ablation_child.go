@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -55,19 +53,6 @@ type ablated struct {
 
 	link hranatest.LinkCounts // from Open to Close
 	disk int64
-}
-
-// ablationChild does the task that is on the standard input.
-func ablationChild(ctx context.Context) error {
-	var task ablationTask
-	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
-		return err
-	}
-	got, err := task.do(ctx)
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(got)
 }
 
 func (t *ablationTask) do(ctx context.Context) (got ablated, err error) {

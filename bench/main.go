@@ -92,11 +92,11 @@ func main() {
 	do := run
 	switch {
 	case os.Getenv(childVariable) != "":
-		do = child
+		do = serve((*childTask).do)
 	case os.Getenv(replicaVariable) != "":
-		do = replicaChild
+		do = serve((*replicaTask).do)
 	case os.Getenv(ablationVariable) != "":
-		do = ablationChild
+		do = serve((*ablationTask).do)
 	case os.Getenv(operationsVariable) != "":
 		do = operationsChild
 	case os.Getenv(workerVariable) != "":

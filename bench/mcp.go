@@ -38,15 +38,8 @@ type mcpAnswer struct {
 func startMCP(env []string, program string, args ...string) (*mcpServer, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), env...)
-	in, err := cmd.StdinPipe()
+	in, out, err := startPiped(cmd)
 	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	m := &mcpServer{cmd: cmd, in: in, kill: sync.OnceFunc(func() { _ = cmd.Process.Kill() }), read: make(chan struct{}), waiting: make(map[int]chan mcpAnswer)}

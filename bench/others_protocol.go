@@ -124,15 +124,8 @@ func startWorker(env []string, program string, args ...string) (*worker, error) 
 	cmd.WaitDelay = time.Second // a child of its may hold the output open
 	errs := &tail{}
 	cmd.Stderr = errs
-	in, err := cmd.StdinPipe()
+	in, out, err := startPiped(cmd)
 	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	w := newWorker(in, out, sync.OnceValue(func() error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -102,19 +101,6 @@ func replicaMemory(ctx context.Context, b *bench) error {
 func (t *replicaTask) run(ctx context.Context) (result replicaResult, err error) {
 	err = runChild(ctx, replicaVariable, t, &result)
 	return result, err
-}
-
-// replicaChild does the task that is on the standard input.
-func replicaChild(ctx context.Context) error {
-	var task replicaTask
-	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
-		return err
-	}
-	result, err := task.do(ctx)
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
 func (t *replicaTask) do(ctx context.Context) (result replicaResult, err error) {

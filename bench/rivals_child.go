@@ -37,17 +37,19 @@ type childResult struct {
 	Gets   int
 }
 
-// child does the task that is on the standard input.
-func child(ctx context.Context) error {
-	var task childTask
-	if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
-		return err
+// serve makes what a process does that runChild has started: do is a method of its task.
+func serve[Task, Result any](do func(*Task, context.Context) (Result, error)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var task Task
+		if err := json.NewDecoder(os.Stdin).Decode(&task); err != nil {
+			return err
+		}
+		result, err := do(&task, ctx)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(result)
 	}
-	result, err := task.do(ctx)
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
 // run lets a child do the task.
@@ -77,6 +79,17 @@ func runChild(ctx context.Context, variable string, task, result any) error {
 	return json.Unmarshal(out.Bytes(), result)
 }
 
+// startPiped starts a program, and returns its standard input and output.
+func startPiped(cmd *exec.Cmd) (in io.WriteCloser, out io.ReadCloser, err error) {
+	if in, err = cmd.StdinPipe(); err != nil {
+		return nil, nil, err
+	}
+	if out, err = cmd.StdoutPipe(); err != nil {
+		return nil, nil, err
+	}
+	return in, out, cmd.Start()
+}
+
 // process is a program that is told and answers line by line, in JSON.
 type process struct {
 	cmd     *exec.Cmd
@@ -86,21 +99,15 @@ type process struct {
 }
 
 // startProcess starts a program with a variable set, and tells it its task.
-func startProcess(ctx context.Context, program, variable string, task any) (_ *process, err error) {
+func startProcess(ctx context.Context, program, variable string, task any) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, program)}
 	p.cmd.Env = append(os.Environ(), variable+"=1")
 	p.cmd.Stderr = &p.stderr
-	if p.input, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	output, err := p.cmd.StdoutPipe()
+	input, output, err := startPiped(p.cmd)
 	if err != nil {
 		return nil, err
 	}
-	p.answers = json.NewDecoder(output)
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
+	p.input, p.answers = input, json.NewDecoder(output)
 	if err := p.tell(task); err != nil {
 		return nil, p.failed(err)
 	}
