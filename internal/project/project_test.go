@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"pgregory.net/rapid"
 )
@@ -32,6 +33,9 @@ func TestNormalise(t *testing.T) {
 		"":                                                      "",
 		"https://":                                              "",
 		"host.example:":                                         "",
+		"host.example:a\x1b[2Jb":                                "",
+		"https://../A":                                          "",
+		"https://host.example./x":                               "host.example/x",
 	} {
 		if got := Normalise(remote); got != want {
 			t.Errorf("%q is %q, want %q", remote, got, want)
@@ -45,7 +49,7 @@ func TestNormaliseIsStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		remote := rapid.OneOf(rapid.String(), rapid.StringMatching(`(https|ssh|git)://([a-z]+(:SECRET)?@)?[a-zA-Z.]{1,9}(:[0-9]{1,4})?(/[a-zA-Z.]{1,6}){0,3}(\.git)?/?`)).Draw(t, "remote")
 		name := Normalise(remote)
-		if again := Normalise("https://" + name); name != "" && !strings.ContainsAny(name, "%?#@:[] \"<>^`{|}\\") && again != name && !strings.HasSuffix(strings.ToLower(name), ".git") {
+		if again := Normalise("https://" + name); name != "" && !strings.ContainsAny(name, "%?#@:[]\"<>^`{|}\\") && !strings.ContainsFunc(name, unicode.IsSpace) && again != name && !strings.HasSuffix(strings.ToLower(name), ".git") {
 			t.Fatalf("%q is %q, which is %q", remote, name, again)
 		}
 		if strings.Contains(name, "SECRET") {

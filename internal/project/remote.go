@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // scp is the form USER@HOST:PATH, of which the user may be missing. A single letter before the
@@ -28,12 +29,12 @@ func Normalise(remote string) string {
 		host, at = strings.Trim(m[1], "[]"), m[2]
 		at, _, _ = strings.Cut(at, "?")
 	}
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	host = strings.TrimRight(strings.ToLower(host), ".")
 	at = strings.Trim(path.Clean("/"+at), "/")
 	if n := len(at) - len(".git"); n > 0 && strings.EqualFold(at[n:], ".git") {
 		at = strings.Trim(path.Clean("/"+at[:n]), "/")
 	}
-	if host == "" || at == "" || strings.ContainsAny(host+at, "\n\r\t\x00") {
+	if host == "" || at == "" || strings.ContainsFunc(host+at, unicode.IsControl) {
 		return ""
 	}
 	switch host {
