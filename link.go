@@ -20,7 +20,7 @@ type LinkReport struct {
 	// Kept is where the file is that was linked, as it was. Delete it when it is no longer
 	// needed.
 	Kept string `json:"kept"`
-	// Different are items, relations and embeddings of the file (Here) that the server has
+	// Different are items, relations and embeddings of the file (Here) whose content the server has
 	// otherwise, or could not take. They remain readable in Kept.
 	Different []ReplicaDifference `json:"different,omitempty"`
 }
@@ -161,6 +161,9 @@ func (l *LinkReport) share(ctx context.Context, from, shared *Store, progress fu
 		return err
 	}
 	for _, d := range compared.Missing {
+		if d.SameContent() {
+			continue
+		}
 		if d.There == "" && d.Kind != feed.Relations && d.Kind != feed.Embeddings {
 			return &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf(
 				"%s %v is not on the server after all was sent: somebody has deleted it there, or added it to the file meanwhile", changeKinds[d.Kind], ID(d.Item))}

@@ -224,6 +224,34 @@ func TestLinkKeepsWhatDiffers(t *testing.T) {
 	}
 }
 
+// TestLinkTellsContentsApart links two files that were given the same episodes, each by writes
+// of its own: only the one that has another content is told of.
+func TestLinkTellsContentsApart(t *testing.T) {
+	oneByOne(t)
+	t.Parallel()
+	server := hranatest.Start(t)
+	ids := []ID{NewID(), NewID(), NewID()}
+	start := time.Now()
+	for i, verdict := range []string{"as here", "as there"} {
+		file := filepath.Join(t.TempDir(), "m.db")
+		s := open(t, file, nil)
+		for n, id := range ids {
+			e := &Episode{ID: id, Start: start, End: start, Description: fmt.Sprint("valve ", n), Context: Context{Tags: []string{"leak"}},
+				Steps: []Step{{Action: "open the valve"}}, Outcome: Outcome{Kind: Success, Verdict: "as ever"}}
+			if n == 2 {
+				e.Outcome.Verdict = verdict
+			}
+			ok(t, s.PutEpisode(t.Context(), e))
+		}
+		ok(t, s.Close())
+		report, err := Link(t.Context(), file, server.URL(), nil, nil)
+		ok(t, err)
+		if i == 1 && (len(report.Different) != 1 || report.Different[0].ID != ids[2]) {
+			t.Errorf("different: %+v", report.Different)
+		}
+	}
+}
+
 // TestLinkGoesOn interrupts linking again and again, each time later.
 func TestLinkGoesOn(t *testing.T) {
 	oneByOne(t)

@@ -22,6 +22,8 @@ type compared struct {
 }
 
 const (
+	revision = `revision ` // begins the descriptions of what has one
+
 	inRange = ` AND substr(e.id, 16) BETWEEN ? AND ?`
 	frame   = `iif(substr(e.payload, 1, 1) = x'02', substr(e.payload, 1, 16), e.payload)`
 
@@ -41,8 +43,8 @@ const (
 var tables = []compared{{
 	kind: feed.Episode, scope: "e.scope", since: headsSince,
 	sums: `SELECT substr(e.id, 16), count(*), sum(e.rev & 4294967295), sum(e.rev >> 32), sum(steps) FROM episodes e WHERE true%s GROUP BY 1`,
-	rows: `SELECT e.id, 'revision ' || e.rev || ', ' || steps || ' steps' FROM episodes e WHERE true%s` + inRange,
-	deep: `SELECT e.id, 'revision ' || e.rev || ', ' || steps || ' steps', ` + frame + `, ` + columns + `, ` + tagged + ` FROM episodes e WHERE true%s` + inRange,
+	rows: `SELECT e.id, '` + revision + `' || e.rev || ', ' || steps || ' steps' FROM episodes e WHERE true%s` + inRange,
+	deep: `SELECT e.id, '` + revision + `' || e.rev || ', ' || steps || ' steps', ` + frame + `, ` + columns + `, ` + tagged + ` FROM episodes e WHERE true%s` + inRange,
 }, {
 	kind: feed.Episode, scope: "e.scope", since: headsSince,
 	deep: `SELECT e.id, r.first, r.count, ` + framed + `
@@ -50,13 +52,13 @@ var tables = []compared{{
 }, {
 	kind: feed.Pattern, scope: "e.scope",
 	sums: `SELECT substr(e.id, 16), count(*), sum(e.rev & 4294967295), sum(e.rev >> 32) FROM patterns e WHERE true%s GROUP BY 1`,
-	rows: `SELECT e.id, 'revision ' || e.rev FROM patterns e WHERE true%s` + inRange,
-	deep: `SELECT e.id, 'revision ' || e.rev, ` + frame + `, e.scope || char(31) || e.kind || char(31) || e.domain || char(31) || CAST(e.success_rate * 1000000000 AS INTEGER) || char(31) || e.created_us, '' FROM patterns e WHERE true%s` + inRange,
+	rows: `SELECT e.id, '` + revision + `' || e.rev FROM patterns e WHERE true%s` + inRange,
+	deep: `SELECT e.id, '` + revision + `' || e.rev, ` + frame + `, e.scope || char(31) || e.kind || char(31) || e.domain || char(31) || CAST(e.success_rate * 1000000000 AS INTEGER) || char(31) || e.created_us, '' FROM patterns e WHERE true%s` + inRange,
 }, {
 	kind: feed.Heuristic, scope: "e.scope",
 	sums: `SELECT substr(e.id, 16), count(*), sum(e.rev & 4294967295), sum(e.rev >> 32) FROM heuristics e WHERE true%s GROUP BY 1`,
-	rows: `SELECT e.id, 'revision ' || e.rev FROM heuristics e WHERE true%s` + inRange,
-	deep: `SELECT e.id, 'revision ' || e.rev, ` + frame + `, e.scope || char(31) || CAST(e.confidence * 1000000000 AS INTEGER) || char(31) || e.created_us, '' FROM heuristics e WHERE true%s` + inRange,
+	rows: `SELECT e.id, '` + revision + `' || e.rev FROM heuristics e WHERE true%s` + inRange,
+	deep: `SELECT e.id, '` + revision + `' || e.rev, ` + frame + `, e.scope || char(31) || CAST(e.confidence * 1000000000 AS INTEGER) || char(31) || e.created_us, '' FROM heuristics e WHERE true%s` + inRange,
 }, {
 	kind: feed.Relations, scope: "d.scope", since: ` AND e.start_us >= %[1]d AND d.start_us >= %[1]d`,
 	sums: `SELECT substr(e.id, 16), count(*), sum(r.created_us)` + ofRelations + ` GROUP BY 1`,
