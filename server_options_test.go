@@ -203,7 +203,7 @@ func TestACertificateIsRenewedWhileTheStoreIsOpen(t *testing.T) {
 }
 
 func TestNamespaces(t *testing.T) {
-	admin := freeAddr(t)
+	admin := hranatest.Unused(t)
 	server := hranatest.Start(t, hranatest.WithArgs("--enable-namespaces", "--admin-listen-addr", admin))
 	for _, name := range []string{"alpha", "beta"} {
 		resp, err := http.Post("http://"+admin+"/v1/namespaces/"+name+"/create", "application/json", strings.NewReader("{}"))
@@ -365,13 +365,4 @@ func TestOptionsOfAServerThatCannotBe(t *testing.T) {
 			}
 		}
 	}
-}
-
-// freeAddr is an address of this machine at which nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
-	ok(t, l.Close())
-	return l.Addr().String()
 }

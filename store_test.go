@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -119,10 +118,7 @@ func TestOpenRefusesBadTargets(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "notes.txt")
 	ok(t, os.WriteFile(text, []byte(strings.Repeat("my notes\n", 500)), 0o600))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
-	nobody := "http://" + l.Addr().String()
-	ok(t, l.Close())
+	nobody := "http://" + hranatest.Unused(t)
 	key := hranatest.NewKey()
 	server := hranatest.Start(t, hranatest.WithKey(key))
 

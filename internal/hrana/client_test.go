@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 var closeOnly = Pipeline{Requests: []Request{Close{}}}
@@ -394,17 +396,12 @@ func (n partial) RoundTrip(r *http.Request) (*http.Response, error) {
 // the connection instead of answering, and one that ends in the middle.
 func faulty(t *testing.T) (unreachable, cut, short string, rt *http.Transport) {
 	t.Helper()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	cut, rt = serve(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
 	short, _ = serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, "half")
 	})
-	return "http://" + closed.Addr().String(), cut, short, rt
+	return "http://" + hranatest.Unused(t), cut, short, rt
 }
 
 func TestTransportErrorSaysWhetherTheRequestWasSent(t *testing.T) {

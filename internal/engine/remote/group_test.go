@@ -192,7 +192,7 @@ func TestGroupsThatMeetAScript(t *testing.T) {
 		{"damaged answer", []hranatest.Fault{hranatest.Refuse(200, `{"results":[]}`)}, engine.KindUnknownOutcome, -1, "0 results for ", engine.Stats{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+			proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 			proxy.Hide("/v3-protobuf")
 			proxy.Next(tt.faults...)
 			e := openURL(t, proxy.URL())
@@ -241,7 +241,7 @@ func TestSingleStatementsThatMeetAScript(t *testing.T) {
 		{"a replica lost its primary", []hranatest.Fault{failed("PROXY_ERROR", "error executing a request on the primary: broken pipe")}, engine.KindUnknownOutcome, "broken pipe", engine.Stats{Requests: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+			proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 			proxy.Hide(hidden[hrana.V3JSON]...)
 			proxy.Next(tt.faults...)
 			e := openURL(t, proxy.URL())
@@ -265,7 +265,7 @@ func TestSingleStatementsThatMeetAScript(t *testing.T) {
 }
 
 func TestAGroupTakenApartStopsWhenTheServerIsGone(t *testing.T) {
-	proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+	proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 	proxy.Next(
 		hranatest.Refuse(http.StatusForbidden, `{"error":"Authorization forbidden: no"}`),
 		hranatest.CutAnswer,

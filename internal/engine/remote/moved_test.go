@@ -94,7 +94,7 @@ func frontAt(t *testing.T, address, to string) {
 
 func TestConnectionsFollowTheServersName(t *testing.T) {
 	older, newer := hranatest.Start(t), hranatest.Start(t)
-	port := port(t, "http://"+freeHost(t))
+	port := port(t, "http://"+hranatest.Unused(t))
 	frontAt(t, "127.0.0.1:"+port, older.URL())
 	frontAt(t, "127.0.0.2:"+port, newer.URL())
 	dns := &nameServer{}
@@ -143,7 +143,7 @@ func TestConnectionsFollowTheServersName(t *testing.T) {
 }
 
 func TestAServerThatTakesNoWritesIsLeft(t *testing.T) {
-	admin := freeHost(t)
+	admin := hranatest.Unused(t)
 	server := hranatest.Start(t, hranatest.WithArgs("--admin-listen-addr", admin))
 	block := func(what string) {
 		t.Helper()

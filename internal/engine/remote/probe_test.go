@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -324,14 +323,10 @@ func TestProbeOverTLS(t *testing.T) {
 func TestProbeSaysWhyThereIsNoConnection(t *testing.T) {
 	secure := front(t, true, "http://127.0.0.1:1", passAll)
 	plain := front(t, false, "http://127.0.0.1:1", passAll)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
+	nobody := hranatest.Unused(t)
 	address := func(url string) string { _, a, _ := strings.Cut(url, "://"); return a }
 	for base, want := range map[string][]string{
-		"http://" + l.Addr().String():      {"connection", "nothing listens at " + l.Addr().String() + " (connection refused)"},
+		"http://" + nobody:                 {"connection", "nothing listens at " + nobody + " (connection refused)"},
 		"https://host.invalid":             {"address", "host.invalid"},
 		secure.URL:                         {"connection", "x509: certificate signed by unknown authority"},
 		"https://" + address(plain.URL):    {"connection", "the server speaks no TLS; begin the target with http://"},

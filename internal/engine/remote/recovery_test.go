@@ -56,7 +56,7 @@ func TestCallsThatAreKeptBackAreNotSent(t *testing.T) {
 		"write": (*Engine).Batch, "repeatable write": (*Engine).Repeatable, "read": (*Engine).Query,
 	} {
 		t.Run(name, func(t *testing.T) {
-			proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+			proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 			proxy.Always(hranatest.Refuse(http.StatusServiceUnavailable, ""))
 			e := openURL(t, proxy.URL())
 			for range breakerCalls {
@@ -343,7 +343,7 @@ func TestAnIndexThatIsNeverReachedIsForgotten(t *testing.T) {
 }
 
 func TestABusyReadDoesNotFailItsCompany(t *testing.T) {
-	proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+	proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 	proxy.Hide(hidden[hrana.V3JSON]...)
 	proxy.Next(slices.Repeat([]hranatest.Fault{script("ok", "ok", "SQLITE_BUSY: database is locked", "ok", "ok")}, maxAttempts)...)
 	e := openURL(t, proxy.URL())
@@ -364,7 +364,7 @@ func TestABusyReadDoesNotFailItsCompany(t *testing.T) {
 }
 
 func TestALostAnswerAndThenAFailureIsUnknown(t *testing.T) {
-	proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+	proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 	proxy.Hide(hidden[hrana.V3JSON]...)
 	proxy.Next(hranatest.CutAnswer, script("ok", "SQLITE_FULL: database or disk is full", "", "", "ok"))
 	_, err := openURL(t, proxy.URL()).Repeatable(t.Context(), insert(1), insert(2))
@@ -411,7 +411,7 @@ func (q *queued) Done() <-chan struct{} {
 
 // Otherwise each group would take a timeout where the network has gone.
 func TestCloseSendsNothingAfterALostAnswer(t *testing.T) {
-	proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+	proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 	e := openURL(t, proxy.URL())
 	arrived, goOn := make(chan struct{}), make(chan struct{})
 	proxy.Next(hranatest.Then(func() { close(arrived); <-goOn }, hranatest.CutAnswer))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -267,7 +266,7 @@ func TestGatewayErrors(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.status), func(t *testing.T) {
 			t.Parallel()
-			proxy := hranatest.NewProxy(t, "http://"+freeHost(t))
+			proxy := hranatest.NewProxy(t, "http://"+hranatest.Unused(t))
 			e := openURL(t, proxy.URL())
 			proxy.Next(slices.Repeat([]hranatest.Fault{hranatest.Refuse(tt.status, "")}, tt.reads+tt.writes)...)
 			_, err := e.Query(t.Context(), stmt("SELECT 1"))
@@ -387,7 +386,7 @@ func TestUnknownDatabase(t *testing.T) {
 }
 
 func TestWhatNoServerTakesIsNotSent(t *testing.T) {
-	e := openURL(t, "http://"+freeHost(t))
+	e := openURL(t, "http://"+hranatest.Unused(t))
 	for _, tt := range []struct {
 		stmt engine.Stmt
 		kind engine.Kind
@@ -417,17 +416,7 @@ func TestWhatNoServerTakesIsNotSent(t *testing.T) {
 // freeProxy is a server of plain HTTP.
 func freeProxy(t *testing.T) string {
 	t.Helper()
-	return strings.TrimPrefix(hranatest.NewProxy(t, "http://"+freeHost(t)).URL(), "http://")
-}
-
-func freeHost(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	return l.Addr().String()
+	return strings.TrimPrefix(hranatest.NewProxy(t, "http://"+hranatest.Unused(t)).URL(), "http://")
 }
 
 func TestAnswersOverTheServersLimit(t *testing.T) {

@@ -52,7 +52,7 @@ func TestServerIsKilledAndRestartedInPlace(t *testing.T) {
 
 func TestServerOnATakenPortIsAnError(t *testing.T) {
 	s := Start(t)
-	second := &Server{program: s.program, dir: t.TempDir(), addr: s.addr}
+	second := &Server{program: s.program, dir: t.TempDir(), port: s.port}
 	if err := second.Restart(); err == nil || !strings.Contains(err.Error(), "in use") {
 		second.Kill()
 		t.Fatalf("error is %v", err)

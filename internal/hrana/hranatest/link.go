@@ -25,7 +25,7 @@ import (
 type Link struct {
 	scheme string
 	to     string // host:port
-	addr   string // host:port of its own
+	port   *port  // its own
 	ctx    context.Context
 	cancel context.CancelFunc // ends dials
 	owned  sync.WaitGroup     // one that accepts, and one for each connection
@@ -61,7 +61,7 @@ type LinkCounts struct {
 
 const (
 	linkBuffer = 64 << 10 // bytes, the largest chunk
-	// While connections are refused another program may get the port.
+	// While connections are refused another program may get the port, if not by chance.
 	portTimeout = 10 * time.Second
 	portRetry   = 10 * time.Millisecond
 	// retransmission is the least time that Linux waits before it sends a lost packet again.
@@ -78,19 +78,23 @@ func NewLink(to string) (*Link, error) {
 	if err != nil || u.Port() == "" {
 		return nil, errors.New("link: server is neither a URL with a port nor host:port")
 	}
-	l := &Link{scheme: u.Scheme, to: u.Host, addr: "127.0.0.1:0", conns: map[*linkConn]struct{}{}}
+	own, err := freePort()
+	if err != nil {
+		return nil, fmt.Errorf("link to %s: %w", u.Host, err)
+	}
+	l := &Link{scheme: u.Scheme, to: u.Host, port: own, conns: map[*linkConn]struct{}{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if err := l.listen(); err != nil {
 		l.cancel()
+		own.release()
 		return nil, fmt.Errorf("link to %s: %w", l.to, err)
 	}
-	l.addr = l.listener.Addr().String()
 	return l, nil
 }
 
 // URL returns the link's address with the scheme of the server's, http if it had
 // none: TLS passes untouched.
-func (l *Link) URL() string { return l.scheme + "://" + l.addr }
+func (l *Link) URL() string { return l.scheme + "://" + l.port.addr }
 
 // Close closes all connections and waits until nothing of the link runs any
 // more.
@@ -104,6 +108,7 @@ func (l *Link) Close() {
 	l.mu.Unlock()
 	l.cancel()
 	l.owned.Wait()
+	l.port.release()
 }
 
 // Counts returns what happened so far.
@@ -227,7 +232,7 @@ func (l *Link) listen() error {
 	if l.closed || l.listener != nil {
 		return nil
 	}
-	listener, err := net.Listen("tcp", l.addr)
+	listener, err := net.Listen("tcp", l.port.addr)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ type rawConn struct {
 
 func dial(t *testing.T, l *Link) *rawConn {
 	t.Helper()
-	conn, err := net.Dial("tcp", l.addr)
+	conn, err := net.Dial("tcp", l.port.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestLinkResetsClientsOfAnUnreachableServer(t *testing.T) {
 	server := echo(t)
 	l := newLink(t, server.URL)
 	server.Close()
-	conn, err := net.Dial("tcp", l.addr)
+	conn, err := net.Dial("tcp", l.port.addr)
 	if err == nil {
 		_, err = conn.Read(make([]byte, 1))
 		conn.Close()
@@ -350,7 +350,7 @@ func TestLinkRefuses(t *testing.T) {
 	for range 3 {
 		l.Refuse(true)
 		l.Refuse(true)
-		if conn, err := net.Dial("tcp", l.addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		if conn, err := net.Dial("tcp", l.port.addr); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("dial: %v, error %v", conn, err)
 		}
 		before.send(request("two"))
@@ -366,7 +366,7 @@ func TestLinkRefuses(t *testing.T) {
 func TestLinkWaitsForItsPort(t *testing.T) {
 	l := newLink(t, echo(t).URL)
 	l.Refuse(true)
-	other, err := net.Listen("tcp", l.addr)
+	other, err := net.Listen("tcp", l.port.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,7 +437,7 @@ func TestLinkCloses(t *testing.T) {
 				t.Error("a connection is still served")
 			}
 			l.Refuse(false)
-			if conn, err := net.Dial("tcp", l.addr); !errors.Is(err, syscall.ECONNREFUSED) {
+			if conn, err := net.Dial("tcp", l.port.addr); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("dial: %v, error %v", conn, err)
 			}
 		})

@@ -89,13 +89,10 @@ func startNginx(t testing.TB, dir, listen, directives string, servers []*Server)
 	case err != nil:
 		t.Fatal(err)
 	}
-	addr, err := freeAddr()
-	if err != nil {
-		t.Fatal(err)
-	}
+	addr := Unused(t)
 	var upstream bytes.Buffer
 	for _, s := range servers {
-		fmt.Fprintf(&upstream, "\t\tserver %s;\n", s.addr)
+		fmt.Fprintf(&upstream, "\t\tserver %s;\n", s.port.addr)
 	}
 	conf := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, upstream.Bytes(), addr+listen, directives), 0o600); err != nil {

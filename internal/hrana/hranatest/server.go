@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -54,12 +53,12 @@ func WithPrimary(primary *Server) Option { return func(s *Server) { s.primary = 
 type Server struct {
 	program string
 	dir     string
-	addr    string
+	port    *port
 	key     Key
 	args    []string
 
 	replicated  bool
-	replication string  // address for replicas, if replicated
+	replication *port   // for replicas, if replicated
 	primary     *Server // nil for a primary
 
 	cmd    *exec.Cmd
@@ -78,7 +77,11 @@ func Start(t testing.TB, opts ...Option) *Server {
 	case err != nil:
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Kill)
+	t.Cleanup(func() {
+		s.Kill()
+		s.port.release()
+		s.replication.release()
+	})
 	return s
 }
 
@@ -128,13 +131,12 @@ func Run(dir string, opts ...Option) (*Server, error) {
 			return nil, err
 		}
 	}
-	// Another process may take a free port before the server does.
+	// Where a port cannot be held another process may take it before the server does.
 	for range 5 {
-		if s.addr, err = freeAddr(); err != nil {
-			return nil, err
-		}
-		if s.replication, err = freeAddr(); err != nil {
-			return nil, err
+		for _, p := range []**port{&s.port, &s.replication} {
+			if *p, err = freePort(); err != nil {
+				return nil, err
+			}
 		}
 		if err = s.Restart(); err == nil {
 			return s, nil
@@ -144,7 +146,7 @@ func Run(dir string, opts ...Option) (*Server, error) {
 }
 
 // URL returns the server's address, such as http://127.0.0.1:41234.
-func (s *Server) URL() string { return "http://" + s.addr }
+func (s *Server) URL() string { return "http://" + s.port.addr }
 
 // Pid returns the number of the server's process.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
@@ -164,7 +166,7 @@ func (s *Server) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) 
 func (s *Server) Restart() error {
 	args := []string{
 		"--no-welcome",
-		"--http-listen-addr", s.addr,
+		"--http-listen-addr", s.port.addr,
 		"--db-path", filepath.Join(s.dir, "data.sqld"),
 		"--idle-shutdown-timeout-s", orphanTimeout,
 	}
@@ -172,10 +174,10 @@ func (s *Server) Restart() error {
 		args = append(args, "--auth-jwt-key-file", s.keyFile())
 	}
 	if s.replicated {
-		args = append(args, "--grpc-listen-addr", s.replication)
+		args = append(args, "--grpc-listen-addr", s.replication.addr)
 	}
 	if s.primary != nil {
-		args = append(args, "--primary-grpc-url", "http://"+s.primary.replication)
+		args = append(args, "--primary-grpc-url", "http://"+s.primary.replication.addr)
 	}
 	s.cmd = exec.Command(s.program, append(args, s.args...)...)
 	s.cmd.Env = append(os.Environ(), "RUST_LOG=error,sqld=info,libsql_server=info", "NO_COLOR=1")
@@ -242,14 +244,6 @@ func (s *Server) health() error {
 }
 
 func (s *Server) keyFile() string { return filepath.Join(s.dir, "key") }
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
 
 // FindProgram returns the path of the server's program. Errors: ErrNoServer.
 func FindProgram() (string, error) {
