@@ -18,11 +18,15 @@ FUZZTIME ?= 5s
 UNWATCHED := modernc.org/sqlite/lib modernc.org/libc/... modernc.org/memory github.com/klauspost/compress/... github.com/alecthomas/kong regexp/...
 RACE := -race $(patsubst %,-gcflags=%=-race=false,$(UNWATCHED))
 
+# Tests wait for servers and timers a quarter of the time: one package more than there are
+# processors keeps these busy.
+PACKAGES := -p $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: $(SQLD) ## run all tests with the race detector, against a real libSQL server too
-	go test $(RACE) -timeout 20m ./...
+	go test $(RACE) $(PACKAGES) -timeout 20m ./...
 
 test-long: $(SQLD) ## run the tests at long effort: thousands of schedules and kills (without the race detector)
 	EPISODIC_LONG=1 go test -timeout 20m ./...
