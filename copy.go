@@ -29,7 +29,7 @@ type CopyReport struct {
 	Copy   []ContentSum `json:"copy"`
 	// Notices are those of opening both; see Store.Notices.
 	Notices []string `json:"notices,omitempty"`
-	// Different are items, relations and embeddings of From (Here) that To has otherwise (There) or
+	// Different are items, relations and embeddings of From (Here) whose content To has otherwise (There) or
 	// could not take: others have the same id, were changed or deleted meanwhile.
 	Different []ReplicaDifference `json:"different,omitempty"`
 }

@@ -161,9 +161,6 @@ func (l *LinkReport) share(ctx context.Context, from, shared *Store, progress fu
 		return err
 	}
 	for _, d := range compared.Missing {
-		if d.SameContent() {
-			continue
-		}
 		if d.There == "" && d.Kind != feed.Relations && d.Kind != feed.Embeddings {
 			return &engine.Error{Kind: engine.KindUnavailable, Stmt: -1, Err: fmt.Errorf(
 				"%s %v is not on the server after all was sent: somebody has deleted it there, or added it to the file meanwhile", changeKinds[d.Kind], ID(d.Item))}

@@ -225,7 +225,7 @@ func TestLinkKeepsWhatDiffers(t *testing.T) {
 }
 
 // TestLinkTellsContentsApart links two files that were given the same episodes, each by writes
-// of its own: only the one that has another content is told of.
+// of its own, and copies one: only the episode that has another content is told of.
 func TestLinkTellsContentsApart(t *testing.T) {
 	oneByOne(t)
 	t.Parallel()
@@ -246,8 +246,15 @@ func TestLinkTellsContentsApart(t *testing.T) {
 		ok(t, s.Close())
 		report, err := Link(t.Context(), file, server.URL(), nil, nil)
 		ok(t, err)
-		if i == 1 && (len(report.Different) != 1 || report.Different[0].ID != ids[2]) {
-			t.Errorf("different: %+v", report.Different)
+		if i == 0 {
+			continue
+		}
+		copied, err := Copy(t.Context(), report.Kept, server.URL(), nil)
+		ok(t, err)
+		for _, different := range [][]ReplicaDifference{report.Different, copied.Different} {
+			if len(different) != 1 || different[0].ID != ids[2] {
+				t.Errorf("different: %+v", different)
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/feed"
@@ -24,7 +25,7 @@ type Content struct {
 
 // Comparison is what Compare returns.
 type Comparison struct {
-	Missing     []Difference // what is here, and is not there or is otherwise
+	Missing     []Difference // what is here, and is not there, or has another content there
 	Here, There []Content    // one of each kind
 }
 
@@ -55,8 +56,23 @@ func Compare(ctx context.Context, here, there engine.Engine) (*Comparison, error
 		addContent(&c.There, &theirHash, t.kind, theirs)
 	}
 	sortDifferences(c.Missing)
-	c.Missing = joined(c.Missing)
+	c.Missing = slices.DeleteFunc(joined(c.Missing), Difference.sameContent)
 	return c, nil
+}
+
+// sameContent reports whether nothing but the revision differs: two writes stored the same.
+func (d Difference) sameContent() bool {
+	here, ok := withoutRevision(d.Here)
+	there, also := withoutRevision(d.There)
+	return ok && also && here == there
+}
+
+// withoutRevision returns what a description says behind the revision. It has none if it does
+// not begin with one, or if nothing else was compared.
+func withoutRevision(text string) (string, bool) {
+	rest, ok := strings.CutPrefix(text, revision)
+	_, rest, more := strings.Cut(rest, ", ")
+	return rest, ok && more
 }
 
 // addContent adds what a table holds, which may be one of several of the same kind in a row: then the

@@ -23,21 +23,6 @@ type Difference struct {
 	Here, There string
 }
 
-// SameContent reports whether nothing but the revision differs: two writes stored the same.
-func (d Difference) SameContent() bool {
-	here, ok := withoutRevision(d.Here)
-	there, also := withoutRevision(d.There)
-	return ok && also && here == there
-}
-
-// withoutRevision returns what a description says behind the revision. It has none if it does
-// not begin with one, or if nothing else was compared.
-func withoutRevision(text string) (string, bool) {
-	rest, ok := strings.CutPrefix(text, revision)
-	_, rest, more := strings.Cut(rest, ", ")
-	return rest, ok && more
-}
-
 // verifyTries is how often Verify pulls until the server has nothing that is not here.
 const verifyTries = 1000
 
