@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/episodic-memory/episodic"
+	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
 const startClaim = "From the start of the process to the first answer: `episodic search` of a rare, a middling and a common word in a filled local file, " +
@@ -110,14 +111,16 @@ func start(ctx context.Context, b *bench) error {
 // deafServers returns the addresses of a server that is down and of one that accepts connections
 // and never answers, until stop is called.
 func deafServers() (urls [2]string, stop func(), err error) {
-	var listeners [2]net.Listener
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return urls, nil, err
-		}
-		urls[i] = "http://" + listeners[i].Addr().String()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // what comes waits in the backlog
+	if err != nil {
+		return urls, nil, err
 	}
-	return urls, func() { _ = listeners[1].Close() }, listeners[0].Close() // what comes waits in the backlog
+	down, err := hranatest.NewLink(silent.Addr().String())
+	if err != nil {
+		return urls, nil, errors.Join(err, silent.Close())
+	}
+	down.Refuse(true)
+	return [2]string{down.URL(), "http://" + silent.Addr().String()}, func() { _ = silent.Close(); down.Close() }, nil
 }
 
 // hookCaller runs hooks as an agent program does, in a session of its own.

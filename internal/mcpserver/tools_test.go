@@ -14,8 +14,8 @@ import (
 	"github.com/episodic-memory/episodic/internal/tokens"
 )
 
-// TestToolsAreCheap keeps the tools, which each session of each agent pays for, within 1,400
-// tokens: by o200k these bytes are 1,053, which README and docs/agents.md say.
+// TestToolsAreCheap holds the tools, which each session of each agent pays for, to the bytes
+// whose tokens were counted: 1,053 by o200k, which README and docs/agents.md say.
 func TestToolsAreCheap(t *testing.T) {
 	var all []any
 	for i := range tools {
