@@ -200,8 +200,10 @@ func TestNobodyWaitsForALaneThatWaits(t *testing.T) {
 	e, proxy := open(t, hrana.V3Protobuf)
 	must(t, e, stmt("CREATE TABLE t(k)"))
 	ctx, cancel := context.WithCancel(t.Context())
-	proxy.Next(hranatest.Then(cancel, later(http.StatusTooManyRequests, "20")))
+	gaveUp := make(chan struct{}) // a refusal that comes before is what the write fails with
+	proxy.Next(hranatest.Then(func() { cancel(); <-gaveUp }, later(http.StatusTooManyRequests, "20")))
 	_, err := e.Batch(ctx, insert(1))
+	close(gaveUp)
 	wantError(t, err, engine.KindUnknownOutcome, -1, "gave up waiting")
 	start := time.Now()
 	must(t, e, insert(2))
