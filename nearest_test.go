@@ -467,7 +467,7 @@ func TestNearestAfterHistoryWasLost(t *testing.T) {
 
 // A search on a server takes one round trip when the vectors are held.
 func TestNearestTakesOneRequest(t *testing.T) {
-	s := open(t, hranatest.Start(t).URL(), nil)
+	s := open(t, hranatest.Start(t).URL(), untrained) // so that nothing is asked in the background
 	putVectors(t, s, 10, 2, nil)
 	q := NearestQuery{Kind: ItemEpisode, Model: "m", Vector: []float32{1, 0}, Filter: EpisodeFilter{Domain: ""}}
 	_, err := s.Nearest(t.Context(), q)

@@ -18,13 +18,14 @@ import (
 // of its own, instead of measuring.
 const childVariable = "EPISODIC_BENCH_CHILD"
 
-// childTask is what a child is told on its standard input: to get one of the
-// episodes, or, with a window, as many as it can.
+// childTask is what a child is told on its standard input: to put an episode if there is
+// one, otherwise to get one of those it knows, or, with a window, as many as it can.
 type childTask struct {
 	Ours   bool
 	Server bool // the target is a server's URL, not a path
 	Target string
 	IDs    []episodic.ID
+	Put    *episodic.Episode
 
 	Window   time.Duration
 	Callers  int
@@ -139,12 +140,16 @@ func (p *process) end() {
 }
 
 func (t *childTask) do(ctx context.Context) (result childResult, err error) {
-	get, closeTarget, err := t.open(ctx)
+	target, err := t.open(ctx)
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, closeTarget()) }()
-	if t.Window == 0 {
+	defer func() { err = errors.Join(err, target.close()) }()
+	get := getting(target, t.IDs)
+	switch {
+	case t.Put != nil:
+		return result, target.put(ctx, t.Put)
+	case t.Window == 0:
 		return childResult{Gets: 1}, get(ctx, 0)
 	}
 	s := load(ctx, t.Window, t.Callers, get)
@@ -158,33 +163,29 @@ func (t *childTask) do(ctx context.Context) (result childResult, err error) {
 
 // open opens the target as it is, which the rival does without looking at its
 // tables.
-func (t *childTask) open(ctx context.Context) (get op, closeTarget func() error, err error) {
+func (t *childTask) open(ctx context.Context) (side, error) {
 	if t.Ours {
 		opts := direct()
 		if t.Uncached {
 			opts = uncached()
 		}
-		o, err := openOurSide(ctx, t.Target, opts)
-		if err != nil {
-			return nil, nil, err
-		}
-		return getting(o, t.IDs), o.close, nil
+		return openOurSide(ctx, t.Target, opts)
 	}
+	open := openRawFile
 	if t.Server {
-		r, err := openRawServer(t.Target)
-		if err != nil {
-			return nil, nil, err
-		}
-		return getting(r, t.IDs), r.close, nil
+		open = openRawServer
 	}
-	r, err := openRawFile(t.Target)
+	r, err := open(t.Target)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if t.Server && t.Put == nil {
+		return r, nil
 	}
 	if err := r.prepare(ctx); err != nil {
-		return nil, nil, errors.Join(err, r.close())
+		return nil, errors.Join(err, r.close())
 	}
-	return getting(r, t.IDs), r.close, nil
+	return r, nil
 }
 
 // peakMemory is the most memory of this process that was resident at once, in KB.

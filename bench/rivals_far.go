@@ -76,7 +76,7 @@ func serverRivals(ctx context.Context, b *bench, data *repeats) error {
 	if err := farContests(ctx, b, ours, its, ids, long); err != nil {
 		return err
 	}
-	return firstGets(ctx, b, ours, its, ids)
+	return firstCalls(ctx, b, ours, its, ids, long[0])
 }
 
 func farContests(ctx context.Context, b *bench, ourServer, itsServer *hranatest.Server, ids []episodic.ID, long []*episodic.Episode) (err error) {
@@ -141,46 +141,49 @@ func farContests(ctx context.Context, b *bench, ourServer, itsServer *hranatest.
 	return nil
 }
 
-// firstGet is a cell of processes that each get one episode.
-type firstGet struct {
+// firstCall is a cell of processes that each make one call.
+type firstCall struct {
 	*cell
 	task  childTask
 	link  *hranatest.Link
 	bytes []int64
 }
 
-// firstGets compares what a process takes that has never seen the server.
-func firstGets(ctx context.Context, b *bench, ours, its *hranatest.Server, ids []episodic.ID) error {
+// firstCalls compares what a process takes, from its start on, that gets an episode, and
+// one that puts one. Targets: of the gets.
+func firstCalls(ctx context.Context, b *bench, ours, its *hranatest.Server, ids []episodic.ID, put *episodic.Episode) error {
 	runs := firstRuns
 	if b.short {
 		runs = firstRunsShort
 	}
-	var all []*firstGet
+	var all []*firstCall
+	var cells []*cell
 	for _, s := range []struct {
 		name   string
 		server *hranatest.Server
-	}{{"ours", ours}, {"libsql-client-go", its}} {
+		put    *episodic.Episode
+	}{{"get, ours", ours, nil}, {"get, libsql-client-go", its, nil}, {"put, ours", ours, put}, {"put, libsql-client-go", its, put}} {
 		link, err := newFarLink(b, s.server)
 		if err != nil {
 			return err
 		}
 		defer link.Close()
-		g := &firstGet{cell: &cell{name: s.name}, link: link, task: childTask{Ours: s.server == ours, Server: true, Target: link.URL(), IDs: ids}}
-		g.measure = func(ctx context.Context, _ time.Duration) (sample, error) {
-			r := repeat(ctx, (runs+b.rounds-1)/b.rounds, g.run)
+		c := &firstCall{cell: &cell{name: s.name}, link: link, task: childTask{Ours: s.server == ours, Server: true, Target: link.URL(), IDs: ids, Put: s.put}}
+		c.measure = func(ctx context.Context, _ time.Duration) (sample, error) {
+			r := repeat(ctx, (runs+b.rounds-1)/b.rounds, c.run)
 			return r, errors.Join(r.errs...)
 		}
-		all = append(all, g)
+		all, cells = append(all, c), append(cells, c.cell)
 	}
-	us, them := all[0], all[1]
-	if err := b.interleave(ctx, us.cell, them.cell); err != nil {
+	if err := b.interleave(ctx, cells...); err != nil {
 		return err
 	}
-	table := [][]string{{"first get of a process", "runs", "p50", "bytes"}}
-	for _, g := range all {
-		table = append(table, []string{g.name, fmt.Sprint(g.acknowledged()), ms(g.percentile(0.5)), fmt.Sprint(middle(g.bytes))})
+	table := [][]string{{"first call of a process", "runs", "p50", "slowest", "bytes"}}
+	for _, c := range all {
+		table = append(table, []string{c.name, fmt.Sprint(c.acknowledged()), ms(c.percentile(0.5)), ms(c.percentile(1)), fmt.Sprint(middle(c.bytes))})
 	}
 	b.table(table...)
+	us, them := all[0], all[1]
 	got := us.percentile(0.5).Seconds() / them.percentile(0.5).Seconds()
 	where := fmt.Sprintf("server at %v", b.farRTT())
 	b.judge(got <= 1.05, where+": the first get of a process at most 1.05x the rival's time", "%.2fx", got)
@@ -188,13 +191,13 @@ func firstGets(ctx context.Context, b *bench, ours, its *hranatest.Server, ids [
 	return nil
 }
 
-// run lets a child get one episode. What the link holds back when it has ended
+// run lets a child make its call. What the link holds back when it has ended
 // has not reached it.
-func (g *firstGet) run(ctx context.Context, _ int) error {
+func (c *firstCall) run(ctx context.Context, _ int) error {
 	ctx, cancel := context.WithTimeout(ctx, rivalPatience)
 	defer cancel()
-	before := linkBytes(g.link)
-	_, err := g.task.run(ctx)
-	g.bytes = append(g.bytes, linkBytes(g.link)-before)
+	before := linkBytes(c.link)
+	_, err := c.task.run(ctx)
+	c.bytes = append(c.bytes, linkBytes(c.link)-before)
 	return err
 }

@@ -52,34 +52,40 @@ func fillServer(ctx context.Context, b *bench, ours bool, episodes []*episodic.E
 			server.Kill()
 		}
 	}()
+	return server, fillSide(ctx, server.URL(), ours, episodes)
+}
+
+// fillSide stores the episodes on an empty server.
+func fillSide(ctx context.Context, url string, ours bool, episodes []*episodic.Episode) error {
 	if ours {
-		return server, fillOurs(ctx, server.URL(), episodes)
+		return fillOurs(ctx, url, episodes)
 	}
-	r, err := openRawServer(server.URL())
+	r, err := openRawServer(url)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s, err := r.fresh(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return server, errors.Join(s.add(ctx, episodes), s.close())
+	return errors.Join(s.add(ctx, episodes), s.close())
 }
 
-// fillOurs stores the episodes, and trains the dictionary that many of them bring, with
-// which the second half is written.
+// fillOurs stores the episodes in two halves, and trains the dictionary that is due after
+// each, as the command does at the end of an import.
 func fillOurs(ctx context.Context, url string, episodes []*episodic.Episode) error {
 	store, err := episodic.Open(ctx, url, direct())
 	if err != nil {
 		return err
 	}
 	half := len(episodes) / 2
-	_, err = store.AddEpisodes(ctx, episodes[:half]...)
-	if err == nil {
-		_, err = store.TrainDictionaries(ctx)
-	}
-	if err == nil {
-		_, err = store.AddEpisodes(ctx, episodes[half:]...)
+	for _, part := range [][]*episodic.Episode{episodes[:half], episodes[half:]} {
+		if err == nil {
+			_, err = store.AddEpisodes(ctx, part...)
+		}
+		if err == nil {
+			_, err = store.TrainDictionaries(ctx)
+		}
 	}
 	return errors.Join(err, store.Close())
 }
@@ -95,6 +101,11 @@ func openFar(ctx context.Context, b *bench, server *hranatest.Server, open opene
 	if err != nil {
 		return nil, err
 	}
+	return openThrough(ctx, link, open)
+}
+
+// openThrough opens a side at the end of a link, which it owns.
+func openThrough(ctx context.Context, link *hranatest.Link, open opener) (*far, error) {
 	s, err := open(ctx, link.URL())
 	if err != nil {
 		link.Close()
@@ -147,26 +158,44 @@ type farPut struct {
 }
 
 func (p *farPut) measure(ctx context.Context, b *bench, window time.Duration) (_ sample, err error) {
-	server, err := fillServer(ctx, b, p.ours, p.stored)
+	server, err := startServer(b.dir)
 	if err != nil {
-		return sample{}, fmt.Errorf("fill a server: %w", err)
+		return sample{}, err
 	}
 	defer server.Kill()
+	link, err := hranatest.NewLink(server.URL())
+	if err != nil {
+		return sample{}, err
+	}
+	// Through the link: whoever fills the server under another address counts as another
+	// machine, which writes for a while.
+	if err := fillSide(ctx, link.URL(), p.ours, p.stored); err != nil {
+		link.Close()
+		return sample{}, fmt.Errorf("fill a server: %w", err)
+	}
+	link.SetRTT(b.farRTT())
 	open := openThem
 	if p.ours {
 		open = openUs
 	}
-	f, err := openFar(ctx, b, server, open)
+	f, err := openThrough(ctx, link, open)
 	if err != nil {
 		return sample{}, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
 
 	var warm sample
+	put := putting(f, p.pool)
 	warm.burst(ctx, p.callers, getting(f, p.ids)) // so that there are connections
-	if err := errors.Join(warm.errs...); err != nil {
+	warm.burst(ctx, 1, put)                       // what a program does once: see firstCalls
+	err = errors.Join(warm.errs...)
+	if us, ok := f.side.(*ourSide); ok && err == nil {
+		err = us.Sync(ctx, nil) // so that the replica is complete
+	}
+	if err != nil {
 		return warm, err
 	}
+	have := len(p.stored) + 1
 	patience := rivalPatience
 	if b.short && !p.ours {
 		patience = rivalPatienceShort
@@ -175,7 +204,6 @@ func (p *farPut) measure(ctx context.Context, b *bench, window time.Duration) (_
 	defer cancel()
 	var last atomic.Int64 // put within the window, in ns after the begin
 	begin := time.Now()
-	put := putting(f, p.pool)
 	s := load(bounded, window, p.callers, func(ctx context.Context, caller int) error {
 		err := put(ctx, caller)
 		if after := time.Since(begin); err == nil && after <= window {
@@ -184,7 +212,7 @@ func (p *farPut) measure(ctx context.Context, b *bench, window time.Duration) (_
 		return err
 	})
 	if len(s.errs) == 0 {
-		return s, checkHeld(ctx, f, len(p.stored)+len(s.latencies))
+		return s, checkHeld(ctx, f, have+len(s.latencies))
 	}
 	if p.ours || ctx.Err() != nil {
 		return s, fmt.Errorf("%d of %d calls failed, the first: %w", len(s.errs), len(s.errs)+len(s.latencies), s.errs[0])
@@ -231,7 +259,7 @@ func serverPuts(ctx context.Context, b *bench, data *repeats) error {
 	if err := b.interleave(ctx, append(cells, many.cell)...); err != nil {
 		return err
 	}
-	b.printf("\nThe servers hold %d episodes, and are %v away.\n", len(stored), b.farRTT())
+	b.printf("\nThe servers hold %d episodes, and are %v away. A program puts one before it is measured, and ours has a complete replica; the table of first calls shows what a new one takes.\n", len(stored), b.farRTT())
 	where := fmt.Sprintf("server at %v", b.farRTT())
 	b.contests(where, "libsql-client-go", contests)
 	for i, p := range rivals {
