@@ -114,6 +114,24 @@ type listing[T any] struct {
 	row    func(context.Context, []any) (item T, size int, err error)
 }
 
+// inParts calls read with a list in parts of at most so many, and with smaller ones if what
+// that reads exceeds the engine's largest answer.
+func inParts[T any](list []T, most int, read func(part []T) error) error {
+	for len(list) > 0 {
+		part := list[:min(most, len(list))]
+		err := read(part)
+		if engine.KindOf(err) == engine.KindTooLarge && len(part) > 1 {
+			most = len(part) / 2
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		list = list[len(part):]
+	}
+	return nil
+}
+
 // page reads a page. What exceeds the engine's largest answer is asked for again
 // in halves: here, for all lists.
 func (l *listing[T]) page(ctx context.Context, q querier, p *Paging) (*Page[T], error) {

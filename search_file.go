@@ -179,11 +179,12 @@ func (f *fileSearch) narrow(ctx context.Context, part int) error {
 
 // choose reads the heads of candidates in turn, at most so many, until it has the hits with the
 // greatest scores, factors included: all says that it has. So the order is the same for
-// every page.
+// every page. Each time it reads as many as so far: among them may be thousands of runs of
+// one task.
 func (f *fileSearch) choose(ctx context.Context, list *rank.Ranking, need, most int) (found []*candidate, all bool, err error) {
 	var read []*candidate
 	for at := 0; at < most; {
-		window := list.To(min(at+headsAtOnce, most))[at:]
+		window := list.To(min(at+max(headsAtOnce, at), most))[at:]
 		at += len(window)
 		heads, err := f.heads(ctx, window)
 		if err != nil {
@@ -264,23 +265,29 @@ type headRow struct {
 func (f *fileSearch) heads(ctx context.Context, list []rank.Candidate) (map[int64]headRow, error) {
 	var seqs []int64
 	for _, c := range list {
-		if seq := f.matches.Corpus.Episodes[c.Episode].ID; seq > 0 && !slices.Contains(seqs, seq) {
+		if seq := f.matches.Corpus.Episodes[c.Episode].ID; seq > 0 {
 			seqs = append(seqs, seq)
 		}
 	}
-	if len(seqs) == 0 {
-		return nil, nil
-	}
+	slices.Sort(seqs)
+	seqs = slices.Compact(seqs) // hits may be steps of one episode
+	heads := make(map[int64]headRow, len(seqs))
+	err := inParts(seqs, headsAtOnce, func(part []int64) error { return f.readHeads(ctx, part, heads) })
+	return heads, err
+}
+
+// readHeads adds the heads of some episodes to heads.
+func (f *fileSearch) readHeads(ctx context.Context, seqs []int64, heads map[int64]headRow) error {
 	text, err := json.Marshal(seqs)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r, err := f.q.Query(ctx, engine.Stmt{
 		SQL:  "SELECT " + episodeColumns + " FROM episodes WHERE episodes.seq IN (SELECT value FROM json_each(?))" + f.filter.sql,
 		Args: append([]any{string(text)}, f.filter.args...),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	rows := make([]headRow, len(r[0].Rows))
 	err = inParallel(len(rows), func(i int) (err error) {
@@ -291,17 +298,16 @@ func (f *fileSearch) heads(ctx context.Context, list []rank.Candidate) (map[int6
 		return f.damage.pass(err)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	heads := make(map[int64]headRow, len(rows))
 	for i, row := range r[0].Rows {
 		seq, err := intFrom(row[0])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		heads[int64(seq)] = rows[i]
 	}
-	return heads, nil
+	return nil
 }
 
 // page makes hits of the candidates that the page shows.
@@ -488,30 +494,33 @@ func (f *fileSearch) readSteps(ctx context.Context, hits [][]rank.Step) (map[int
 			}
 		}
 	}
-	if len(places) == 0 {
-		return f.read, nil
+	if f.read == nil {
+		f.read = make(map[int64]*Step, len(places))
 	}
 	slices.Sort(places)
+	err := inParts(places, len(places), func(part []int64) error { return f.readRuns(ctx, part) })
+	return f.read, err
+}
+
+// readRuns adds the steps at some places to those that were read.
+func (f *fileSearch) readRuns(ctx context.Context, places []int64) error {
 	list, err := json.Marshal(places)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r, err := f.q.Query(ctx, engine.Stmt{SQL: sqlStepRuns, Args: []any{string(list)}})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	runs := make([]map[int64]*Step, len(r[0].Rows))
 	err = inParallel(len(runs), func(i int) (err error) {
 		runs[i], err = f.readRun(ctx, r[0].Rows[i], places)
 		return f.damage.pass(err)
 	})
-	if f.read == nil {
-		f.read = make(map[int64]*Step, len(places))
-	}
 	for _, run := range runs {
 		maps.Copy(f.read, run)
 	}
-	return f.read, err
+	return err
 }
 
 // readRun reads those of the places that a row of sqlStepRuns holds.

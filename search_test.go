@@ -1,12 +1,14 @@
 package episodic
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/episodic-memory/episodic/internal/engine"
 	"github.com/episodic-memory/episodic/internal/hrana/hranatest"
 )
 
@@ -318,6 +320,42 @@ func TestRunsOfATaskAreOneHit(t *testing.T) {
 			t.Errorf("the best run is %+v", found.Hits[0].Episode)
 		}
 	})
+}
+
+// countedHeads counts how often episodes are read.
+type countedHeads struct {
+	querier
+	n int
+}
+
+func (c *countedHeads) Query(ctx context.Context, stmts ...engine.Stmt) ([]engine.Result, error) {
+	if strings.HasPrefix(stmts[0].SQL, "SELECT "+episodeColumns) {
+		c.n++
+	}
+	return c.querier.Query(ctx, stmts...)
+}
+
+// A search that meets thousands of runs of a task does not look at all of them again
+// after every few.
+func TestManyRunsOfATaskAreReadInFewParts(t *testing.T) {
+	s := onFile(t)
+	var runs []*Episode
+	for range 2000 {
+		runs = append(runs, &Episode{Description: "feed the zebra"})
+	}
+	_, err := s.AddEpisodes(t.Context(), append(runs, &Episode{Description: "wash the zebra, which takes longer"})...)
+	ok(t, err)
+	r, err := s.newSearch(t.Context(), "zebra", nil)
+	ok(t, err)
+	q := &countedHeads{querier: s.engine}
+	found, err := s.searchFile(t.Context(), q, r)
+	ok(t, err)
+	if len(found.Hits) != 2 || len(found.Hits[0].Alike) != len(runs)-1 {
+		t.Fatalf("%d hits, the first with %d other runs", len(found.Hits), len(found.Hits[0].Alike))
+	}
+	if q.n != 7 { // 32, and then each time as many as so far
+		t.Errorf("episodes are read %d times", q.n)
+	}
 }
 
 // Far from a server a search must not take a request for every eleven runs of a task.

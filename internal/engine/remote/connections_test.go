@@ -111,9 +111,9 @@ func TestConnectionsClosedWhileIdle(t *testing.T) {
 	s, l := r.pool.Stats(), r.link.Counts()
 	t.Logf("%d connections closed in %d calls", l.ClosedByLink, calls)
 	// On a busy machine the kernel sometimes delivers the end of a connection after
-	// close has returned: 2 of 1,001 were seen, where without a look at the socket
-	// 393 of 924 calls failed.
-	if n := s.FirstUseFailures; n > 1+uint64(l.ClosedByLink)/200 {
+	// close has returned: 2 of 1,001 were seen, and 2 of 83 at a load of 11. Without a look
+	// at the socket 393 of 924 calls failed.
+	if n := s.FirstUseFailures; n > 2+uint64(l.ClosedByLink)/20 {
 		t.Errorf("%d calls failed on a closed connection", n)
 	}
 	if l.ClosedByLink < calls/between {
