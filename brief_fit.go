@@ -172,17 +172,18 @@ func (s *Store) weighFile(ctx context.Context, q *index.Query, filter *EpisodeFi
 		lists[i] = string(text)
 	}
 	found, err := s.lessonsFrom(ctx, filter, damage,
-		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, patternColumns, "patterns", maxCandidates), Args: []any{lists[0]}},
-		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, heuristicColumns, "heuristics", maxCandidates), Args: []any{lists[1]}})
+		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, patternColumns, "patterns"), Args: []any{lists[0]}},
+		engine.Stmt{SQL: fmt.Sprintf(sqlNumbered, heuristicColumns, "heuristics"), Args: []any{lists[1]}})
 	return asked, found, err
 }
 
-// Statements that read patterns or heuristics, and leave room for conditions. The rows of
+// Statements that read patterns or heuristics, leave room for conditions, and have how many to
+// read, and behind how many, as their last arguments. The rows of
 // heads are numbered as words.go says.
 const (
-	sqlNumbered = `SELECT %s FROM (SELECT key AS place, value AS n FROM json_each(?)) JOIN %s ON seq = n WHERE 1%%s ORDER BY place LIMIT %d`
+	sqlNumbered = `SELECT %s FROM (SELECT key AS place, value AS n FROM json_each(?)) JOIN %s ON seq = n WHERE 1%%s ORDER BY place LIMIT ? OFFSET ?`
 	sqlMatching = `SELECT %s FROM heads JOIN %s ON seq = -heads.rowid / 2
- WHERE heads MATCH ? AND heads.rowid < 0 AND -heads.rowid %%%% 2 = %d%%s ORDER BY bm25(heads), seq LIMIT %d`
+ WHERE heads MATCH ? AND heads.rowid < 0 AND -heads.rowid %%%% 2 = %d%%s ORDER BY bm25(heads), seq LIMIT ? OFFSET ?`
 )
 
 const (
@@ -218,7 +219,7 @@ func (s *Store) weighServer(ctx context.Context, q *index.Query, filter *Episode
 	asked := newAskedWords(q, documents, func(t string) int { return holding[serverTokens(t)] })
 	match := matchExpression(&asked.query)
 	found, err := s.lessonsFrom(ctx, filter, damage,
-		engine.Stmt{SQL: fmt.Sprintf(sqlMatching, patternColumns, "patterns", 0, maxCandidates), Args: []any{match}},
-		engine.Stmt{SQL: fmt.Sprintf(sqlMatching, heuristicColumns, "heuristics", 1, maxCandidates), Args: []any{match}})
+		engine.Stmt{SQL: fmt.Sprintf(sqlMatching, patternColumns, "patterns", 0), Args: []any{match}},
+		engine.Stmt{SQL: fmt.Sprintf(sqlMatching, heuristicColumns, "heuristics", 1), Args: []any{match}})
 	return asked, found, err
 }

@@ -18,7 +18,7 @@ type candidateLesson struct {
 	weight          float64 // of a heuristic that was tried: its confidence; otherwise 1
 }
 
-// lessonsFrom reads patterns and heuristics by statements that leave room for conditions.
+// lessonsFrom reads patterns and heuristics by statements as sqlNumbered and sqlMatching are.
 func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *damages, patterns, heuristics engine.Stmt) (found []candidateLesson, err error) {
 	w, err := (&PatternFilter{Domain: filter.Domain, Scope: filter.Scope}).where()
 	if err != nil {
@@ -29,11 +29,11 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *
 		return nil, err
 	}
 	heuristics.SQL, heuristics.Args = fmt.Sprintf(heuristics.SQL, w.sql), append(heuristics.Args, w.args...)
-	r, err := s.engine.Query(ctx, patterns, heuristics)
+	rows, err := s.lessonRows(ctx, patterns, heuristics)
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range r[0].Rows {
+	for _, row := range rows[0] {
 		p, _, err := s.patternFrom(ctx, row)
 		if err := damage.pass(err); err != nil {
 			return nil, err
@@ -45,7 +45,7 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *
 		c.condition, c.Text = patternLesson(p)
 		found = append(found, c)
 	}
-	for _, row := range r[1].Rows {
+	for _, row := range rows[1] {
 		h, _, err := s.heuristicFrom(ctx, row)
 		if err := damage.pass(err); err != nil {
 			return nil, err
@@ -64,6 +64,29 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *
 		found = append(found, c)
 	}
 	return found, nil
+}
+
+// lessonRows returns the rows of the statements, at most maxCandidates of each: in one round
+// trip, unless they are too large for an answer.
+func (s *Store) lessonRows(ctx context.Context, patterns, heuristics engine.Stmt) (rows [2][][]any, err error) {
+	for at, n := 0, maxCandidates; at < maxCandidates; at += n {
+		n = min(n, maxCandidates-at)
+		page := func(st engine.Stmt) engine.Stmt {
+			return engine.Stmt{SQL: st.SQL, Args: slices.Concat(st.Args, []any{int64(n), int64(at)})}
+		}
+		r, err := s.engine.Query(ctx, page(patterns), page(heuristics))
+		for engine.KindOf(err) == engine.KindTooLarge && n > 1 {
+			n /= 2
+			r, err = s.engine.Query(ctx, page(patterns), page(heuristics))
+		}
+		if err != nil {
+			return rows, err
+		}
+		for i := range rows {
+			rows[i] = append(rows[i], r[i].Rows...)
+		}
+	}
+	return rows, nil
 }
 
 // patternLesson returns when a pattern applies, and what it says.

@@ -2,6 +2,8 @@ package episodic
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,4 +91,60 @@ func TestWhatIsStoredCanBeRead(t *testing.T) {
 			t.Errorf("found %d different episodes, want %d", len(seen), n)
 		}
 	})
+}
+
+// What searches, briefs and copies read together may be larger than an answer, as screenshots are.
+func TestItemsLargerThanAnAnswer(t *testing.T) {
+	t.Parallel()
+	const size = 4_000_000 // three rows are more than 10 MB, so that there is no fourth in an answer
+	long := testkit.Effort(0, 0, 1) == 1
+	test := func(t *testing.T, s *Store) {
+		metadata := map[string]string{"screenshot": noise(size)}
+		var ids []ID
+		for i := range 5 {
+			e := &Episode{Description: fmt.Sprintf("feed the zebra %d", i), Metadata: metadata, Outcome: Outcome{Kind: Success}}
+			for range 4 * (1 - min(i, 1)) {
+				e.Steps = append(e.Steps, Step{Tool: "camera", Action: "giraffe", Result: &Result{Kind: ResultOutput, Text: noise(size)}})
+			}
+			ok(t, s.PutEpisode(t.Context(), e))
+			ids = append(ids, e.ID)
+		}
+		for _, id := range ids[1:] {
+			ok(t, s.PutPattern(t.Context(), &Pattern{Description: "feed the zebra", ToolSequence: &ToolSequence{Tools: []string{"camera"}}, Metadata: metadata}))
+			ok(t, s.PutHeuristic(t.Context(), &Heuristic{Condition: "feed the zebra", Action: "look", Metadata: metadata}))
+			ok(t, s.PutRelation(t.Context(), &Relation{From: ids[0], Type: Follows, To: id, Metadata: metadata}))
+		}
+
+		for query, want := range map[string]int{"zebra": len(ids), "giraffe": 1} {
+			found, err := s.Search(t.Context(), query, nil)
+			if s.server != nil && query == "giraffe" { // it has no index of steps
+				continue
+			}
+			ok(t, err)
+			if len(found.Hits) != want {
+				t.Errorf("%d hits of %s, want %d", len(found.Hits), query, want)
+			}
+		}
+		brief, err := s.Brief(t.Context(), "feed the zebra", nil)
+		ok(t, err)
+		if len(brief.Lessons) == 0 {
+			t.Errorf("the brief is %+v", brief)
+		}
+		if !long {
+			return
+		}
+		for i := range 4 {
+			ok(t, s.PutEmbedding(t.Context(), &Embedding{Kind: ItemEpisode, Item: ids[0], Model: fmt.Sprint("m", i), Vector: make([]float32, size/4)}))
+		}
+		done, err := Copy(t.Context(), s.publisher.target, filepath.Join(t.TempDir(), "copy.db"), &CopyOptions{From: &Options{CacheDir: t.TempDir()}})
+		ok(t, err)
+		if done.Items != 21 || len(done.Different) > 0 || !slices.Equal(done.Source, done.Copy) {
+			t.Errorf("%+v", done)
+		}
+	}
+	if long {
+		onEveryEngine(t, test)
+		return
+	}
+	test(t, onFile(t))
 }

@@ -13,15 +13,15 @@ import (
 
 const (
 	sqlLinkHead = `SELECT id, task_type, domain, language, outcome, start_us, end_us, steps, rev, payload, bytes FROM episodes WHERE id = ?`
-	sqlLinkRuns = `SELECT r.first, r.count, r.key, r.payload FROM episodes e CROSS JOIN runs r ON r.place > (e.seq << 24) AND r.place < ((e.seq + 1) << 24)
- WHERE e.id = ? ORDER BY r.place`
+	sqlLinkRuns = `SELECT r.first, r.count, r.key, r.payload FROM episodes e CROSS JOIN runs r ON r.place > (e.seq << 24) + ? AND r.place < ((e.seq + 1) << 24)
+ WHERE e.id = ? ORDER BY r.place LIMIT ?`
 	sqlPushRun  = `INSERT INTO runs(place, count, key, payload) SELECT (seq << 24) + ?, ?, ?, ?` + writtenBy + ` ON CONFLICT DO NOTHING`
 	sqlPushTags = sqlInsertTags + ` ON CONFLICT DO NOTHING`
 
 	sqlRelated = `SELECT lower(hex(s.id)) || ' ' || r.type || ' ' || lower(hex(d.id)) FROM json_each(?) j CROSS JOIN episodes s ON s.id = unhex(j.value)
  CROSS JOIN relations r ON r.src = s.seq CROSS JOIN episodes d ON d.seq = r.dst`
 
-	sqlLinkVectors = `SELECT rowid, kind, item, model, dim, vector FROM embeddings WHERE rowid > ? AND kind IN ('episode', 'pattern', 'heuristic') ORDER BY rowid LIMIT 100`
+	sqlLinkVectors = `SELECT rowid, kind, item, model, dim, vector FROM embeddings WHERE rowid > ? AND kind IN ('episode', 'pattern', 'heuristic') ORDER BY rowid LIMIT ?`
 	sqlVectored    = `SELECT e.kind || lower(hex(e.item)) || e.model FROM json_each(?) j CROSS JOIN embeddings e ON e.kind IN ('episode', 'pattern', 'heuristic') AND e.item = unhex(j.value)`
 	sqlPushVector  = `INSERT INTO embeddings(kind, item, model, dim, vector) SELECT ?1, ?2, ?3, ?4, ?5
  WHERE EXISTS (SELECT 1 FROM items WHERE kind = ?1 AND id = ?2) AND NOT EXISTS (SELECT 1 FROM embeddings WHERE model = ?3 AND dim <> ?4) ON CONFLICT DO NOTHING`
@@ -62,11 +62,10 @@ func (p *pusher) episode(ctx context.Context, id ID) (*episodeRow, []engine.Stmt
 	if err != nil {
 		return nil, nil, err
 	}
-	res, err := p.from.engine.Query(ctx, engine.Stmt{SQL: sqlLinkHead, Args: []any{id.bytes()}}, engine.Stmt{SQL: sqlLinkRuns, Args: []any{id.bytes()}})
-	if err != nil || len(res[0].Rows) == 0 {
+	columns, runs, err := p.rows(ctx, id)
+	if err != nil || columns == nil {
 		return nil, nil, err
 	}
-	columns := res[0].Rows[0]
 	in := engine.Row{Values: columns}
 	w := &episodeRow{id: id, columns: columns, rev: in.Int(8), scope: e.Scope, wording: p.to.wording, words: p.to.wording.episode(e)}
 	if in.Err != nil {
@@ -76,7 +75,7 @@ func (p *pusher) episode(ctx context.Context, id ID) (*episodeRow, []engine.Stmt
 		return nil, nil, err
 	}
 	stmts := []engine.Stmt{w.scope.insert(engine.Stmt{SQL: sqlAddEpisode, Args: columns})}
-	for _, row := range res[1].Rows {
+	for _, row := range runs {
 		count, err := intFrom(row[1])
 		if err == nil {
 			row[3], err = p.transcode(ctx, payload.Episodes, boundRun(id, count), row[3])
@@ -94,6 +93,34 @@ func (p *pusher) episode(ctx context.Context, id ID) (*episodeRow, []engine.Stmt
 		stmts = append(stmts, engine.Stmt{SQL: sqlPushTags, Args: append([]any{string(list)}, w.key()...)})
 	}
 	return w, stmts, nil
+}
+
+// runsAtOnce is how many runs are read at once.
+const runsAtOnce = 256
+
+// rows returns the row of an episode, and those of its runs; nil: it has been deleted.
+func (p *pusher) rows(ctx context.Context, id ID) (head []any, runs [][]any, err error) {
+	last := any(int64(0))
+	for n := runsAtOnce; ; {
+		res, err := p.from.engine.Query(ctx, engine.Stmt{SQL: sqlLinkHead, Args: []any{id.bytes()}}, engine.Stmt{SQL: sqlLinkRuns, Args: []any{last, id.bytes(), int64(n)}})
+		if engine.KindOf(err) == engine.KindTooLarge && n > 1 {
+			n /= 2
+			continue
+		}
+		if err != nil || len(res[0].Rows) == 0 {
+			return nil, nil, err
+		}
+		now, more := res[0].Rows[0], res[1].Rows
+		if head != nil && now[8] != head[8] { // it was stored anew meanwhile
+			head, runs, last = nil, nil, int64(0)
+			continue
+		}
+		head, runs = now, append(runs, more...)
+		if len(more) < n {
+			return head, runs, nil
+		}
+		last = more[len(more)-1][0]
+	}
 }
 
 func (p *pusher) patterns(ctx context.Context, ids []ID) (*pushUnit, error) {
@@ -172,8 +199,9 @@ func (p *pusher) relations(ctx context.Context, list string, ids []ID) error {
 // vectors pushes embeddings. One of a model whose vectors have another dimension on the
 // server is left out.
 func (p *pusher) vectors(ctx context.Context) error {
+	reader := vectorReader{limit: 100}
 	for last := any(int64(0)); ; {
-		res, err := p.from.engine.Query(ctx, engine.Stmt{SQL: sqlLinkVectors, Args: []any{last}})
+		res, _, err := reader.read(ctx, p.from.engine, engine.Stmt{SQL: sqlLinkVectors, Args: []any{last}})
 		if err != nil || len(res[0].Rows) == 0 {
 			return failed(err, "push embeddings")
 		}

@@ -46,6 +46,9 @@ func (r *localReplica) sync(ctx context.Context, progress func(int64)) error {
 		if st.Complete && !st.Anew && !st.AsOf.Before(begun) {
 			return r.inner.keepIndex(ctx, false)
 		}
+		if st.Down != nil && !Retryable(st.Down) { // what is fetched in the background fails for good
+			return st.Down
+		}
 		if progress != nil {
 			progress(st.Remaining)
 		}

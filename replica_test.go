@@ -1,13 +1,16 @@
 package episodic
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -521,5 +524,28 @@ func TestNearestOfAFreshReplica(t *testing.T) {
 	}
 	if v := s.Stats().Vectors; v.Searches != 2 || v.Held < 300 {
 		t.Errorf("%+v", v)
+	}
+}
+
+// What is fetched in the background may fail for good, while looks at the server are answered.
+func TestSyncEndsIfTheFillFails(t *testing.T) {
+	proxy := hranatest.NewProxy(t, hranatest.Start(t).URL())
+	w := open(t, proxy.URL(), nil)
+	for range 4 { // more than the first page of a fill takes
+		ok(t, w.PutEpisode(t.Context(), &Episode{Description: noise(900_000)}))
+	}
+	var pages atomic.Int32
+	proxy.Always(func(x *hranatest.Exchange) {
+		if bytes.Contains(x.Body(), []byte("CROSS JOIN runs")) && pages.Add(1) > 1 {
+			x.Answer(http.StatusBadRequest, nil, []byte(`{"error":"no such thing"}`))
+		} else {
+			hranatest.Pass(x)
+		}
+	})
+	s := open(t, proxy.URL(), &Options{CacheDir: t.TempDir()})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.Sync(ctx, nil); err == nil || !strings.Contains(err.Error(), "no such thing") {
+		t.Errorf("error is %v", err)
 	}
 }

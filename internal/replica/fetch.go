@@ -64,16 +64,16 @@ func (r *Replica) chosen(sql, bounds, column string, c choice, args ...engine.Va
 // a step may have.
 type wanted struct {
 	kinds        [feed.Embeddings + 1]bool
-	steps        bool // of episodes; else they are left to fetchLarge
+	large        bool // steps, relations and embeddings; else they are left to fetchLarge
 	scopes       bool
 	dictionaries bool
 }
 
-var everything = wanted{kinds: [...]bool{feed.Episode: true, feed.Pattern: true, feed.Heuristic: true, feed.Relations: true, feed.Embeddings: true}, steps: true, scopes: true, dictionaries: true}
+var everything = wanted{kinds: [...]bool{feed.Episode: true, feed.Pattern: true, feed.Heuristic: true, feed.Relations: true, feed.Embeddings: true}, large: true, scopes: true, dictionaries: true}
 
 // needs returns what a fetch of some changes needs.
 func needs(changes []change, dictionaries bool) wanted {
-	w := wanted{steps: true, dictionaries: dictionaries}
+	w := wanted{large: true, dictionaries: dictionaries}
 	w.add(changes)
 	return w
 }
@@ -114,7 +114,7 @@ func (r *Replica) fetchOnce(ctx context.Context, c choice, have string, w wanted
 	if w.kinds[feed.Episode] {
 		ask(r.chosen(sqlFetchHeads, headsSince, "f.scope", c, have), into(&p.Heads, headsFrom))
 	}
-	if w.kinds[feed.Episode] && w.steps {
+	if w.kinds[feed.Episode] && w.large {
 		ask(r.chosen(sqlFetchRuns, headsSince, "f.scope", c, have), into(&p.Runs, runsFrom))
 	}
 	if w.kinds[feed.Pattern] {
@@ -123,11 +123,11 @@ func (r *Replica) fetchOnce(ctx context.Context, c choice, have string, w wanted
 	if w.kinds[feed.Heuristic] {
 		ask(r.chosen(sqlFetchHeuristics, "", "f.scope", c), into(&p.Heuristics, itemsFrom))
 	}
-	if w.kinds[feed.Relations] { // the source lies in the scope, since it has that of the feed's row
-		ask(r.chosen(sqlFetchRelations, relationsSince, "d.scope", c), into(&p.relations, asTheyAre))
+	if w.kinds[feed.Relations] && w.large {
+		ask(r.relations(c), into(&p.relations, asTheyAre))
 	}
-	if w.kinds[feed.Embeddings] {
-		ask(r.chosen(sqlFetchEmbeddings, embeddingsSince, "f.scope", c), into(&p.embeddings, asTheyAre))
+	if w.kinds[feed.Embeddings] && w.large {
+		ask(r.embeddings(c), into(&p.embeddings, asTheyAre))
 	}
 	if w.scopes {
 		ask(r.chosen(sqlFetchScopes, "", "f.scope", c), into(&p.scopes, asTheyAre))
@@ -151,6 +151,16 @@ func (r *Replica) fetchOnce(ctx context.Context, c choice, have string, w wanted
 	}
 	p.told = slices.Clone(p.changes)
 	return p, nil
+}
+
+// relations reads those of the chosen changes. Their sources lie in the scope, since they have
+// that of the feed's row.
+func (r *Replica) relations(c choice) engine.Stmt {
+	return r.chosen(sqlFetchRelations, relationsSince, "d.scope", c)
+}
+
+func (r *Replica) embeddings(c choice) engine.Stmt {
+	return r.chosen(sqlFetchEmbeddings, embeddingsSince, "f.scope", c)
 }
 
 // into returns a function that reads rows into a variable.

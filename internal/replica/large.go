@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"slices"
 
 	"github.com/episodic-memory/episodic/internal/engine"
 )
@@ -12,14 +13,30 @@ const sqlFetchLarge = `SELECT rev, id, first, count, key, payload FROM (
  FROM episodes e CROSS JOIN runs r ON r.place > (e.seq << 24) + ?2 AND r.place < ((e.seq + 1) << 24) WHERE e.id = ?1 ORDER BY r.place LIMIT 1000)
  WHERE upto <= 4000000 OR upto = size`
 
-// fetchLarge is fetch for an episode that one answer cannot hold: its steps, of which there
-// are 64 MiB at most, are read in parts. Errors: errMoved if it changes meanwhile.
+// pageRows is how many rows are read at once at most where an answer cannot hold all.
+const pageRows = 1000
+
+// fetchLarge is fetch for a change that one answer cannot hold: the steps of an episode, of which
+// there are 64 MiB at most, relations and embeddings are read in parts. Errors: errMoved if the
+// episode changes meanwhile. Where relations or embeddings do, there is a later change.
 func (r *Replica) fetchLarge(ctx context.Context, c choice) (*fetched, error) {
-	heads := everything
-	heads.steps = false
-	p, err := r.fetch(ctx, c, nothing, heads)
+	small := everything
+	small.large = false
+	p, err := r.fetch(ctx, c, nothing, small)
 	if err != nil {
 		return nil, err
+	}
+	for _, part := range []struct {
+		stmt engine.Stmt
+		into *[][]engine.Value
+	}{{r.relations(c), &p.relations}, {r.embeddings(c), &p.embeddings}} {
+		part.stmt.SQL += " ORDER BY 1, 2, 3"
+		if err := inPages(ctx, r.cfg.Server, part.stmt, func(rows [][]engine.Value) error {
+			*part.into = append(*part.into, rows...)
+			return nil
+		}); err != nil {
+			return nil, err
+		}
 	}
 	p.Runs = make(map[[16]byte][]Run)
 	for i := range p.Heads {
@@ -29,6 +46,25 @@ func (r *Replica) fetchLarge(ctx context.Context, c choice) (*fetched, error) {
 		}
 	}
 	return p, nil
+}
+
+// inPages takes the rows of a statement in parts that an answer can hold, in an order.
+func inPages(ctx context.Context, e engine.Engine, st engine.Stmt, take func([][]engine.Value) error) error {
+	st.SQL += " LIMIT ? OFFSET ?"
+	for at, n := 0, pageRows; ; {
+		res, err := e.Query(ctx, engine.Stmt{SQL: st.SQL, Args: slices.Concat(st.Args, []engine.Value{int64(n), int64(at)})})
+		if engine.KindOf(err) == engine.KindTooLarge && n > 1 {
+			n /= 2
+			continue
+		}
+		if err == nil {
+			err = take(res[0].Rows)
+		}
+		if err != nil || len(res[0].Rows) < n {
+			return err
+		}
+		at += n
+	}
 }
 
 func (r *Replica) fetchSteps(ctx context.Context, h *Head) (all []Run, err error) {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"maps"
 	"slices"
 	"strings"
 
@@ -191,32 +190,46 @@ func (r *Replica) compareRange(ctx context.Context, t *compared, sql string, fir
 	return found, nil
 }
 
-// all is described, of a range after another where it is too large for an answer.
+// all returns what is compared of the rows of each item, in an order that is the same on both
+// sides.
 func (r *Replica) all(ctx context.Context, e engine.Engine, t *compared, sql string, first, last int) (map[[16]byte][]string, error) {
-	items, err := r.described(ctx, e, t, sql, first, last)
-	if engine.KindOf(err) != engine.KindTooLarge || first == last {
-		return items, err
-	}
-	middle := (first + last) / 2
-	if items, err = r.all(ctx, e, t, sql, first, middle); err != nil {
+	d := &described{make(map[[16]byte][]string), make(map[[16]byte]*stepRun)}
+	if err := r.describe(ctx, e, t, sql, first, last, d); err != nil {
 		return nil, err
 	}
-	more, err := r.all(ctx, e, t, sql, middle+1, last)
-	maps.Copy(items, more)
-	return items, err
+	return d.finish(), nil
 }
 
-// described returns what is compared of the rows of each item, in an order that is the same
-// on both sides.
-func (r *Replica) described(ctx context.Context, e engine.Engine, t *compared, sql string, first, last int) (map[[16]byte][]string, error) {
+// describe reads rows: those of a part of the range after another where they are too large for
+// an answer, and in the end pages.
+func (r *Replica) describe(ctx context.Context, e engine.Engine, t *compared, sql string, first, last int, d *described) error {
 	cond, args := r.scope(t.scope)
-	args = append(args, []byte{byte(first)}, []byte{byte(last)})
-	res, err := e.Query(ctx, engine.Stmt{SQL: fmt.Sprintf(sql, t.since+cond), Args: args})
-	if err != nil {
-		return nil, err
+	st := engine.Stmt{SQL: fmt.Sprintf(sql, t.since+cond), Args: append(args, []byte{byte(first)}, []byte{byte(last)})}
+	res, err := e.Query(ctx, st)
+	if err == nil {
+		return d.add(res[0].Rows)
 	}
-	items, runs := make(map[[16]byte][]string), make(map[[16]byte]*stepRun)
-	for _, row := range res[0].Rows {
+	if engine.KindOf(err) != engine.KindTooLarge {
+		return err
+	}
+	if first < last {
+		middle := (first + last) / 2
+		if err := r.describe(ctx, e, t, sql, first, middle, d); err != nil {
+			return err
+		}
+		return r.describe(ctx, e, t, sql, middle+1, last, d)
+	}
+	return inPages(ctx, e, st, d.add)
+}
+
+// described is what is compared of the rows of each item.
+type described struct {
+	items map[[16]byte][]string
+	runs  map[[16]byte]*stepRun // to which the next rows may belong
+}
+
+func (d *described) add(rows [][]engine.Value) error {
+	for _, row := range rows {
 		id, ok := idOf(row[0])
 		if !ok {
 			continue
@@ -224,29 +237,34 @@ func (r *Replica) described(ctx context.Context, e engine.Engine, t *compared, s
 		in := engine.Row{Values: row}
 		switch len(row) {
 		case 2:
-			items[id] = append(items[id], in.Text(1))
+			d.items[id] = append(d.items[id], in.Text(1))
 		case 3:
-			items[id] = append(items[id], in.Text(1)+", "+contentOf(in.Blob(2)).String())
+			d.items[id] = append(d.items[id], in.Text(1)+", "+contentOf(in.Blob(2)).String())
 		case 5:
-			items[id] = append(items[id], fmt.Sprintf("%s, %v, fields %08x", in.Text(1), contentOf(in.Blob(2)), crc32.Checksum(fmt.Append(nil, row[3], row[4]), castagnoli)))
+			d.items[id] = append(d.items[id], fmt.Sprintf("%s, %v, fields %08x", in.Text(1), contentOf(in.Blob(2)), crc32.Checksum(fmt.Append(nil, row[3], row[4]), castagnoli)))
 		default:
 			run := stepRun{in.Int(1), in.Int(2), contentOf(in.Blob(3))}
-			if before := runs[id]; before == nil || !before.join(run) {
+			if before := d.runs[id]; before == nil || !before.join(run) {
 				if before != nil {
-					items[id] = append(items[id], before.String())
+					d.items[id] = append(d.items[id], before.String())
 				}
-				runs[id] = &run
+				d.runs[id] = &run
 			}
 		}
 		if in.Err != nil {
-			return nil, fmt.Errorf("item %x: %w", id, in.Err)
+			return fmt.Errorf("item %x: %w", id, in.Err)
 		}
 	}
-	for id, run := range runs {
-		items[id] = append(items[id], run.String())
+	return nil
+}
+
+// finish returns the texts of each item, in order.
+func (d *described) finish() map[[16]byte][]string {
+	for id, run := range d.runs {
+		d.items[id] = append(d.items[id], run.String())
 	}
-	for _, texts := range items {
+	for _, texts := range d.items {
 		slices.Sort(texts)
 	}
-	return items, nil
+	return d.items
 }
