@@ -138,7 +138,13 @@ func (e *embedding) window(ctx context.Context, damage *[]error) (more bool, err
 		return false, err
 	}
 	name := e.model.Name()
-	r, err := e.store.engine.Query(ctx, engine.Stmt{SQL: sqlNotEmbedded, Args: []any{e.id, name, int64(episodesAtOnce)}})
+	var r []engine.Result
+	for n := episodesAtOnce; ; n /= 2 { // heads may be large
+		r, err = e.store.engine.Query(ctx, engine.Stmt{SQL: sqlNotEmbedded, Args: []any{e.id, name, int64(n)}})
+		if engine.KindOf(err) != engine.KindTooLarge || n == 1 {
+			break
+		}
+	}
 	if err != nil || len(r[0].Rows) == 0 {
 		return false, err
 	}

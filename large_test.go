@@ -148,3 +148,26 @@ func TestItemsLargerThanAnAnswer(t *testing.T) {
 	}
 	test(t, onFile(t))
 }
+
+// What is embedded, and the vectors that a search compares, may be larger than an answer too.
+func TestVectorsLargerThanAnAnswer(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "m.db")
+	s := open(t, path, nil)
+	const all = 14
+	for i := range all {
+		e := &Episode{Description: fmt.Sprintf("feed the zebra %d", i)}
+		if i < 4 {
+			e.Metadata = map[string]string{"screenshot": noise(4_000_000)}
+		}
+		ok(t, s.PutEpisode(t.Context(), e))
+	}
+	ok(t, s.Close())
+	s = open(t, path, &Options{Embedder: &bag{name: "wide", dim: 1_000_000}})
+	ok(t, s.EmbedDocuments(t.Context(), nil))
+	found, err := s.Search(t.Context(), "zebra", &SearchOptions{Limit: all})
+	ok(t, err)
+	if len(found.Hits) != all || found.Model != "wide" {
+		t.Errorf("%d hits, with the model %q", len(found.Hits), found.Model)
+	}
+}

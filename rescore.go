@@ -25,33 +25,41 @@ func (s *Store) rescore(ctx context.Context, q querier, query string, places []i
 	if asked == nil {
 		return nil, "", ctx.Err()
 	}
-	list, err := json.Marshal(places)
-	if err != nil {
-		return nil, "", err
-	}
-	r, err := q.Query(ctx, engine.Stmt{SQL: sqlVectorsAt, Args: []any{string(list), e.model.Name()}})
-	if err != nil {
-		return nil, "", err
-	}
 	cosines = make([]float64, len(places))
 	for i := range cosines {
 		cosines[i] = math.NaN()
 	}
-	for _, row := range r[0].Rows {
-		in := engine.Row{Values: row}
-		at, blob := in.Int(0), in.Blob(1)
-		if in.Err == nil && len(blob) == 0 {
-			continue // the model did not take it
-		}
-		v, err := vector.Decode(blob, int64(len(asked)))
+	looked, found := 0, 0 // of places, and those that have a row
+	err = inParts(places, len(places), func(part []int64) error {
+		list, err := json.Marshal(part)
 		if err != nil {
-			s.damage.Add(1)
-			continue // the document is found by its words
+			return err
 		}
-		cosines[at] = cosine(asked, v)
-		model = e.model.Name()
+		r, err := q.Query(ctx, engine.Stmt{SQL: sqlVectorsAt, Args: []any{string(list), e.model.Name()}})
+		if err != nil {
+			return err
+		}
+		for _, row := range r[0].Rows {
+			in := engine.Row{Values: row}
+			at, blob := looked+int(in.Int(0)), in.Blob(1)
+			if in.Err == nil && len(blob) == 0 {
+				continue // the model did not take it
+			}
+			v, err := vector.Decode(blob, int64(len(asked)))
+			if err != nil {
+				s.damage.Add(1)
+				continue // the document is found by its words
+			}
+			cosines[at] = cosine(asked, v)
+			model = e.model.Name()
+		}
+		looked, found = looked+len(part), found+len(r[0].Rows)
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
 	}
-	if lacksVectors(places, len(r[0].Rows)) {
+	if lacksVectors(places, found) {
 		e.kick()
 	}
 	if model == "" {
