@@ -23,8 +23,8 @@ var errNoReplica = invalid("replica", "is not kept: the memory is a local file, 
 // Search, that the server had when it was called. progress, unless it is nil, is called now
 // and then with about how many items are yet to be fetched. Whatever the Store's scope, it
 // concerns the whole replica. Errors: ErrInvalid if there is no replica; ErrClosed;
-// ErrUnauthorized; Retryable errors if the server cannot be reached. What was fetched
-// before an error is kept.
+// ErrUnauthorized; Retryable errors if the server cannot be reached; others if it does not give
+// what is missing. What was fetched before an error is kept.
 func (s *Store) Sync(ctx context.Context, progress func(remaining int64)) (err error) {
 	ctx, end := s.trace(ctx, "Sync")
 	defer func() { end(err) }()
