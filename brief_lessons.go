@@ -70,15 +70,13 @@ func (s *Store) lessonsFrom(ctx context.Context, filter *EpisodeFilter, damage *
 // trip, unless they are too large for an answer.
 func (s *Store) lessonRows(ctx context.Context, patterns, heuristics engine.Stmt) (rows [2][][]any, err error) {
 	for at, n := 0, maxCandidates; at < maxCandidates; at += n {
-		n = min(n, maxCandidates-at)
-		page := func(st engine.Stmt) engine.Stmt {
-			return engine.Stmt{SQL: st.SQL, Args: slices.Concat(st.Args, []any{int64(n), int64(at)})}
-		}
-		r, err := s.engine.Query(ctx, page(patterns), page(heuristics))
-		for engine.KindOf(err) == engine.KindTooLarge && n > 1 {
-			n /= 2
-			r, err = s.engine.Query(ctx, page(patterns), page(heuristics))
-		}
+		var r []engine.Result
+		r, n, err = halving(min(n, maxCandidates-at), func(n int) ([]engine.Result, error) {
+			page := func(st engine.Stmt) engine.Stmt {
+				return engine.Stmt{SQL: st.SQL, Args: slices.Concat(st.Args, []any{int64(n), int64(at)})}
+			}
+			return s.engine.Query(ctx, page(patterns), page(heuristics))
+		})
 		if err != nil {
 			return rows, err
 		}

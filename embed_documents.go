@@ -138,13 +138,9 @@ func (e *embedding) window(ctx context.Context, damage *[]error) (more bool, err
 		return false, err
 	}
 	name := e.model.Name()
-	var r []engine.Result
-	for n := episodesAtOnce; ; n /= 2 { // heads may be large
-		r, err = e.store.engine.Query(ctx, engine.Stmt{SQL: sqlNotEmbedded, Args: []any{e.id, name, int64(n)}})
-		if engine.KindOf(err) != engine.KindTooLarge || n == 1 {
-			break
-		}
-	}
+	r, _, err := halving(episodesAtOnce, func(n int) ([]engine.Result, error) {
+		return e.store.engine.Query(ctx, engine.Stmt{SQL: sqlNotEmbedded, Args: []any{e.id, name, int64(n)}})
+	})
 	if err != nil || len(r[0].Rows) == 0 {
 		return false, err
 	}

@@ -118,11 +118,10 @@ const pageRows = 100
 func (t *examined) run(ctx context.Context, x *examiner) error {
 	var b broken
 	for keys, n := t.start, pageRows; ; {
-		r, err := x.engine.Query(ctx, engine.Stmt{SQL: t.sql, Args: append(keys[:len(keys):len(keys)], int64(n))})
-		if engine.KindOf(err) == engine.KindTooLarge && n > 1 {
-			n /= 2
-			continue
-		}
+		r, asked, err := halving(n, func(n int) ([]engine.Result, error) {
+			return x.engine.Query(ctx, engine.Stmt{SQL: t.sql, Args: append(keys[:len(keys):len(keys)], int64(n))})
+		})
+		n = asked
 		if err != nil {
 			b.tell(x, t.checkName, t.what, t.sqlDelete)
 			return err

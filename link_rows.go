@@ -102,11 +102,10 @@ const runsAtOnce = 256
 func (p *pusher) rows(ctx context.Context, id ID) (head []any, runs [][]any, err error) {
 	last := any(int64(0))
 	for n := runsAtOnce; ; {
-		res, err := p.from.engine.Query(ctx, engine.Stmt{SQL: sqlLinkHead, Args: []any{id.bytes()}}, engine.Stmt{SQL: sqlLinkRuns, Args: []any{last, id.bytes(), int64(n)}})
-		if engine.KindOf(err) == engine.KindTooLarge && n > 1 {
-			n /= 2
-			continue
-		}
+		var res []engine.Result
+		res, n, err = halving(n, func(n int) ([]engine.Result, error) {
+			return p.from.engine.Query(ctx, engine.Stmt{SQL: sqlLinkHead, Args: []any{id.bytes()}}, engine.Stmt{SQL: sqlLinkRuns, Args: []any{last, id.bytes(), int64(n)}})
+		})
 		if err != nil || len(res[0].Rows) == 0 {
 			return nil, nil, err
 		}

@@ -132,8 +132,19 @@ func inParts[T any](list []T, most int, read func(part []T) error) error {
 	return nil
 }
 
-// page reads a page. What exceeds the engine's largest answer is asked for again
-// in halves: here, for all lists.
+// halving asks for n rows, and for half as many as long as they exceed the engine's largest
+// answer. It returns how many it asked for in the end.
+func halving(n int, ask func(n int) ([]engine.Result, error)) (r []engine.Result, asked int, err error) {
+	for {
+		r, err = ask(n)
+		if engine.KindOf(err) != engine.KindTooLarge || n <= 1 {
+			return r, n, err
+		}
+		n /= 2
+	}
+}
+
+// page reads a page.
 func (l *listing[T]) page(ctx context.Context, q querier, p *Paging) (*Page[T], error) {
 	at, err := p.place(l.kinds)
 	if err != nil {
@@ -144,18 +155,13 @@ func (l *listing[T]) page(ctx context.Context, q querier, p *Paging) (*Page[T], 
 		w = l.after(at)
 	}
 	limit := cmp.Or(orZero(p).Limit, defaultLimit)
-	ask := limit + 1 // one row more tells whether there is a next page
-	for {
-		r, err := q.Query(ctx, engine.Stmt{SQL: l.sql(w), Args: append(w.args[:len(w.args):len(w.args)], int64(ask))})
-		if engine.KindOf(err) == engine.KindTooLarge && ask > 1 {
-			ask /= 2
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return l.read(ctx, r[0].Rows, min(limit, ask), ask)
+	r, asked, err := halving(limit+1, func(n int) ([]engine.Result, error) { // one row more tells whether there is a next page
+		return q.Query(ctx, engine.Stmt{SQL: l.sql(w), Args: append(w.args[:len(w.args):len(w.args)], int64(n))})
+	})
+	if err != nil {
+		return nil, err
 	}
+	return l.read(ctx, r[0].Rows, min(limit, asked), asked)
 }
 
 // read makes a page of at most limit of the rows; as many as were asked for mean

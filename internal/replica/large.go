@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/episodic-memory/episodic/internal/engine"
+	"github.com/episodic-memory/episodic/internal/feed"
 )
 
 // sqlFetchLarge reads runs of an episode after a step, 4 MB at most, or one.
@@ -26,10 +27,15 @@ func (r *Replica) fetchLarge(ctx context.Context, c choice) (*fetched, error) {
 	if err != nil {
 		return nil, err
 	}
+	has := needs(p.changes, false).kinds
 	for _, part := range []struct {
+		kind feed.Kind
 		stmt engine.Stmt
 		into *[][]engine.Value
-	}{{r.relations(c), &p.relations}, {r.embeddings(c), &p.embeddings}} {
+	}{{feed.Relations, r.relations(c), &p.relations}, {feed.Embeddings, r.embeddings(c), &p.embeddings}} {
+		if !has[part.kind] {
+			continue
+		}
 		part.stmt.SQL += " ORDER BY 1, 2, 3"
 		if err := inPages(ctx, r.cfg.Server, part.stmt, func(rows [][]engine.Value) error {
 			*part.into = append(*part.into, rows...)
